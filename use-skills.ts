@@ -1,0 +1,1841 @@
+#!/usr/bin/env -S deno run -A --no-lock
+/**
+ * Makes the skill folders of coding agents hold exactly what a `.skills` file names.
+ *
+ * One file, meant to be copied: paste it into a repo, or call it from a checkout. The README has the manual,
+ * `deno run -A use-skills.ts --help` the short form.
+ *
+ * Going down the page: tables, manifest, skills, folders, plan, disk, report, commands. The plan is a pure
+ * function of what is wanted and what is there; everything before it reads, and only "Disk" writes.
+ *
+ * direnv runs this at every `cd`, so a start must cost next to nothing. Deno reads all that a module imports, and all
+ * that it sees will be imported, before the first line runs: one function of `@std/path` makes an empty file start 15%
+ * slower. So nothing is imported but types, and `LIBRARY` is where it is used. `deno cache` fetches it all ahead.
+ *
+ * @module
+ */
+import type * as Cli from "jsr:@std/cli@^1/parse-args";
+import type * as Text from "jsr:@std/text@^1/closest-string";
+import type * as Yaml from "jsr:@std/yaml@^1/parse";
+
+// ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The version of this program. */
+export const VERSION = "0.1.0";
+
+/**
+ * Where each agent reads skills: in a project, and in a home. `${VARIABLE:-default}` is read as a shell would.
+ *
+ * Sources: the agents' own documentation, and the table of the `skills` package on npm.
+ */
+export const AGENTS: ReadonlyMap<string, readonly [project: string, home: string]> = new Map([
+  ["claude", [".claude/skills", "${CLAUDE_CONFIG_DIR:-.claude}/skills"]],
+  ["opencode", [".opencode/skills", "${XDG_CONFIG_HOME:-.config}/opencode/skills"]],
+  ["agents", [".agents/skills", ".agents/skills"]],
+  ["codex", ["${CODEX_HOME:-.agents}/skills", "${CODEX_HOME:-.codex}/skills"]],
+  ["amp", [".agents/skills", "${XDG_CONFIG_HOME:-.config}/agents/skills"]],
+  ["antigravity", [".agent/skills", ".gemini/antigravity/skills"]],
+  ["augment", [".augment/skills", ".augment/skills"]],
+  ["cline", [".cline/skills", ".cline/skills"]],
+  ["codebuddy", [".codebuddy/skills", ".codebuddy/skills"]],
+  ["continue", [".continue/skills", ".continue/skills"]],
+  ["copilot", [".agents/skills", ".copilot/skills"]],
+  ["crush", [".crush/skills", "${XDG_CONFIG_HOME:-.config}/crush/skills"]],
+  ["cursor", [".cursor/skills", ".cursor/skills"]],
+  ["droid", [".factory/skills", ".factory/skills"]],
+  ["gemini", [".agents/skills", ".gemini/skills"]],
+  ["goose", [".goose/skills", "${XDG_CONFIG_HOME:-.config}/goose/skills"]],
+  ["junie", [".junie/skills", ".junie/skills"]],
+  ["kilo", [".kilocode/skills", ".kilocode/skills"]],
+  ["kiro", [".kiro/skills", ".kiro/skills"]],
+  ["openhands", [".openhands/skills", ".openhands/skills"]],
+  ["pi", [".pi/skills", ".pi/agent/skills"]],
+  ["qwen", [".qwen/skills", ".qwen/skills"]],
+  ["roo", [".roo/skills", ".roo/skills"]],
+  ["trae", [".trae/skills", ".trae/skills"]],
+  ["vibe", [".vibe/skills", ".vibe/skills"]],
+  ["windsurf", [".windsurf/skills", ".codeium/windsurf/skills"]],
+  ["zencoder", [".zencoder/skills", ".zencoder/skills"]],
+]);
+
+/** How the forges write the address of a folder, as a browser shows it: the repo, then ref and path in one. */
+const BROWSE_URLS = [
+  /^(https:\/\/[^/]+\/.+?)\/-\/(?:tree|blob)\/([^?#]+)/, // GitLab
+  /^(https:\/\/[^/]+\/.+?)\/src\/(?:branch|tag|commit)\/([^?#]+)/, // Forgejo, Gitea
+  /^(https:\/\/[^/]+\/[^/]+\/[^/]+)\/(?:tree|blob)\/([^?#]+)/, // GitHub
+];
+
+/** What the front matter of a `SKILL.md` may hold; source: the Agent Skills specification. */
+const SKILL_FIELDS = ["name", "description", "license", "compatibility", "metadata", "allowed-tools"];
+
+/** The commands, and the options that each takes besides those that all take. */
+const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
+  ["sync", ["copy", "dry-run", "json", "quiet"]],
+  ["check", ["json", "quiet"]],
+  ["list", ["json"]],
+  ["clean", ["dry-run", "json", "quiet"]],
+  ["init", ["dry-run", "quiet"]],
+]);
+
+const FLAGS = { global: "g", "dry-run": "n", quiet: "q", help: "h", version: "V", copy: "", json: "" };
+
+const HELP = `use-skills ${VERSION}: agents' skill folders hold exactly what .skills names
+
+Usage: deno run -A use-skills.ts [COMMAND] [OPTION...]
+
+  sync     deploy what .skills names, remove what it no longer names (default)
+  check    change nothing; print every difference and problem, exit 1 on any
+  list     each deployed skill: name, source, agents, state
+  clean    remove everything that sync made here
+  init     write a commented .skills and the block for .envrc
+
+  -g, --global          for your home: ~/.config/use-skills/skills
+  -C, --directory DIR   as if started in DIR
+      --copy            real copies instead of links (sync)
+  -n, --dry-run         only print what would be done (sync, clean, init)
+      --json            one JSON object on standard output (not init)
+  -q, --quiet           print problems only
+  -h, --help            -V, --version
+
+.skills, one a line: NAME, ./FOLDER or ~/FOLDER/*, then [as NAME] [for AGENT...]
+Agents: claude opencode codex agents cursor gemini and more (README), or ./FOLDER
+Exit status: 0 done, 1 a problem or a difference, 2 wrong usage or manifest`;
+
+/** What is imported when it is needed; the types above name the same. */
+const LIBRARY = {
+  cli: "jsr:@std/cli@^1/parse-args",
+  text: "jsr:@std/text@^1/closest-string",
+  yaml: "jsr:@std/yaml@^1/parse",
+};
+
+/** The manifest's own words, which cannot be names. */
+const KEYWORDS = ["as", "for", "trust"];
+
+const STATE_FILE = ".use-skills.json";
+/** Everything is prepared in here and renamed into place from here; left over only by a run that was killed. */
+const WORKSHOP = ".use-skills.tmp";
+
+// ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Something that could not be done, with the manifest's line and the skill's name where there is one. */
+export interface Problem {
+  line?: number;
+  name?: string;
+  message: string;
+  near?: Near;
+}
+
+/** A word that is not known, and those that are: for "did you mean". */
+interface Near {
+  word: string;
+  words: readonly string[];
+}
+
+/** An environment variable; one that is empty counts as not set. */
+function environment(name: string): string | undefined {
+  return Deno.env.get(name) || undefined;
+}
+
+/** A folder of the XDG base directory specification, which has relative values ignored. */
+function xdgFolder(variable: string, fallback: string): string | undefined {
+  const value = environment(variable);
+  if (value?.startsWith("/")) return value;
+  const home = environment("HOME");
+  return home && resolve(home, fallback);
+}
+
+/** `value` in quotes, cut if it is very long, with everything escaped that could fool a reader or a terminal. */
+function quote(value: string): string {
+  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value).replace(
+    /[\u007f-\u00a0\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** What went wrong, in the operating system's words and without its numbers. */
+function explain(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/ \(os error \d+\)[^]*/, "");
+}
+
+/** The 32-bit FNV-1a hash in hexadecimal; source: http://www.isthe.com/chongo/tech/comp/fnv/ */
+function fnv1a(text: string): string {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return (hash >>> 0).toString(16);
+}
+
+/** What `read` returns; `undefined` where the path does not exist. */
+function ifThere<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
+
+/** `make`, asked once for each key. */
+function remember<T>(make: (key: string) => T): (key: string) => T {
+  const known = new Map<string, T>();
+  return (key) => {
+    if (!known.has(key)) known.set(key, make(key));
+    return known.get(key) as T;
+  };
+}
+
+/** What `read` returns; `undefined` where it fails. */
+function tryTo<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Reads a text file.
+ *
+ * @throws {SyntaxError} If it is not UTF-8; its cause is the number of the line.
+ */
+function readText(path: string): string {
+  const text = Deno.readTextFileSync(path);
+  // What is not UTF-8 was read as U+FFFD. The strict decoder takes 4 ms to start, so it is asked only then.
+  const decoder = text.includes("\ufffd") ? new TextDecoder("utf-8", { fatal: true }) : undefined;
+  const bytes = decoder ? Deno.readFileSync(path) : new Uint8Array();
+  for (let line = 1, start = 0; start < bytes.length; line++) {
+    const end = bytes.indexOf(10, start) + 1 || bytes.length;
+    try {
+      decoder?.decode(bytes.subarray(start, end));
+    } catch {
+      throw new SyntaxError(`Line ${line} is not UTF-8`, { cause: line });
+    }
+    start = end;
+  }
+  return text;
+}
+
+/** The last segment of a path. */
+function lastSegment(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** The absolute path that paths lead to, one after the other, the first of them absolute. */
+function resolve(...paths: string[]): string {
+  const segments: string[] = [];
+  for (const path of paths) {
+    if (path.startsWith("/")) segments.length = 0;
+    for (const segment of path.split("/")) {
+      if (segment === "..") segments.pop();
+      else if (segment !== "" && segment !== ".") segments.push(segment);
+    }
+  }
+  return `/${segments.join("/")}`;
+}
+
+/** The part of `path` below `directory`: "" for the directory itself, `undefined` for a path outside. */
+function below(directory: string, path: string): string | undefined {
+  if (!path.startsWith(directory)) return undefined;
+  if (path.length === directory.length || directory === "/") return path.slice(directory.length);
+  return path[directory.length] === "/" ? path.slice(directory.length + 1) : undefined;
+}
+
+/** How to write paths in the folder `from`: relative where both lie in `root`, else absolute. All are absolute. */
+function pathsFrom(from: string, root: string): (path: string) => string {
+  const depth = below(root, from);
+  const up = depth === undefined ? undefined : "../".repeat(depth === "" ? 0 : depth.split("/").length);
+  return (path) => {
+    const down = up === undefined ? undefined : below(root, path);
+    return down === undefined ? path : up + down || ".";
+  };
+}
+
+/** `, did you mean "X"?` with the nearest of the known words, or nothing where there are none. */
+async function suggestion(near: Near | undefined): Promise<string> {
+  if (near === undefined || near.words.length === 0) return "";
+  const { closestString }: typeof Text = await import(LIBRARY.text);
+  return `, did you mean ${quote(closestString(near.word, near.words))}?`;
+}
+
+// ── Manifest ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What a line of the manifest points at. */
+export type Reference =
+  | { kind: "name"; name: string }
+  /** A skill's directory, or with `all` every skill directly inside it. */
+  | { kind: "path"; path: string; all: boolean }
+  /** A folder in a git repo; `tail` is a ref and a path not yet divided, since only the server's refs tell where. */
+  | { kind: "git"; url: string; path: string; ref?: string; tail?: string };
+
+/** The agents after `for`, with the line where they are written. */
+export interface AgentList {
+  line: number;
+  names: string[];
+}
+
+/** One line of the manifest. */
+export interface Entry {
+  line: number;
+  /** The reference as written. */
+  text: string;
+  reference: Reference;
+  as?: string;
+  trust: boolean;
+  /** `undefined` where neither the line nor a `for` line above it names agents. */
+  agents?: AgentList;
+}
+
+/**
+ * Reads one reference.
+ *
+ * @param text The reference as written, without white space.
+ * @returns What it points at.
+ * @throws {SyntaxError} If it is none of the forms that the grammar has.
+ *
+ * @example
+ * ```ts
+ * parseReference("anthropics/skills/skills/pdf#main");
+ * // { kind: "git", url: "https://github.com/anthropics/skills", path: "skills/pdf", ref: "main" }
+ * ```
+ */
+export function parseReference(text: string): Reference {
+  if (!/[/:"']/.test(text)) return { kind: "name", name: text };
+  if (/^["']/.test(text)) {
+    throw new SyntaxError("There is no quoting here: a path with white space needs a link to it without");
+  }
+  if (/^(\.\.?|~)?\//.test(text)) {
+    const all = text.endsWith("/*");
+    const path = (all ? text.slice(0, -1) : text).replace(/(?<=.)\/+$/, "");
+    if (path.includes("*")) throw new SyntaxError(`Only a last "/*" can stand for many, not ${quote(text)}`);
+    return { kind: "path", path, all };
+  }
+  for (const form of BROWSE_URLS) {
+    const [, url, tail] = text.match(form) ?? [];
+    if (url && tail) return { kind: "git", url, path: "", tail: tail.replace(/\/+$/, "") };
+  }
+  const [, address = "", ref] = text.match(/^([^#]*)(?:#(.*))?$/s) ?? [];
+  if (ref === "") throw new SyntaxError(`Nothing follows the "#" of ${quote(text)}`);
+  const git = (url: string, path = "") => {
+    if (/(^|\/)\.\.?(\/|$)/.test(path)) throw new SyntaxError(`A path in a repo has no "." or "..": ${quote(text)}`);
+    return { kind: "git" as const, url, path: path.replace(/^\/+|\/+$/g, ""), ref };
+  };
+  const [, scheme, url = "", path] = address.match(/^([a-zA-Z][\w+.-]*):\/\/(.+?)(?:\/\/(.*))?$/) ?? [];
+  if (scheme !== undefined) {
+    if (!/^(https|ssh|file)$/.test(scheme)) {
+      throw new SyntaxError(`Only https, ssh and file URLs can be fetched, not ${quote(text)}`);
+    }
+    return git(`${scheme}://${url}`, path);
+  }
+  const [, remote, inside] = address.match(/^([\w.-]+@[\w.-]+:.+?)(?:\/\/(.*))?$/) ?? [];
+  if (remote) return git(remote, inside);
+  const [, owner, repo, rest] = address.match(/^([a-zA-Z0-9][a-zA-Z0-9-]*)\/([\w.-]+)(?:\/(.*))?$/) ?? [];
+  if (owner && repo) return git(`https://github.com/${owner}/${repo}`, rest);
+  throw new SyntaxError(`${quote(text)} is no skill name, path (./ ../ / ~/), git URL or OWNER/REPO`);
+}
+
+/** The words of a line after its reference: `[as NAME] [trust] [for AGENT...]`. */
+function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust" | "agents"> {
+  if (words.length === 0) return { trust: false };
+  const take = (word: string) => words[0] === word ? words.shift() : undefined;
+  const isRenamed = take("as") !== undefined;
+  const as = isRenamed ? words.shift() : undefined;
+  const trust = take("trust") !== undefined;
+  const names = take("for") ? words.splice(0) : undefined;
+  const stray = words[0] ?? names?.find((name) => KEYWORDS.includes(name));
+  if (stray !== undefined) {
+    throw new SyntaxError(
+      `Unexpected ${quote(stray)}: a line is REF [as NAME] [trust] [for AGENT...], and no path in it has white space`,
+    );
+  }
+  if (isRenamed && as === undefined) throw new SyntaxError(`No name follows "as"`);
+  if (names?.length === 0) throw new SyntaxError(`No agent follows "for"`);
+  return { as, trust, agents: names && { line, names } };
+}
+
+/**
+ * Reads a manifest.
+ *
+ * @param text The text of a `.skills` file; a byte-order mark and CRLF are fine.
+ * @returns Its entries in order, and an error for each line that the grammar does not cover.
+ *
+ * @example
+ * ```ts
+ * const { entries } = parseManifest("hq for claude  # the orchestrator\n");
+ * entries[0]?.agents?.names; // ["claude"]
+ * ```
+ */
+export function parseManifest(text: string): { entries: Entry[]; errors: Problem[] } {
+  const entries: Entry[] = [];
+  const errors: Problem[] = [];
+  let following: AgentList | undefined;
+  for (const [index, raw] of text.replace(/^\ufeff/, "").split("\n").entries()) {
+    const [first = "", ...rest] = (raw.includes("#") ? raw.replace(/(^|\s)#[^]*/, "") : raw).trim().split(/\s+/);
+    if (first === "") continue;
+    const line = index + 1;
+    try {
+      if (first === "for") {
+        following = parseClauses(["for", ...rest], line).agents;
+      } else if (first === "as" && rest.length > 0) {
+        throw new SyntaxError(`Nothing stands before "as"`);
+      } else {
+        const reference = parseReference(first);
+        const { as, trust, agents } = parseClauses(rest, line);
+        entries.push({ line, text: first, reference, as, trust, agents: agents ?? following });
+      }
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      errors.push({ line, message: error.message });
+    }
+  }
+  return { entries, errors };
+}
+
+// ── Skills ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * Says why a name is no legal skill name.
+ *
+ * @param name The name.
+ * @returns The reason, or `undefined` for a legal name.
+ */
+export function nameProblem(name: string): string | undefined {
+  if (name.length <= 64 && /^[a-z0-9]+(-[a-z0-9]+)*$/.test(name) && !KEYWORDS.includes(name)) return undefined;
+  const rule = `${quote(name)} is not a skill name: 1 to 64 of a-z, 0-9 and single hyphens, none at the ends`;
+  const odd = name.match(/[^ -~]/u)?.[0];
+  if (odd) return `${rule}; U+${odd.codePointAt(0)?.toString(16).toUpperCase().padStart(4, "0")} is none of these`;
+  if (name.length > 64) return `${rule}; it has ${name.length} characters`;
+  return KEYWORDS.includes(name) ? `${rule}, and no word of the manifest's own` : rule;
+}
+
+/** A repo or a home whose manifest asks for skills. */
+export interface Root {
+  /** The directory that the agents' folders lie in, as its real path. */
+  directory: string;
+  /** The manifest's path. */
+  manifest: string;
+  global: boolean;
+}
+
+/** A skill that the manifest wants in a folder. */
+export interface Wish {
+  name: string;
+  line: number;
+  /** The skill's directory. */
+  skill: string;
+}
+
+/** A folder that skills are deployed into. */
+export interface Folder {
+  /** Its real path, also where it is yet to be made. */
+  path: string;
+  /** The agents that read it, as the manifest calls them. */
+  agents: string[];
+  /** What is wanted in it, by name. */
+  wishes: Map<string, Wish>;
+}
+
+/** What a manifest comes to on this machine. */
+export interface Resolved {
+  /** By real path. */
+  folders: Map<string, Folder>;
+  /** Names whose line could not be done: what was deployed under them stays. */
+  keptNames: Set<string>;
+  /** Directories of `DIR/*` lines that could not be read: what was deployed from them stays. */
+  keptSources: string[];
+  problems: Problem[];
+}
+
+/** `path` as people write it: from the root, from the home, or absolute. */
+function show(path: string, root: Root): string {
+  const inside = root.global ? undefined : below(root.directory, path);
+  if (inside !== undefined) return inside || ".";
+  const home = environment("HOME");
+  const fromHome = home && below(home, path);
+  return fromHome ? `~/${fromHome}` : path;
+}
+
+/** A path from the manifest or the environment as an absolute one. */
+function expand(path: string, root: Root): string {
+  const home = environment("HOME");
+  if (home === undefined && path.startsWith("~")) throw new Error(`Cannot expand ${quote(path)}: HOME is not set`);
+  return resolve(root.manifest, "..", path.replace(/^~(?=\/|$)/, home ?? "~"));
+}
+
+/** The folder of an agent; `free` is one that may lead anywhere, since the person named it by an absolute path. */
+function agentFolder(agent: string, root: Root): { path: string; free: boolean } | undefined {
+  if (/^(\.|~)?\//.test(agent)) return { path: expand(agent, root), free: !agent.startsWith(".") };
+  const template = AGENTS.get(agent)?.[root.global ? 1 : 0];
+  if (template === undefined) return undefined;
+  const [, variable, fallback = "", rest = ""] = template.match(/^\$\{(\w+):-(.+)\}(.+)/) ?? ["", undefined, template];
+  const chosen = variable === undefined ? undefined : environment(variable);
+  return { path: resolve(root.directory, (chosen ?? fallback) + rest), free: chosen !== undefined };
+}
+
+/** Where `path` really is, or will be once the folders that are missing have been made. */
+function realFolder(path: string): string {
+  const real = ifThere(() => Deno.realPathSync(path));
+  if (real !== undefined) return real;
+  const info = ifThere(() => Deno.lstatSync(path));
+  if (info?.isSymlink) throw new Error(`${path} is a link that leads nowhere`);
+  if (info) return realFolder(path); // made by another run just now
+  const parent = realFolder(resolve(path, ".."));
+  if (ifThere(() => Deno.statSync(parent))?.isDirectory === false) throw new Error(`${parent} is not a folder`);
+  return resolve(parent, lastSegment(path));
+}
+
+/** The real path of the folder that an agent's skills go into. */
+function targetFolder(agent: string, root: Root): string {
+  const found = agentFolder(agent, root);
+  if (found === undefined) {
+    throw new Error(`Unknown agent ${quote(agent)}`, { cause: { word: agent, words: [...AGENTS.keys()] } });
+  }
+  try {
+    const real = realFolder(found.path);
+    if (found.free || below(root.directory, real) !== undefined) return real;
+    throw new Error(`it leads out of ${root.directory}, to ${real}; name it by that path if you mean it`);
+  } catch (error) {
+    throw new Error(`Cannot deploy into ${show(found.path, root)}: ${explain(error)}`);
+  }
+}
+
+/** The names of the folders in `directory`, through links too; `undefined` where it cannot be read. */
+function subfolders(directory: string): string[] | undefined {
+  return tryTo(() => Array.from(Deno.readDirSync(directory)))?.filter((entry) =>
+    entry.isDirectory || entry.isSymlink && tryTo(() => Deno.statSync(`${directory}/${entry.name}`))?.isDirectory
+  ).map((entry) => entry.name);
+}
+
+/** The directories in which skills are found by name, first hit wins. */
+function searchPath(root: Root): string[] {
+  const script = import.meta.filename; // undefined where the script was run from a URL
+  const parts = ["skills", ...(environment("SKILLS_PATH") ?? "").split(":").filter((part) => part !== "")];
+  return [...parts, ...script ? [`${Deno.realPathSync(script)}/../skills`] : []].map((part) => expand(part, root));
+}
+
+/** The name that an entry is deployed under; "" for one that stands for many. */
+function deployedName({ reference, as }: Entry, root: Root): string {
+  if (as !== undefined) return as;
+  if (reference.kind === "name") return reference.name;
+  if (reference.kind === "path") return reference.all ? "" : lastSegment(expand(reference.path, root));
+  const { url, path, tail } = reference;
+  return lastSegment((tail ?? (path || url)).replace(/\.git$/, "").replace(/^[^/]*:/, ""));
+}
+
+/** The directories of the skills that an entry names. `places` are searched for names, `listing` tells what is there. */
+function locate(
+  { reference, as, text }: Entry,
+  root: Root,
+  places: string[],
+  listing: (place: string) => Set<string>,
+): string[] {
+  if (reference.kind === "git") {
+    const owner = reference.url.startsWith("https://github.com/") && /^[^:/]+(?=\/)/.exec(text)?.[0];
+    if (owner && ifThere(() => Deno.lstatSync(expand(owner, root)))) {
+      throw new Error(`${quote(text)} could be a path, since ${owner} is here: write ./${text} (or ${reference.url})`);
+    }
+    throw new Error(`Cannot fetch ${quote(text)}: git sources are not built yet`);
+  }
+  if (reference.kind === "name") {
+    const { name } = reference;
+    const problem = nameProblem(name);
+    if (problem) throw new Error(problem);
+    const place = places.find((place) => listing(place).has(name));
+    if (place !== undefined) return [`${place}/${name}`];
+    const where = places.map((place) => show(place, root)).join(", ");
+    const known = places.flatMap((place) => [...listing(place)]);
+    throw new Error(`No skill ${quote(name)} in ${where}`, { cause: { word: name, words: known } });
+  }
+  const path = expand(reference.path, root);
+  if (!reference.all) {
+    const info = ifThere(() => Deno.statSync(path));
+    if (info?.isDirectory) return [path];
+    throw new Error(info ? `${quote(text)} is a file: name the skill's folder` : `Nothing is at ${quote(text)}`);
+  }
+  if (as !== undefined) throw new Error(`"as" names one skill, and ${quote(text)} stands for many`);
+  const names = subfolders(path);
+  if (names === undefined) throw new Error(`Cannot read the folder of ${quote(text)}`);
+  return names.sort().map((name) => `${path}/${name}`).filter((skill) =>
+    ifThere(() => Deno.statSync(`${skill}/SKILL.md`))
+  );
+}
+
+/**
+ * Finds the skills and folders that entries speak of. Reads the disk, changes nothing.
+ *
+ * @param entries The manifest's entries.
+ * @param root Whose manifest it is.
+ * @returns What is wanted in which folder, and a problem for everything that cannot be had.
+ */
+export function resolveEntries(entries: readonly Entry[], root: Root): Resolved {
+  const result: Resolved = { folders: new Map(), keptNames: new Set(), keptSources: [], problems: [] };
+  const fail = (line: number, name: string, error: unknown) => {
+    const near = error instanceof Error ? error.cause as Near | undefined : undefined;
+    result.problems.push({ line, name: name || undefined, message: explain(error), near });
+  };
+  const listing = remember((place) => new Set(subfolders(place)));
+  const folderOf = remember((agent) => {
+    const path = targetFolder(agent, root);
+    const folder: Folder = result.folders.get(path) ?? { path, agents: [], wishes: new Map() };
+    folder.agents.push(agent);
+    result.folders.set(path, folder);
+    return folder;
+  });
+  const places = searchPath(root);
+  const standard = ["claude", "opencode", ...(environment("CODEX_HOME") ? ["codex"] : [])];
+
+  for (const entry of entries) {
+    const { line } = entry;
+    const name = deployedName(entry, root);
+    const agents = entry.agents ?? { line, names: standard };
+    const targets: Folder[] = [];
+    for (const agent of agents.names) {
+      try {
+        targets.push(folderOf(agent));
+      } catch (error) {
+        fail(agents.line, "", error);
+        if (name) result.keptNames.add(name);
+      }
+    }
+    let skills: string[] = [];
+    try {
+      skills = locate(entry, root, places, listing);
+    } catch (error) {
+      fail(line, name, error);
+      if (name) result.keptNames.add(name);
+      else if (entry.reference.kind === "path") result.keptSources.push(expand(entry.reference.path, root));
+    }
+    for (const skill of skills) {
+      const wish = { name: name || lastSegment(skill), line, skill };
+      const problem = nameProblem(wish.name);
+      if (problem) {
+        fail(line, wish.name, entry.as ? problem : `${problem}: rename it, or write "as NAME" after its path`);
+        continue;
+      }
+      for (const { wishes } of targets) {
+        const earlier = wishes.get(wish.name) ?? wish;
+        wishes.set(wish.name, earlier);
+        if (earlier.skill === skill || Deno.realPathSync(earlier.skill) === Deno.realPathSync(skill)) continue;
+        const both = `${show(skill, root)} here and ${show(earlier.skill, root)} in line ${earlier.line}`;
+        fail(line, wish.name, `${quote(wish.name)} is ${both}: write "as NAME"`);
+      }
+    }
+  }
+  return result;
+}
+
+/**
+ * Reads the front matter of a `SKILL.md`.
+ *
+ * @param text The file's text.
+ * @returns Its fields, every scalar as the string that was written.
+ * @throws {SyntaxError} If there is none, it is not closed, or it is no YAML mapping.
+ */
+export async function parseFrontMatter(text: string): Promise<Record<string, unknown>> {
+  const [, yaml] = text.match(/^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/) ?? [];
+  if (yaml === undefined) {
+    throw new SyntaxError(/^\ufeff?---/.test(text) ? "its front matter has no end" : "it has no front matter");
+  }
+  const { parse }: typeof Yaml = await import(LIBRARY.yaml);
+  let fields: unknown;
+  try {
+    fields = parse(yaml, { schema: "failsafe" });
+  } catch (error) {
+    throw new SyntaxError(`its front matter is not YAML: ${explain(error).split("\n")[0]}`);
+  }
+  if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
+    throw new SyntaxError("its front matter is not a mapping");
+  }
+  return fields as Record<string, unknown>;
+}
+
+/** Where fields break the specification without keeping a skill from being deployed. */
+function violations(fields: Record<string, unknown>, directoryName: string): string[] {
+  const { name, description, compatibility, metadata } = fields as Record<string, string | undefined>;
+  const unknown = Object.keys(fields).filter((field) => !SKILL_FIELDS.includes(field));
+  const texts = ["license", "compatibility", "allowed-tools"].filter((field) =>
+    field in fields && typeof fields[field] !== "string"
+  );
+  const isTextMap = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
+    Object.values(metadata).every((value) => typeof value === "string");
+  return [
+    name !== directoryName && `its name is ${quote(name ?? "")}, its directory ${quote(directoryName)}`,
+    name === directoryName ? undefined : nameProblem(name ?? ""),
+    (description?.length ?? 0) > 1024 && `its description has ${description?.length} characters, more than 1024`,
+    (compatibility?.length ?? 0) > 500 && `its compatibility has ${compatibility?.length} characters, more than 500`,
+    metadata !== undefined && !isTextMap && "its metadata is not a mapping of strings to strings",
+    ...texts.map((field) => `its ${field} is not a string`),
+    unknown.length > 0 && `unknown front matter: ${unknown.map(quote).join(", ")}`,
+  ].filter((text) => typeof text === "string");
+}
+
+/** What was found out about a skill. */
+interface Inspection {
+  /** Why it cannot be deployed. */
+  problem?: string;
+  /** Where it breaks the specification otherwise. */
+  warnings: string[];
+}
+
+/**
+ * Judges a skill that is about to be deployed.
+ *
+ * @param directory The skill's directory.
+ * @returns Why it cannot be deployed, if so; and what in it breaks the specification otherwise.
+ */
+export async function inspectSkill(directory: string): Promise<Inspection> {
+  let fields: Record<string, unknown>;
+  try {
+    const text = ifThere(() => readText(`${directory}/SKILL.md`));
+    if (text === undefined) return { problem: "it has no SKILL.md", warnings: [] };
+    fields = await parseFrontMatter(text);
+  } catch (error) {
+    return { problem: `its SKILL.md cannot be used: ${explain(error)}`, warnings: [] };
+  }
+  const missing = ["name", "description"].find((field) => typeof fields[field] !== "string" || fields[field] === "");
+  if (missing) return { problem: `its SKILL.md has no ${missing}`, warnings: [] };
+  return { warnings: violations(fields, lastSegment(directory)) };
+}
+
+// ── Folders ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What was written under a name: a link with this text, or with `copy` a copy of what that link would lead to. */
+export interface Form {
+  target: string;
+  /** The git tree hash of the copy's content. */
+  copy?: string;
+}
+
+/** An entry of a folder's state: what is ours there, and for whom. */
+export interface Owned extends Form {
+  /** What was there before, while it is being replaced: ours as well. */
+  was?: Form[];
+  /** The manifests that want it: relative to the folder where both lie in one root, else absolute. */
+  for: string[];
+}
+
+/** What lies in a folder under a name. */
+export type Found =
+  | { kind: "nothing" | "file" }
+  /** `leads`: to the very skill that is wanted. */
+  | { kind: "link"; text: string; leads: boolean }
+  /** `hash`: of its content, read only where it may be a copy of ours. */
+  | { kind: "directory"; hash?: string };
+
+/** The state of a folder, as its state file has it. */
+interface State {
+  entries: Map<string, Owned>;
+  /** The person was told what to add to a `.gitignore` of their own. */
+  told: boolean;
+  /** As it was read. */
+  text?: string;
+}
+
+/** Whether a value that was read from a state file is a form that this program could have written. */
+function isForm(form: Partial<Form> | null): boolean {
+  return typeof form?.target === "string" && (form.copy === undefined || typeof form.copy === "string");
+}
+
+/** Whether a value that was read from a state file is an entry that this program could have written. */
+function isOwned(owned: Partial<Owned> | null): boolean {
+  return isForm(owned) && Array.isArray(owned?.for) && owned.for.every((claim) => typeof claim === "string") &&
+    (owned.was === undefined || Array.isArray(owned.was) && owned.was.every(isForm));
+}
+
+/** Reads the state of a folder. A file that is damaged counts as none: what is exactly right is then adopted again. */
+function readState(folder: string): State {
+  const text = ifThere(() => Deno.readTextFileSync(`${folder}/${STATE_FILE}`));
+  const state: State = { entries: new Map(), told: false, text };
+  try {
+    const { version, told, entries } = JSON.parse(text ?? "{}");
+    if (version !== 1) return state;
+    state.told = told === true;
+    for (const [name, owned] of Object.entries<Owned>(entries)) {
+      if (nameProblem(name) === undefined && isOwned(owned)) state.entries.set(name, owned);
+    }
+  } catch {
+    // Damaged: what was read of it counts.
+  }
+  return state;
+}
+
+/** The text of a folder's state file, an entry a line; none where nothing in the folder is ours. */
+function renderState({ entries, told }: State, names = [...entries.keys()].sort()): string | undefined {
+  if (names.length === 0) return undefined;
+  const lines = names.map((name) => `"${name}":${JSON.stringify(entries.get(name))}`);
+  return `{"version":1,${told ? `"told":true,` : ""}"entries":{\n${lines.join(",\n")}\n}}\n`;
+}
+
+/** The lines of a folder's `.gitignore` below its first, for names that are sorted. */
+function ignoredLines(names: readonly string[]): string {
+  return `/.gitignore\n/.use-skills.*\n/${names.join("\n/")}\n`;
+}
+
+/** Whether the text of a `.gitignore`, below its first line, is what names call for. */
+function isIgnoring(text: string | undefined, names: readonly string[]): boolean {
+  return text?.slice(text.indexOf("\n") + 1) === ignoredLines(names);
+}
+
+/** The text of a `.gitignore`. Its sum tells a file that is as written from one that a person has edited. */
+function withSum(lines: string): string {
+  return `# Written by use-skills, sum ${fnv1a(lines)}\n${lines}`;
+}
+
+/**
+ * Whether a folder is, byte for byte, as a first deployment of its wishes would leave it: the usual case, and all that
+ * is done about it at a `cd`. One that is right in some other way (copies, links that were there before) is planned.
+ */
+function isAsDeployed({ path, wishes }: Folder, root: Root): boolean {
+  const linkTo = pathsFrom(path, root.directory);
+  const claims = [linkTo(root.manifest)];
+  const names = [...wishes.keys()].sort();
+  const entries = new Map<string, Owned>();
+  for (const { name, skill } of wishes.values()) entries.set(name, { target: linkTo(skill), for: claims });
+  const text = (name: string) => ifThere(() => Deno.readTextFileSync(`${path}/${name}`));
+  if (names.length === 0 || text(STATE_FILE) !== renderState({ entries, told: false }, names)) return false;
+  let count = 0;
+  for (const { name, isSymlink } of Deno.readDirSync(path)) {
+    const target = entries.get(name)?.target;
+    if (name === WORKSHOP || target && !(isSymlink && Deno.readLinkSync(`${path}/${name}`) === target)) return false;
+    if (target) count++;
+  }
+  return count === names.length && isIgnoring(text(".gitignore"), names);
+}
+
+/** A file, link or directory inside a skill that is copied. */
+interface Node {
+  name: string;
+  kind: "file" | "link" | "directory";
+  executable: boolean;
+  /** Of a file: its size in bytes, and its time of change in milliseconds. */
+  size: number;
+  modified: number;
+  /** Of a link: its text. */
+  target: string;
+  /** Of a directory: what is in it. */
+  children: Node[];
+}
+
+/**
+ * Lists a directory that is to be copied, or was.
+ *
+ * @throws {Error} If a copy would not be whole, or would carry in what lies outside: on a link that leads out of the
+ * directory or nowhere, a socket, a device.
+ */
+function scan(directory: string, top = Deno.realPathSync(directory), inside = ""): Node[] {
+  return Array.from(Deno.readDirSync(directory), ({ name }): Node => {
+    const path = `${directory}/${name}`;
+    const shown = quote(inside + name);
+    const info = Deno.lstatSync(path);
+    const node: Node = { name, kind: "file", executable: false, size: 0, modified: 0, target: "", children: [] };
+    if (info.isDirectory) return { ...node, kind: "directory", children: scan(path, top, `${inside}${name}/`) };
+    if (info.isFile) {
+      const executable = ((info.mode ?? 0) & 0o111) !== 0;
+      return { ...node, executable, size: info.size, modified: Math.floor(info.mtime?.getTime() ?? 0) };
+    }
+    if (!info.isSymlink) throw new Error(`${shown} in it is neither a file nor a folder nor a link`);
+    const target = Deno.readLinkSync(path);
+    const real = tryTo(() => Deno.realPathSync(path));
+    if (real === undefined) throw new Error(`the link ${shown} in it leads nowhere`);
+    const isInside = below("/top", resolve(`/top/${inside}`, target)) !== undefined && below(top, real) !== undefined;
+    if (target.startsWith("/") || !isInside) {
+      throw new Error(`the link ${shown} in it leads out of it, to ${quote(target)}`);
+    }
+    return { ...node, kind: "link", target };
+  }).sort((a, b) => a.name < b.name ? -1 : 1);
+}
+
+/** Strings and bytes as bytes, one after the other. */
+function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
+  const chunks = parts.map((part) => typeof part === "string" ? new TextEncoder().encode(part) : part);
+  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  chunks.reduce((at, chunk) => (bytes.set(chunk, at), at + chunk.length), 0);
+  return bytes;
+}
+
+/**
+ * The hash that git gives a tree of these nodes; an empty directory counts as an empty tree.
+ *
+ * Source: git's object format, https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+ */
+async function treeHash(directory: string, nodes: Node[]): Promise<string> {
+  const object = async (type: string, content: Uint8Array) =>
+    new Uint8Array(await crypto.subtle.digest("SHA-1", concat(`${type} ${content.length}\0`, content)));
+  const lines: { key: string; parts: [string, Uint8Array] }[] = [];
+  for (const { name, kind, executable, target, children } of nodes) {
+    const path = `${directory}/${name}`;
+    const mode = { directory: "40000", link: "120000", file: executable ? "100755" : "100644" }[kind];
+    const hash = kind === "directory"
+      ? Uint8Array.fromHex(await treeHash(path, children))
+      : await object("blob", kind === "link" ? concat(target) : Deno.readFileSync(path));
+    const key = concat(name, kind === "directory" ? "/" : "").toHex(); // git sorts by bytes, a directory as NAME/
+    lines.push({ key, parts: [`${mode} ${name}\0`, hash] });
+  }
+  const sorted = lines.sort((a, b) => a.key < b.key ? -1 : 1);
+  return (await object("tree", concat(...sorted.flatMap(({ parts }) => parts)))).toHex();
+}
+
+// ── Plan ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is to be done under one name of a folder. */
+export interface Step {
+  /** `keep` leaves what a line that could not be done has deployed; `release` what a person has made their own. */
+  action: "ok" | "keep" | "link" | "relink" | "copy" | "recopy" | "adopt" | "remove" | "release" | "blocked";
+  name: string;
+  reason: string;
+  found: Found;
+  wish?: Wish;
+  /** What is wanted: a link with this text, or a copy. */
+  want?: Form;
+  /** What of ours is there. */
+  form?: Form;
+  /** The entry of the folder's state once it is done. */
+  next?: Owned;
+}
+
+/** All that the decision about one name depends on. */
+export interface Situation {
+  name: string;
+  wish?: Wish;
+  /** What is wanted under the name, if anything is. */
+  want?: Form;
+  /** What the folder's state says of it. */
+  owned?: Owned;
+  found: Found;
+  /** Nobody names it now, but a line that could not be done may have meant it. */
+  kept: boolean;
+  /** The manifest that is being deployed, as the state would name it. */
+  claim: string;
+  /** Whether the manifest that a claim names is still there. */
+  alive: (claim: string) => boolean;
+}
+
+/** The forms in which an entry is ours. */
+function formsOf(owned: Owned | undefined): Form[] {
+  return owned === undefined ? [] : [owned, ...owned.was ?? []];
+}
+
+/** What is in the way, in words. */
+function obstacle(found: Found, owned?: Owned): string {
+  if (found.kind === "link") return `a link to ${quote(found.text)} that use-skills did not make is in the way`;
+  if (found.kind === "directory" && owned?.copy) return "it was edited since it was copied, so it is left as it is";
+  return `a ${found.kind} that use-skills did not make is in the way`;
+}
+
+/**
+ * Decides what is to be done under one name of a folder.
+ *
+ * What is not ours is never touched: ours is what the state names and what is still as it was written. A name that
+ * another living manifest claims keeps what it has. What nobody claims any more is removed.
+ *
+ * @param situation What is wanted, and what is there.
+ * @returns The step that leads from the one to the other.
+ */
+export function decide({ name, wish, want, owned, found, kept, claim, alive }: Situation): Step {
+  const form = formsOf(owned).find(({ target, copy }) =>
+    copy === undefined
+      ? found.kind === "link" && found.text === target
+      : found.kind === "directory" && found.hash === copy
+  );
+  const others = owned?.for.filter((other) => other !== claim && alive(other)) ?? [];
+  const theirs = owned && { ...owned, for: others };
+  const known = { name, found, wish, want, form };
+  const step = (action: Step["action"], reason: string, next?: Owned): Step => ({ action, reason, next, ...known });
+
+  if (want === undefined) {
+    if (owned === undefined || kept && owned.for.includes(claim)) return step("keep", "", owned);
+    if (others.length > 0) return step("ok", "", theirs);
+    if (form) return step("remove", owned.for.includes(claim) ? "no longer wanted" : "nobody wants it any more");
+    return found.kind === "nothing" ? step("ok", "") : step("release", obstacle(found, owned));
+  }
+
+  const leads = found.kind === "link" && found.leads;
+  const claims = [...others, claim].sort();
+  const becomes = ({ target, copy }: Form): Owned => ({ target, copy, for: claims });
+  if (owned && others.length > 0 && !leads && owned.target !== want.target) {
+    return step("blocked", `${others[0]} has another skill of that name there`, theirs);
+  }
+  if (want.copy === undefined ? leads : form?.copy === want.copy) {
+    const action = form !== undefined && owned?.for.includes(claim) ? "ok" : "adopt";
+    return step(action, "it is there already", becomes(found.kind === "link" ? { target: found.text } : want));
+  }
+  if (found.kind === "nothing") return step(want.copy ? "copy" : "link", "nothing is there", becomes(want));
+  if (form === undefined) {
+    const isEdited = found.kind === "directory" && owned?.copy;
+    return step("blocked", obstacle(found, owned), isEdited ? owned : undefined);
+  }
+  if (others.length > 0) return step("ok", "", becomes(form)); // link or copy was the other root's choice
+  const change = form.copy && !want.copy
+    ? "it was a copy"
+    : want.copy && !form.copy
+    ? "it was a link"
+    : "it has changed";
+  const reason = form.target === want.target ? change : `it came from ${form.target}`;
+  return step(want.copy ? "recopy" : "relink", reason, becomes(want));
+}
+
+/** Whether a step changes anything on disk or in what is ours. */
+function isChange({ action }: Step): boolean {
+  return action !== "ok" && action !== "keep" && action !== "blocked";
+}
+
+/** A folder with what is to be done in it. */
+interface Plan {
+  folder: Folder;
+  state: State;
+  steps: Step[];
+  /** The state once the steps are done. */
+  next: State;
+  problems: Problem[];
+  /** The folder's `.gitignore` is the person's own. */
+  foreignIgnore: boolean;
+  /** Another run works there, or was killed there. */
+  debris: boolean;
+  /** There is nothing to do. */
+  settled: boolean;
+}
+
+/** What a run knows while it plans. */
+interface Run {
+  root: Root;
+  resolved: Resolved;
+  /** Copies or links; `undefined` for whichever was chosen before. */
+  copy?: boolean;
+  /** Also judge skills that are deployed already. */
+  thorough: boolean;
+  /** Judges a skill, once. */
+  inspect: (skill: string) => Promise<Inspection>;
+}
+
+/** A name of a folder: its path, what is listed there, and what the folder's state says of it. */
+interface Spot {
+  name: string;
+  path: string;
+  entry?: Deno.DirEntry;
+  owned?: Owned;
+}
+
+/**
+ * The hashes that decide about copies: of the skill that a copy is wanted of, and of what may be a copy of ours.
+ *
+ * @throws {Error} If the skill cannot be copied.
+ */
+async function copyHashes({ path, entry, owned }: Spot, skill: string | undefined, target: string | undefined) {
+  const mayBeOurs = entry?.isDirectory && formsOf(owned).some((form) => form.copy);
+  const nodes = mayBeOurs ? tryTo(() => scan(path)) : undefined; // what could not have been copied is not ours
+  if (skill === undefined) return { there: nodes && await treeHash(path, nodes) };
+  if (below(Deno.realPathSync(skill), path) !== undefined) throw new Error("it holds the folder it would go into");
+  const source = scan(skill);
+  // A copy has the times of its source, so where neither was touched no content need be read.
+  const isUntouched = owned?.target === target && !owned?.was && JSON.stringify(nodes) === JSON.stringify(source);
+  if (isUntouched) return { wanted: owned?.copy, there: owned?.copy };
+  return { wanted: await treeHash(skill, source), there: nodes && await treeHash(path, nodes) };
+}
+
+/** What lies at a spot. */
+function look({ path, entry }: Spot, wish?: Wish, want?: Form, hash?: string): Found {
+  if (entry === undefined) return { kind: "nothing" };
+  if (entry.isDirectory) return { kind: "directory", hash };
+  if (!entry.isSymlink) return { kind: "file" };
+  const text = ifThere(() => Deno.readLinkSync(path));
+  if (text === undefined) return { kind: "nothing" }; // gone since it was listed
+  const isRight = () => wish && tryTo(() => Deno.realPathSync(path)) === Deno.realPathSync(wish.skill);
+  return { kind: "link", text, leads: text === want?.target || isRight() === true };
+}
+
+/** Plans a folder. Skills that would be deployed anew are judged first. */
+async function planFolder(folder: Folder, run: Run): Promise<Plan> {
+  const { root, resolved: { keptNames, keptSources }, inspect } = run;
+  const state = readState(folder.path);
+  if (ifThere(() => Deno.statSync(folder.path))?.isDirectory === false) throw new Error("it is not a folder");
+  const there = new Map<string, Deno.DirEntry>();
+  ifThere(() => Array.from(Deno.readDirSync(folder.path), (entry) => there.set(entry.name, entry)));
+  const linkTo = pathsFrom(folder.path, root.directory);
+  const claim = linkTo(root.manifest);
+  const alive = remember((other) => ifThere(() => Deno.lstatSync(resolve(folder.path, other))) !== undefined);
+  const comesFromKept = ({ target }: Owned) =>
+    keptSources.some((source) => below(source, resolve(folder.path, target)) !== undefined);
+
+  const planSpot = async (spot: Spot, wish?: Wish): Promise<Step> => {
+    const { name, owned } = spot;
+    const target = wish && linkTo(wish.skill);
+    const isCopy = run.copy ?? owned?.copy !== undefined;
+    const { wanted, there } = await copyHashes(spot, isCopy ? wish?.skill : undefined, target);
+    const want = target === undefined ? undefined : { target, copy: wanted };
+    const kept = keptNames.has(name) || folder.wishes.has(name) || owned !== undefined && comesFromKept(owned);
+    const step = decide({ name, wish, want, owned, found: look(spot, wish, want, there), kept, claim, alive });
+    const isJudged = step.action !== "blocked" && (step.action !== "ok" || run.thorough);
+    const problem = wish && isJudged ? (await inspect(wish.skill)).problem : undefined;
+    if (problem) throw new Error(problem);
+    return step;
+  };
+
+  const steps: Step[] = [];
+  const problems: Problem[] = [];
+  const next: State = { entries: new Map(), told: false };
+  for (const name of new Set([...folder.wishes.keys(), ...state.entries.keys()])) {
+    const spot = { name, path: `${folder.path}/${name}`, entry: there.get(name), owned: state.entries.get(name) };
+    const wish = folder.wishes.get(name);
+    // Where the skill itself lives here, there is nothing to deploy.
+    if (wish && spot.entry?.isDirectory && Deno.realPathSync(wish.skill) === spot.path) continue;
+    const fail = (problem: string) => problems.push({ line: wish?.line, name, message: problem });
+    let step: Step;
+    try {
+      step = await planSpot(spot, wish);
+      const reason = `${step.reason} (move it away, or write "as NAME")`;
+      if (wish && step.action === "blocked") {
+        fail(`Cannot deploy ${quote(name)} into ${show(folder.path, root)}: ${reason}`);
+      }
+    } catch (error) {
+      if (wish === undefined) throw error;
+      fail(`Cannot deploy ${quote(name)} from ${show(wish.skill, root)}: ${explain(error)}`);
+      step = await planSpot(spot);
+    }
+    steps.push(step);
+    if (step.next) next.entries.set(name, step.next);
+  }
+  const names = [...next.entries.keys()].sort();
+  const ignore = ifThere(() => Deno.readTextFileSync(`${folder.path}/.gitignore`));
+  const isExpected = names.length === 0 ? ignore === undefined : isIgnoring(ignore, names);
+  const foreignIgnore = !isExpected && ignore !== undefined && ignore !== withSum(ignore.replace(/^.*\n/, ""));
+  next.told = foreignIgnore && names.length > 0;
+  const debris = there.has(WORKSHOP);
+  const settled = !debris && !steps.some(isChange) && (isExpected || foreignIgnore) && renderState(next) === state.text;
+  return { folder, state, steps, next, problems, foreignIgnore, debris, settled };
+}
+
+// ── Disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Removes a path with all that is in it; what is not there need not be removed. */
+function removeAll(path: string): void {
+  ifThere(() => Deno.removeSync(path, { recursive: true }));
+}
+
+/**
+ * Runs `work` while no other run works in `directory`; does nothing where there is no such directory.
+ *
+ * The lock is the operating system's, on the directory itself, so that a run which is killed leaves none behind.
+ */
+async function withLock(directory: string, work: () => void | Promise<void>): Promise<void> {
+  const opened = ifThere(() => Deno.openSync(directory));
+  if (opened === undefined) return;
+  using handle = opened;
+  handle.lockSync(true);
+  const [locked, current] = [handle.statSync(), ifThere(() => Deno.statSync(directory))];
+  // Whoever waited for a run that removed the directory now holds the lock of one that is no longer there.
+  if (locked.ino === current?.ino && locked.dev === current.dev) await work();
+}
+
+/** Makes `path` hold `text`, or not be there, in one step; `made` is a path of ours on the same disk. */
+function replaceFile(path: string, text: string | undefined, made: string): void {
+  if (text === undefined) return removeAll(path);
+  removeAll(made);
+  Deno.writeTextFileSync(made, text, { createNew: true });
+  Deno.renameSync(made, path);
+}
+
+/** Copies what `scan` listed, with the times of the source and the modes that git knows. */
+function copyNodes(source: string, nodes: Node[], destination: string): void {
+  Deno.mkdirSync(destination);
+  for (const { name, kind, target, children, executable, modified } of nodes) {
+    const [from, to] = [`${source}/${name}`, `${destination}/${name}`];
+    if (kind === "link") Deno.symlinkSync(target, to);
+    if (kind === "directory") copyNodes(from, children, to);
+    if (kind !== "file") continue;
+    Deno.copyFileSync(from, to);
+    Deno.chmodSync(to, executable ? 0o755 : 0o644);
+    Deno.utimeSync(to, new Date(modified), new Date(modified));
+  }
+}
+
+/**
+ * Swaps two paths in one step, so that nobody who looks ever finds one of them missing.
+ *
+ * Rename puts nothing in the place of a directory that is not empty. The system calls that do are not in Deno;
+ * sources: `man 2 renameat2` (Linux), `man 2 renamex_np` (macOS).
+ *
+ * @returns Whether it was done; where the system cannot, two renames have to do.
+ */
+function exchange(a: string, b: string): boolean {
+  const [first, second, swap] = [concat(`${a}\0`), concat(`${b}\0`), 2]; // RENAME_EXCHANGE, RENAME_SWAP
+  try {
+    if (Deno.build.os === "darwin") {
+      const symbols = { renamex_np: { parameters: ["buffer", "buffer", "u32"], result: "i32" } } as const;
+      return Deno.dlopen("libSystem.dylib", symbols).symbols.renamex_np(first, second, swap) === 0;
+    }
+    const symbols = { renameat2: { parameters: ["i32", "buffer", "i32", "buffer", "u32"], result: "i32" } } as const;
+    return Deno.dlopen("libc.so.6", symbols).symbols.renameat2(-1, first, -1, second, swap) === 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Does one step in a folder: makes what is wanted beside, looks once more at what is there, and puts it in place. */
+async function perform({ action, name, want, wish, found }: Step, folder: string): Promise<void> {
+  const path = `${folder}/${name}`;
+  const made = `${folder}/${WORKSHOP}/${name}`;
+  const discarded = `${made}.old`;
+  if (action === "adopt" || action === "release") return;
+  if (action === "link" && want) return Deno.symlinkSync(want.target, path); // never over anything
+  if (wish && want?.copy !== undefined) {
+    copyNodes(wish.skill, scan(wish.skill), made);
+    if (await treeHash(made, scan(made)) !== want.copy) throw new Error("the skill changed while it was copied");
+  } else if (want) {
+    Deno.symlinkSync(want.target, made);
+  }
+  const isAsFound = found.kind === "link"
+    ? Deno.readLinkSync(path) === found.text
+    : found.kind === "directory"
+    ? await treeHash(path, scan(path)) === found.hash
+    : ifThere(() => Deno.lstatSync(path)) === undefined;
+  if (!isAsFound) throw new Error("it was changed just now");
+  if (want === undefined) return found.kind === "link" ? Deno.removeSync(path) : Deno.renameSync(path, discarded);
+  if (action === "copy" || found.kind === "link" && want.copy === undefined) return Deno.renameSync(made, path);
+  if (exchange(made, path)) return;
+  Deno.renameSync(path, discarded);
+  Deno.renameSync(made, path);
+}
+
+/** The entries to record before steps are done: what is there and what is about to be, both ours. */
+function transition(before: ReadonlyMap<string, Owned>, after: ReadonlyMap<string, Owned>): Map<string, Owned> {
+  const both = new Map(before);
+  for (const [name, owned] of after) {
+    const was = formsOf(before.get(name)).map(({ target, copy }): Form => ({ target, copy }))
+      .filter(({ target, copy }) => target !== owned.target || copy !== owned.copy);
+    both.set(name, { ...owned, was: was.length > 0 ? was : undefined });
+  }
+  return both;
+}
+
+/**
+ * Does what was planned for a folder, whose lock must be held.
+ *
+ * What is about to be made is recorded as ours first, so that a run which is killed leaves nothing behind that a
+ * later run would not know.
+ *
+ * @returns What could not be done, by name.
+ */
+async function applyPlan(plan: Plan): Promise<Map<string, string>> {
+  const { folder: { path }, state, steps, next, foreignIgnore } = plan;
+  const failures = new Map<string, string>();
+  const workshop = `${path}/${WORKSHOP}`;
+  let written: string | undefined = "";
+  const record = (entries: Map<string, Owned>) => {
+    const text = renderState({ entries, told: next.told });
+    if (text === written) return;
+    written = text;
+    const ignore = entries.size > 0 ? withSum(ignoredLines([...entries.keys()].sort())) : undefined;
+    if (!foreignIgnore) replaceFile(`${path}/.gitignore`, ignore, `${workshop}/.gitignore`);
+    replaceFile(`${path}/${STATE_FILE}`, text, `${workshop}/${STATE_FILE}`);
+  };
+  removeAll(workshop);
+  Deno.mkdirSync(workshop);
+  try {
+    const changes = steps.filter(isChange);
+    if (changes.length > 0) record(transition(state.entries, next.entries));
+    for (const step of changes) {
+      try {
+        await perform(step, path);
+      } catch (error) {
+        failures.set(step.name, explain(error));
+        removeAll(`${workshop}/${step.name}`); // the disk may be full
+        const old = state.entries.get(step.name);
+        if (old) next.entries.set(step.name, old);
+        else next.entries.delete(step.name);
+      }
+    }
+    record(next.entries);
+  } finally {
+    removeAll(workshop);
+  }
+  return failures;
+}
+
+// ── Roster: which folders a root has ever deployed into ─────────────────────────────────────────────────────────
+
+/** The folders that a root has deployed into, and the directories that were made for them. */
+interface Roster {
+  manifest: string;
+  /** Whether it was read from its file. */
+  kept?: boolean;
+  folders: string[];
+  made: string[];
+}
+
+/** The folder of the rosters; `undefined` where neither XDG_STATE_HOME nor HOME says where that is. */
+function rosterFolder(): string | undefined {
+  const state = xdgFolder("XDG_STATE_HOME", ".local/state");
+  return state && `${state}/use-skills`;
+}
+
+/** The file name of a root's roster: its manifest's path, as far as a file name can be that long. */
+function rosterName(root: Root): string {
+  const name = encodeURIComponent(root.manifest);
+  return name.length < 200 ? `${name}.json` : `${name.slice(-180)}-${fnv1a(name)}.json`;
+}
+
+/** Reads a roster, its relative paths from `directory`; `undefined` where the file is not there or damaged. */
+function readRosterFile(path: string, directory: string): Roster | undefined {
+  return tryTo(() => {
+    const { manifest, folders, made } = JSON.parse(Deno.readTextFileSync(path)) as Roster;
+    const absolute = (paths: string[]) => paths.map((each) => resolve(directory, each));
+    return { manifest: `${manifest}`, folders: absolute(folders), made: absolute(made) };
+  });
+}
+
+/**
+ * The roster of a root.
+ *
+ * Where none is kept under its path, the root is new or was moved here. Folders that it deployed into then still name
+ * it, so the known agents' are asked, and those on the roster of every root that is gone.
+ */
+function readRoster(root: Root): Roster {
+  const place = rosterFolder();
+  const own = place && readRosterFile(`${place}/${rosterName(root)}`, root.directory);
+  if (own) return { ...own, kept: true };
+  const isClaimed = (folder: string) => {
+    const claim = pathsFrom(folder, root.directory)(root.manifest);
+    return tryTo(() => readState(folder))?.entries.values().some((owned) => owned.for.includes(claim)) ?? false;
+  };
+  const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
+  const moved = files.map((file) => readRosterFile(file, root.directory)).find((roster) =>
+    roster && !ifThere(() => Deno.lstatSync(roster.manifest)) && roster.folders.some(isClaimed)
+  );
+  const top = new Set(Array.from(Deno.readDirSync(root.directory), ({ name }) => name));
+  const usual = [...AGENTS.keys()].map((agent) => agentFolder(agent, root)?.path ?? "").filter((path) =>
+    top.has(below(root.directory, path)?.split("/")[0] ?? path) && isClaimed(path)
+  );
+  return { manifest: root.manifest, folders: [...moved?.folders ?? [], ...usual], made: moved?.made ?? [] };
+}
+
+/** Changes the roster of a root, then does what goes with that before any other run looks; an empty one is not kept. */
+async function changeRoster(root: Root, change: (roster: Roster) => Omit<Roster, "manifest">, then = () => {}) {
+  const place = rosterFolder();
+  if (place === undefined) return then();
+  Deno.mkdirSync(place, { recursive: true });
+  await withLock(place, () => {
+    const { folders, made } = change(readRoster(root));
+    const list = (paths: string[]) => [...new Set(paths)].sort().map(pathsFrom(root.directory, root.directory));
+    const roster = { version: 1, manifest: root.manifest, folders: list(folders), made: list(made) };
+    const text = folders.length + made.length > 0 ? JSON.stringify(roster, undefined, 1) + "\n" : undefined;
+    replaceFile(`${place}/${rosterName(root)}`, text, `${place}/${WORKSHOP}`);
+    then();
+  });
+}
+
+/** Directories that must be made before `path` is there, outermost first. */
+function missingAbove(path: string): string[] {
+  return ifThere(() => Deno.lstatSync(path)) ? [] : [...missingAbove(resolve(path, "..")), path];
+}
+
+/** Removes a directory if it is empty and no other run works in it; says whether it is gone. */
+function removeIfEmpty(path: string): boolean {
+  const opened = ifThere(() => Deno.openSync(path));
+  if (opened === undefined) return true;
+  using handle = opened;
+  handle.lockSync(true);
+  return tryTo(() => (Deno.removeSync(path), true)) ?? false;
+}
+
+/** Brings the roster up to date once all is deployed, and removes directories that were made and are now empty. */
+async function tidy(root: Root, roster: Roster, used: string[], empty: string[]): Promise<void> {
+  const isKnown = (path: string) => roster.folders.includes(path);
+  if ((roster.kept || used.length === 0) && used.every(isKnown) && !empty.some(isKnown)) return;
+  const isInUse = (path: string) => used.some((each) => below(path, each) !== undefined);
+  await changeRoster(root, ({ folders, made }) => {
+    const gone = made.toSorted().reverse().filter((path) => !isInUse(path) && removeIfEmpty(path));
+    return {
+      folders: [...folders, ...used].filter((path) => !empty.includes(path)),
+      made: made.filter((path) => !gone.includes(path)),
+    };
+  });
+}
+
+// ── Deploy ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The command line or the manifest is wrong: nothing was changed, exit status 2. */
+class Unusable extends Error {}
+
+/** The manifest's path as a person in the working directory would write it. */
+function showManifest(root: Root): string {
+  const cwd = Deno.cwd();
+  if (below(root.directory, cwd) !== undefined && !root.global) return pathsFrom(cwd, root.directory)(root.manifest);
+  return below(cwd, root.manifest) ?? show(root.manifest, { ...root, global: true });
+}
+
+/**
+ * The text of a root's manifest.
+ *
+ * @throws {Unusable} If it cannot be read, or is not UTF-8.
+ */
+function readManifest(root: Root): string {
+  try {
+    return readText(root.manifest);
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new Unusable(`${showManifest(root)}:${error.cause}: ${error.message}`);
+    if (!(error instanceof Deno.errors.NotFound)) throw new Unusable(`${showManifest(root)}: ${explain(error)}`);
+    if (root.global) throw new Unusable(`No ${showManifest(root)}: "use-skills.ts init --global" writes one`);
+    throw new Unusable(`No .skills in ${root.directory} or above it in its repo: "use-skills.ts init" writes one`);
+  }
+}
+
+/**
+ * What a manifest's text comes to.
+ *
+ * @throws {Unusable} If there are lines that the grammar does not cover.
+ */
+function resolveManifest(text: string, root: Root): Resolved {
+  const { entries, errors } = parseManifest(text);
+  const place = showManifest(root);
+  if (errors.length > 0) {
+    throw new Unusable(errors.map(({ line, message }) => `${place}:${line}: ${message}`).join("\n"));
+  }
+  return resolveEntries(entries, root);
+}
+
+/** A step, with where and for whom. */
+interface Deed extends Step {
+  path: string;
+  agents: string[];
+}
+
+/** How a root is to be deployed. */
+interface Mode extends Pick<Run, "copy" | "thorough"> {
+  /** Whether anything may be changed. */
+  write: boolean;
+  /** As if the manifest were empty. */
+  clean: boolean;
+}
+
+/** What came of a deployment: what was done, or with `write` off would be; what could not be; what else to say. */
+interface Outcome {
+  deeds: Deed[];
+  problems: Problem[];
+  notes: Set<string>;
+}
+
+/** Does what was planned for a folder, planned anew if another run was faster; adds to the outcome what came of it. */
+async function deployFolder(early: Plan, run: Run, { deeds, problems, notes }: Outcome): Promise<void> {
+  const { root, inspect } = run;
+  const { folder } = early;
+  const shown = show(folder.path, root);
+  await withLock(folder.path, async () => {
+    const isStale = early.debris || readState(folder.path).text !== early.state.text;
+    const plan = isStale ? await planFolder(folder, run) : early;
+    if (plan.settled) return;
+    const failures = await applyPlan(plan);
+    for (const deed of deedsOf(plan, isChange)) {
+      const { name, wish, action } = deed;
+      const failure = failures.get(name);
+      if (failure !== undefined) {
+        problems.push({ line: wish?.line, name, message: `Cannot ${action} ${quote(name)} in ${shown}: ${failure}` });
+        continue;
+      }
+      deeds.push(deed);
+      if (action === "release") notes.add(`${shown}/${name} stays: it is not what use-skills put there`);
+      for (const warning of wish ? (await inspect(wish.skill)).warnings : []) {
+        notes.add(`${showManifest(root)}:${wish?.line}: Warning: ${quote(name)}: ${warning}`);
+      }
+    }
+    if (plan.next.told && !plan.state.told) {
+      const lines = ignoredLines([...plan.next.entries.keys()].sort()).split("\n").slice(1).join(" ");
+      notes.add(`${shown}/.gitignore is not from use-skills and stays as it is; you may want to add: ${lines}`);
+    }
+  });
+}
+
+/** Those steps of a plan that pass, with where and for whom. */
+function deedsOf({ folder, steps }: Plan, passes: (step: Step) => boolean): Deed[] {
+  return steps.filter(passes).map((step) => ({ ...step, path: `${folder.path}/${step.name}`, agents: folder.agents }));
+}
+
+/**
+ * Deploys a root, or finds out what would be done.
+ *
+ * Each round does what is left to do, until a look at all of it finds nothing. So a run that began with an older
+ * manifest than another corrects itself, and whoever looks last is right.
+ */
+async function deploy(root: Root, { write, clean, ...mode }: Mode): Promise<Outcome> {
+  const inspect = remember(inspectSkill);
+  const outcome: Outcome = { deeds: [], problems: [], notes: new Set() };
+  const fail = (problems: Problem[], doing: string, { path, wishes }: Folder, error: unknown) => {
+    const message = `Cannot ${doing} ${show(path, root)}: ${explain(error)}`;
+    problems.push({ line: wishes.values().next().value?.line, message });
+  };
+  const unrecorded = (error: unknown) =>
+    outcome.notes.add(`Cannot record in ${rosterFolder()} which folders were deployed into: ${explain(error)}`);
+  const resolved = remember((text) => resolveManifest(text, root));
+  for (let round = 1;; round++) {
+    const run: Run = { ...mode, root, resolved: resolved(clean ? "" : readManifest(root)), inspect };
+    const roster = readRoster(root);
+    const folders = new Map(run.resolved.folders);
+    for (const path of roster.folders) {
+      if (folders.has(path)) continue;
+      const agent = [...AGENTS.keys()].find((agent) => agentFolder(agent, root)?.path === path);
+      folders.set(path, { path, agents: [agent ?? show(path, root)], wishes: new Map() });
+    }
+    const plans: Plan[] = [];
+    const problems: Problem[] = [];
+    const used: string[] = [];
+    const empty: string[] = [];
+    for (const folder of folders.values()) {
+      try {
+        if (write && !mode.copy && ifThere(() => isAsDeployed(folder, root))) {
+          used.push(folder.path);
+          continue;
+        }
+        const plan = await planFolder(folder, run);
+        plans.push(plan);
+        (plan.next.entries.size > 0 ? used : empty).push(folder.path);
+      } catch (error) {
+        fail(problems, "read", folder, error);
+      }
+    }
+    const open = plans.filter((plan) => !plan.settled);
+    if (!write || open.length === 0 || outcome.problems.length > 0 || round > 50) {
+      if (write) await tidy(root, roster, used, empty).catch((error) => outcome.deeds.length > 0 && unrecorded(error));
+      const all = [
+        ...outcome.problems,
+        ...run.resolved.problems,
+        ...problems,
+        ...plans.flatMap((plan) => plan.problems),
+      ];
+      const once = new Map(all.map((problem) => [`${problem.line} ${problem.message}`, problem]));
+      outcome.problems = [...once.values()].sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
+      for (const problem of outcome.problems) problem.message += await suggestion(problem.near);
+      outcome.deeds.push(...plans.flatMap((plan) => deedsOf(plan, (step) => !write || step.action === "blocked")));
+      return outcome;
+    }
+
+    const needed = open.filter((plan) => plan.next.entries.size > 0).map((plan) => plan.folder);
+    const missing = needed.flatMap(({ path }) => missingAbove(path));
+    const make = () => {
+      for (const folder of missing.length > 0 ? needed : []) {
+        try {
+          Deno.mkdirSync(folder.path, { recursive: true });
+        } catch (error) {
+          fail(outcome.problems, "make", folder, error);
+        }
+      }
+    };
+    if (missing.length > 0 || needed.some(({ path }) => !roster.folders.includes(path))) {
+      await changeRoster(root, (now) => ({
+        folders: [...now.folders, ...needed.map(({ path }) => path)],
+        made: [...now.made, ...missing.flatMap(missingAbove)],
+      }), make).catch((error) => {
+        unrecorded(error);
+        make();
+      });
+    }
+    for (const plan of open) {
+      try {
+        await deployFolder(plan, run, outcome);
+      } catch (error) {
+        fail(outcome.problems, "write into", plan.folder, error);
+      }
+    }
+  }
+}
+
+// ── Report ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const DONE = {
+  link: "linked",
+  relink: "linked anew",
+  copy: "copied",
+  recopy: "copied anew",
+  adopt: "took over",
+  remove: "removed",
+};
+
+/** What `list` says of a skill by what would be done about it. */
+const STATES = {
+  ok: "ok",
+  keep: "ok",
+  link: "missing",
+  copy: "missing",
+  relink: "changed",
+  recopy: "changed",
+  adopt: "ok",
+  remove: "changed",
+  release: "changed",
+  blocked: "blocked",
+};
+
+/** Prints for a person: on standard error. */
+function say(text: string): void {
+  console.error(text);
+}
+
+/** `text` in red, where that can be seen. */
+function red(text: string): string {
+  return Deno.stderr.isTerminal() && !environment("NO_COLOR") ? `\x1b[31m${text}\x1b[39m` : text;
+}
+
+/** Prints problems. */
+function sayProblems(problems: readonly Problem[], root: Root): void {
+  for (const { line, message } of problems) {
+    say(`${red(`${showManifest(root)}:${line === undefined ? "" : `${line}:`}`)} ${message}`);
+  }
+}
+
+/** Prints what was done, in a line for each kind of thing. */
+function sayDeeds(deeds: readonly Deed[]): void {
+  const byName = Map.groupBy(deeds, (deed) => `${DONE[deed.action as keyof typeof DONE]} ${deed.name}`);
+  const groups = new Map<string, Set<string>>();
+  for (const same of byName.values()) {
+    const agents = [...new Set(same.flatMap((deed) => deed.agents))].join(", ");
+    const [first] = same as [Deed];
+    const key = `${DONE[first.action as keyof typeof DONE]} % for ${agents}`;
+    groups.set(key, (groups.get(key) ?? new Set()).add(first.name));
+  }
+  for (const [text, names] of groups) {
+    const some = names.size > 8
+      ? `${[...names].slice(0, 6).join(", ")} and ${names.size - 6} more`
+      : [...names].join(", ");
+    say(`use-skills: ${text.replace("%", () => some)}`);
+  }
+}
+
+/** Prints what would be done, a line each. */
+function sayPlan(deeds: readonly Deed[], root: Root): void {
+  for (const { action, path, wish, reason } of deeds) {
+    say(`would ${action} ${show(path, root)}${wish ? ` -> ${show(wish.skill, root)}` : ""}: ${reason}`);
+  }
+}
+
+/** Prints one JSON object: `version` counts changes of its shape that a reader has to know of. */
+function printJson(root: Root, found: Record<string, unknown>): void {
+  console.log(JSON.stringify({ version: 1, root: root.directory, ...found }, undefined, 2));
+}
+
+/** Problems as JSON has them; what there is none of is `null`. */
+function jsonProblems(problems: readonly Problem[], root: Root) {
+  const file = showManifest(root);
+  return problems.map(({ line, name, message }) => ({ file, line: line ?? null, name: name ?? null, message }));
+}
+
+/** The rows of `list`: skills by name, source and state, each with the agents that have it so. */
+function listRows(deeds: readonly Deed[], root: Root) {
+  const rows = new Map<string, { name: string; from: string; agents: string[]; state: string }>();
+  for (const { name, action, wish, form, path, agents, found } of deeds) {
+    if (!wish && !form) continue;
+    const skill = wish?.skill ?? (form && resolve(path, "..", form.target));
+    const isBroken = found.kind === "link" && form && skill && !ifThere(() => Deno.statSync(`${skill}/SKILL.md`));
+    const isEdited = action === "blocked" && found.kind === "directory" && found.hash !== undefined;
+    const state = isBroken ? "broken" : isEdited ? "changed" : STATES[action];
+    const from = skill === undefined ? "" : show(skill, root);
+    const key = JSON.stringify([name, from, state]);
+    const row = rows.get(key) ?? { name, from, agents: [], state };
+    row.agents.push(...agents);
+    rows.set(key, row);
+  }
+  return [...rows.values()].sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+}
+
+/** Lines with their columns aligned. */
+function table(rows: readonly string[][]): string {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
+}
+
+// ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What the command line asks for. */
+interface Request {
+  command: string;
+  flags: Partial<Record<keyof typeof FLAGS, boolean>>;
+  directory: string;
+}
+
+/** Reads the command line. */
+async function readArguments(args: string[]): Promise<Request> {
+  if (args.length === 0) return { command: "sync", flags: {}, directory: "." }; // as direnv calls it
+  const { parseArgs }: typeof Cli = await import(LIBRARY.cli);
+  const names = Object.keys(FLAGS) as (keyof typeof FLAGS)[];
+  const letters = names.filter((name) => FLAGS[name] !== "").map((name) => [FLAGS[name], name]);
+  const words: string[] = [];
+  const wrong: string[] = [];
+  const parsed: Record<string, unknown> = parseArgs(args, {
+    boolean: names,
+    string: ["directory"],
+    alias: { ...Object.fromEntries(letters), C: "directory" },
+    unknown(argument: string, key?: string) {
+      (key === undefined ? words : wrong).push(argument);
+      return false;
+    },
+  });
+  const [command = "sync", ...extra] = [...words, ...(parsed["_"] as unknown[]).map(String)];
+  const flags = Object.fromEntries(names.map((name) => [name, parsed[name] === true])) as Request["flags"];
+  const directory = parsed["directory"] as string | undefined;
+  const options = COMMANDS.get(command);
+  if (wrong[0] !== undefined) {
+    const known = [...names, "directory"].map((name) => `--${name}`);
+    const near = { word: wrong[0].replace(/=.*/s, ""), words: known };
+    throw new Unusable(`Unknown option ${quote(wrong[0])}${await suggestion(near)}`);
+  }
+  if (options === undefined) {
+    throw new Unusable(
+      `Unknown command ${quote(command)}${await suggestion({ word: command, words: [...COMMANDS.keys()] })}`,
+    );
+  }
+  if (extra[0] !== undefined) throw new Unusable(`Unexpected ${quote(extra[0])} after ${command}`);
+  for (const name of ["copy", "dry-run", "json", "quiet"] as const) {
+    if (flags[name] && !options.includes(name)) throw new Unusable(`--${name} does not go with ${command}`);
+  }
+  if (directory === "") throw new Unusable("--directory needs a directory");
+  return { command, flags, directory: directory ?? "." };
+}
+
+/** The directories from `start` up to the repo's root; a home, whose skills are its own tier, only as the start. */
+function* directoriesUp(start: string): Generator<string> {
+  for (let directory = start;; directory = resolve(directory, "..")) {
+    yield directory;
+    const home = environment("HOME");
+    if (directory === "/" || ifThere(() => Deno.lstatSync(`${directory}/.git`))) return;
+    if (home && ifThere(() => Deno.realPathSync(home)) === resolve(directory, "..")) return;
+  }
+}
+
+/** The root that a request is about, whether or not its manifest is there. */
+function findRoot({ command, flags, directory }: Request): Root {
+  if (flags.global) {
+    const [home, config] = [environment("HOME"), xdgFolder("XDG_CONFIG_HOME", ".config")];
+    if (home === undefined || config === undefined) throw new Unusable("--global needs HOME to be set");
+    return { directory: Deno.realPathSync(home), manifest: resolve(config, "use-skills/skills"), global: true };
+  }
+  const start = ifThere(() => Deno.realPathSync(directory));
+  if (start === undefined) throw new Unusable(`No directory ${quote(directory)}`);
+  const rootAt = (each: string): Root => ({ directory: each, manifest: resolve(each, ".skills"), global: false });
+  for (const each of directoriesUp(start)) if (ifThere(() => Deno.lstatSync(`${each}/.skills`))) return rootAt(each);
+  if (command === "clean") { // the manifest may be gone already
+    for (const each of directoriesUp(start)) if (readRoster(rootAt(each)).folders.length > 0) return rootAt(each);
+  }
+  return rootAt(start);
+}
+
+const MANIFEST = `# The skills that the agents have here; use-skills.ts keeps their folders so. One a line, for example:
+#
+# hq                              # by name: from skills/ here, SKILLS_PATH, or skills/ beside use-skills.ts
+# ./tools/skills/house-style      # a skill's folder
+# ~/notes/skills/*                # every skill in a folder
+# ./skills/pdf as pdf-forms       # under another name
+# hq for claude codex             # for these agents, not for the usual ones
+`;
+
+/** The block for `.envrc`. Nothing in it may keep a person out of their directory, nor name this machine's paths. */
+function envrcBlock(root: Root): string {
+  const script = import.meta.filename && Deno.realPathSync(import.meta.filename);
+  const inRepo = script && below(root.directory, script);
+  const home = environment("HOME");
+  const fromHome = script && home && below(Deno.realPathSync(home), script);
+  const escaped = (path: string) => path.replace(/["$\`\\]/g, "\\$&");
+  const call = inRepo
+    ? /[^\w./-]/.test(inRepo) ? `"${escaped(inRepo)}"` : inRepo
+    : `"\${USE_SKILLS:-${script ? `$HOME/${escaped(fromHome || "use-skills/use-skills.ts")}` : import.meta.url}}"`;
+  return `# use-skills: the agents have the skills that .skills names
+watch_file .skills
+if declare -F require_allowed >/dev/null; then require_allowed .skills; fi
+if has deno; then
+  deno run -A --no-lock ${call} || log_status "use-skills: not all skills are deployed"
+else
+  log_status "use-skills: deno is not installed, so no skills are deployed"
+fi
+`;
+}
+
+/** Writes a manifest and the block in `.envrc`, each only where it is not there yet. */
+function init(root: Root, flags: Request["flags"]): number {
+  const note = (text: string) => flags.quiet || say(`use-skills: ${text}`);
+  const would = flags["dry-run"] ? "would write" : "wrote";
+  const write = (path: string, text: string, options: Deno.WriteFileOptions) => {
+    if (!flags["dry-run"]) Deno.writeTextFileSync(path, text, options);
+    note(`${would} ${show(path, root)}`);
+  };
+  if (ifThere(() => Deno.lstatSync(root.manifest))) {
+    note(`${show(root.manifest, root)} is there already`);
+  } else {
+    if (!flags["dry-run"]) Deno.mkdirSync(resolve(root.manifest, ".."), { recursive: true });
+    write(root.manifest, MANIFEST, { createNew: true });
+  }
+  if (root.global) return 0;
+  const path = resolve(root.directory, ".envrc");
+  const info = ifThere(() => Deno.lstatSync(path));
+  if (info && !info.isFile) {
+    say(`${show(path, root)} is not a plain file, so add this to it yourself:\n\n${envrcBlock(root)}`);
+    return 1;
+  }
+  const text = info ? Deno.readTextFileSync(path) : "";
+  if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) {
+    note(`${show(path, root)} calls use-skills already`);
+  } else {
+    const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
+    write(path, gap + envrcBlock(root), { append: true });
+    note(`next: name skills in ${show(root.manifest, root)}, then "direnv allow"`);
+  }
+  return 0;
+}
+
+/** Runs a command and returns the exit status. */
+async function run(request: Request): Promise<number> {
+  const { command, flags } = request;
+  const root = findRoot(request);
+  if (command === "init") return init(root, flags);
+  const isSync = command === "sync";
+  const write = (isSync || command === "clean") && !flags["dry-run"];
+  const { deeds, problems, notes } = await deploy(root, {
+    write,
+    clean: command === "clean",
+    thorough: command === "check",
+    copy: isSync ? flags.copy === true : undefined,
+  });
+  const changes = deeds.filter(isChange);
+  if (command === "list") {
+    const rows = listRows(deeds, root);
+    if (flags.json) printJson(root, { skills: rows, problems: jsonProblems(problems, root) });
+    else if (rows.length > 0) {
+      console.log(table(rows.map((row) => [row.name, row.from, row.agents.join(", "), row.state])));
+    }
+    sayProblems(problems, root);
+    return 0;
+  }
+  if (flags.json) {
+    const actions = deeds.filter((deed) => !["ok", "release"].includes(deed.action)).map((deed) => ({
+      action: deed.action,
+      agent: deed.agents.join(","),
+      name: deed.name,
+      path: deed.path,
+      target: deed.want?.target ?? deed.form?.target ?? null,
+      reason: deed.reason,
+    }));
+    printJson(root, { actions, problems: jsonProblems(problems, root) });
+  }
+  if (!flags.quiet) {
+    if (write) sayDeeds(changes.filter((deed) => deed.action !== "release"));
+    else sayPlan(changes, root);
+    for (const note of notes) say(note);
+  }
+  sayProblems(problems, root);
+  return problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
+}
+
+/**
+ * The program.
+ *
+ * @param args The command line's words.
+ * @returns The exit status: 0 done, 1 something could not be done or differs, 2 wrong usage or manifest.
+ */
+export async function main(args: string[]): Promise<number> {
+  try {
+    if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
+    const request = await readArguments(args);
+    if (request.flags.help) console.log(HELP);
+    else if (request.flags.version) console.log(VERSION);
+    else return await run(request);
+    return 0;
+  } catch (error) {
+    say(red(error instanceof Unusable ? error.message : `use-skills: ${explain(error)}`));
+    return error instanceof Unusable ? 2 : 1;
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
