@@ -1,0 +1,308 @@
+/**
+ * Measures `use-skills.ts` against its goals and prints a Markdown table: `deno task bench [--runs N] [--in DIR]`.
+ *
+ * What direnv waits for at every `cd` is a process from start to exit, so whole processes are measured. A machine
+ * has other things to do: the two programs of a row run in turn, so that both meet the same of it, and medians
+ * count.
+ *
+ * Everything happens in one temporary folder, which is removed in the end, after Ctrl-C too.
+ */
+import { parseArgs } from "jsr:@std/cli@^1/parse-args";
+
+// ── Programs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Something to run, in a repo of its own. */
+interface Program {
+  name: string;
+  words: [command: string, ...args: string[]];
+  repo: string;
+  home: string;
+  env: Record<string, string>;
+  kind: "first deployment" | "nothing to do";
+  /** How many skills each of these folders of the repo holds afterwards. */
+  count: number;
+  folders: string[];
+}
+
+const FOLDERS = [".claude/skills", ".opencode/skills", ".codex/skills"];
+/** All that any of the programs makes in a repo. */
+const MADE = [".agents", ".claude", ".codex", ".opencode", "skills-lock.json"];
+
+const script = new URL("../use-skills.ts", import.meta.url).pathname;
+const options = parseArgs(Deno.args, { string: ["runs", "in"] });
+const temporary = Deno.realPathSync(Deno.makeTempDirSync({ dir: options.in ?? memory(), prefix: "use-skills-bench-" }));
+const interruption = new AbortController();
+const { signal } = interruption;
+let repos = 0;
+
+/**
+ * The file system in memory, where there is one. On an ext4 disk, making the same 3,000 links took 30 ms or 900, spent
+ * in the kernel, and changed from one to the other within a row: a ratio of such times says nothing of the programs.
+ */
+function memory(): string | undefined {
+  return read("/proc/mounts", /^tmpfs (\/dev\/shm) tmpfs rw/m);
+}
+
+/** A new repo with `count` skills, and all that a program in it sees: a home of its own, nothing of the person's. */
+function setUp(count: number, kind: Program["kind"]) {
+  const place = `${temporary}/${++repos}`;
+  const [repo, home] = [`${place}/repo`, `${place}/home`];
+  const names = Array.from({ length: count }, (_, index) => `skill-${index + 1}`);
+  for (const directory of [home, `${repo}/.git`]) Deno.mkdirSync(directory, { recursive: true });
+  for (const name of names) {
+    Deno.mkdirSync(`${repo}/skills/${name}`, { recursive: true });
+    Deno.writeTextFileSync(`${repo}/skills/${name}/SKILL.md`, skillText(name));
+  }
+  Deno.writeTextFileSync(`${repo}/.skills`, names.map((name) => `${name}\n`).join(""));
+  const env = {
+    PATH: Deno.env.get("PATH") ?? "",
+    HOME: home, // The XDG folders are in it, since no variable says otherwise.
+    TMPDIR: temporary,
+    CODEX_HOME: `${repo}/.codex`, // Makes Codex the third agent that an entry goes to by itself.
+    DENO_DIR: `${temporary}/deno`,
+    DENO_NO_UPDATE_CHECK: "1",
+    JSR_URL: Deno.env.get("JSR_URL") ?? "", // A folder in vendor/ is named by it.
+    DISABLE_TELEMETRY: "1", // Of npm's `skills`.
+  };
+  return { repo, home, env, kind, count, folders: FOLDERS };
+}
+
+/** A `SKILL.md` of the usual size. */
+function skillText(name: string): string {
+  const fields = `name: ${name}\ndescription: "Does what ${name} is for. Use when a person asks: do it, step by step."`;
+  const body = "Read the files first. Change one thing at a time, and run the tests after each.\n".repeat(25);
+  return `---\n${fields}\nlicense: MIT\n---\n\n# ${name}\n\n${body}`;
+}
+
+type Make = (count: number, kind: Program["kind"]) => Program;
+
+function deno(...args: string[]): Program["words"] {
+  return [Deno.execPath(), "run", "-A", "--no-lock", ...args];
+}
+
+const useSkills: Make = (count, kind) => ({ name: "use-skills", words: deno(script), ...setUp(count, kind) });
+
+/** What no Deno program can be faster than. */
+function emptyFile(): Program {
+  Deno.writeTextFileSync(`${temporary}/empty.ts`, "");
+  return { name: "Deno, empty file", words: deno(`${temporary}/empty.ts`), ...setUp(0, "nothing to do"), folders: [] };
+}
+
+/** What no deployment by Deno can be faster than. */
+const denoLoop: Make = (count, kind) => {
+  const text = `
+    const names = Array.from(Deno.readDirSync("skills"), ({ name }) => name);
+    for (const folder of ${JSON.stringify(FOLDERS)}) {
+      Deno.mkdirSync(folder, { recursive: true });
+      for (const name of names) Deno.symlinkSync("../../skills/" + name, folder + "/" + name);
+    }`;
+  Deno.writeTextFileSync(`${temporary}/loop.ts`, text);
+  return { name: "Deno loop of `symlinkSync`", words: deno(`${temporary}/loop.ts`), ...setUp(count, kind) };
+};
+
+/** What people have who have no program for it. */
+const shellLoop: Make = (count, kind) => {
+  const text = `
+    for folder in ${FOLDERS.join(" ")}; do
+      mkdir -p "$folder"
+      for skill in skills/*; do ln -sfn "../../$skill" "$folder/\${skill#skills/}"; done
+    done`;
+  return { name: "shell loop of `ln -sfn`", words: ["bash", "-e", "-c", text], ...setUp(count, kind) };
+};
+
+/** The `skills` package from npm, run by Node, since npx would add its own time; `undefined` without npm. */
+async function installNpmSkills(): Promise<Make | undefined> {
+  const prefix = `${temporary}/npm`;
+  // By itself, npm keeps trying for minutes where nobody answers.
+  const patience = ["--fetch-retries=0", "--fetch-timeout=20000"];
+  const quiet = ["--loglevel=error", "--no-audit", "--no-fund", "--ignore-scripts"];
+  const args = ["install", "--prefix", prefix, "--cache", `${prefix}/cache`, ...patience, ...quiet, "skills"];
+  try {
+    // The environment is the person's here: it may tell npm of a mirror.
+    const { success, stderr } = await new Deno.Command("npm", { args, cwd: temporary, stdin: "null", signal }).output();
+    if (!success) throw new Error(new TextDecoder().decode(stderr));
+    const home = `${prefix}/node_modules/skills`;
+    const { version, bin } = JSON.parse(Deno.readTextFileSync(`${home}/package.json`));
+    const command = ["add", "./skills", "--yes", "--agent", "claude-code", "opencode", "codex"];
+    return (count, kind) => ({
+      name: `npm's \`skills\` ${version}, by node`,
+      words: ["node", `${home}/${bin.skills}`, ...command],
+      ...setUp(count, kind),
+      folders: [".claude/skills", ".agents/skills"], // OpenCode and Codex share the second.
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    console.error(`Cannot install npm's skills package: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+// ── Measuring ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Brings the disk into the state that a run starts from, and gives what starts it. */
+function ready({ words: [path, ...args], repo, home, env, kind }: Program, output: "null" | "piped"): Deno.Command {
+  signal.throwIfAborted();
+  if (kind === "first deployment") {
+    for (const name of MADE) remove(`${repo}/${name}`);
+    remove(home);
+    Deno.mkdirSync(home);
+  }
+  const streams = { stdin: "null", stdout: output, stderr: output } as const;
+  return new Deno.Command(path, { args, cwd: repo, env, clearEnv: true, ...streams, signal });
+}
+
+/** Fills the caches, and makes sure that the program does what is going to be measured. */
+async function warmUp(program: Program): Promise<void> {
+  const { name, repo, folders, count } = program;
+  for (let run = 0; run < 3; run++) {
+    const { success, stdout, stderr } = await ready(program, "piped").output();
+    const text = [stdout, stderr].map((each) => new TextDecoder().decode(each)).join("");
+    if (!success) throw new Error(`${name} fails:\n${text}`);
+  }
+  for (const folder of folders) {
+    const skills = Array.from(Deno.readDirSync(`${repo}/${folder}`)).filter((each) => each.name.startsWith("skill-"));
+    for (const skill of skills) Deno.statSync(`${repo}/${folder}/${skill.name}/SKILL.md`);
+    if (skills.length !== count) throw new Error(`${name} left ${skills.length} skills in ${folder}, not ${count}`);
+  }
+}
+
+/** Milliseconds from start to exit. */
+async function duration(program: Program): Promise<number> {
+  const command = ready(program, "null");
+  const start = performance.now();
+  const { success } = await command.spawn().status;
+  const end = performance.now();
+  if (!success) throw new Error(`${program.name} failed while it was timed`);
+  return end - start;
+}
+
+/**
+ * Peak of the resident memory in megabytes, on Linux.
+ *
+ * The kernel keeps it as a high-water mark, and drops it when the process ends. So it is read without a pause until
+ * it is gone, and the last reading counts. `wait4` would give it in one call, but never less than the memory of the
+ * process that started the program, and that is this one.
+ */
+async function peakMemory(program: Program): Promise<number> {
+  const child = ready(program, "null").spawn();
+  let peak = 0;
+  for (let mark; (mark = highWaterMark(child.pid)) !== undefined;) peak = mark;
+  if (!(await child.status).success) throw new Error(`${program.name} failed while its memory was measured`);
+  return peak;
+}
+
+/** `undefined` for a process that has ended. */
+function highWaterMark(pid: number): number | undefined {
+  const kibibytes = read(`/proc/${pid}/status`, /^VmHWM:\s*(\d+) kB/m);
+  return kibibytes === undefined ? undefined : Number(kibibytes) * 1024 / 1e6;
+}
+
+/** What the pattern's group finds in a file; `undefined` where either is not there. */
+function read(path: string, pattern: RegExp): string | undefined {
+  try {
+    return Deno.readTextFileSync(path).match(pattern)?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+function remove(path: string): void {
+  try {
+    Deno.removeSync(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+// ── The table ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Row {
+  measure: string;
+  /** Only its name where it cannot be measured here. */
+  of: Program | string;
+  over: Program;
+  goal?: number;
+  /** `duration`, where it says nothing else. */
+  gauge?: typeof duration;
+}
+
+async function rows(): Promise<Row[]> {
+  const [idle, first] = ["nothing to do", "first deployment"] as const;
+  const bare = emptyFile();
+  const memorable = Deno.build.os === "linux" ? useSkills(1000, idle) : "use-skills";
+  const npmSkills = await installNpmSkills();
+  return [
+    { measure: `${idle}, 10 x 3`, of: useSkills(10, idle), over: bare, goal: 1.3 },
+    { measure: `${idle}, 1,000 x 3`, of: useSkills(1000, idle), over: bare, goal: 3 },
+    { measure: `${first}, 10 x 3`, of: useSkills(10, first), over: bare, goal: 2.5 },
+    { measure: `${first}, 1,000 x 3`, of: useSkills(1000, first), over: denoLoop(1000, first), goal: 4 },
+    { measure: `peak memory, ${idle}, 1,000 x 3`, of: memorable, over: bare, goal: 1.5, gauge: peakMemory },
+    ...[first, idle].flatMap((kind) => [
+      { measure: `${kind}, 10 x 3`, of: shellLoop(10, kind), over: useSkills(10, kind) },
+      { measure: `${kind}, 10 x 3`, of: npmSkills?.(10, kind) ?? "npm's `skills`", over: useSkills(10, kind) },
+    ]),
+  ];
+}
+
+/** Measures the two programs of a row in turn, and gives the cells of its line. */
+async function measureRow({ measure, of, over, goal, gauge = duration }: Row, runs: number): Promise<string[]> {
+  const aim = goal === undefined ? "none" : `<= ${goal}`;
+  if (typeof of === "string") return [measure, of, "not measured", over.name, "", "", aim];
+  console.error(`${measure}: ${of.name} over ${over.name}`);
+  for (const program of [of, over]) await warmUp(program);
+  const [ours, theirs]: [number[], number[]] = [[], []];
+  for (let run = 0; run < runs; run++) {
+    ours.push(await gauge(of));
+    theirs.push(await gauge(over));
+  }
+  const ratio = median(ours) / median(theirs);
+  const verdict = goal === undefined ? "" : ratio <= goal ? ", met" : ", missed";
+  const show = (value: number) => `${value.toFixed(value < 100 ? 1 : 0)} ${gauge === duration ? "ms" : "MB"}`;
+  return [measure, of.name, show(median(ours)), over.name, show(median(theirs)), ratio.toFixed(2), aim + verdict];
+}
+
+function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (index: number) => sorted[Math.floor(index)] ?? NaN;
+  return (at((sorted.length - 1) / 2) + at(sorted.length / 2)) / 2;
+}
+
+/** Markdown, with its columns aligned as `deno fmt` has them. */
+function table(lines: string[][]): string {
+  const head = ["measure, skills x agents", "program", "median", "over", "median", "ratio", "goal"];
+  const widths = head.map((_, column) => Math.max(...[head, ...lines].map((line) => line[column]?.length ?? 0)));
+  const row = (cells: string[]) => `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`;
+  return [head, widths.map((width) => "-".repeat(width)), ...lines].map(row).join("\n");
+}
+
+/** The machine, as far as a reader of the table needs to know it. */
+function machine(): string {
+  const model = read("/proc/cpuinfo", /^model name\s*: (.+)$/m) ?? Deno.build.arch;
+  const system = read("/etc/os-release", /^PRETTY_NAME="?([^"\n]+)/m) ?? Deno.build.os;
+  const load = Deno.loadavg().map((each) => each.toFixed(1)).join(", ");
+  return `${navigator.hardwareConcurrency} cores, ${model}; ${system}, kernel ${Deno.osRelease()}; ` +
+    `Deno ${Deno.version.deno}; load averages at the end ${load}`;
+}
+
+async function main(): Promise<void> {
+  const runs = Number(options.runs ?? 20);
+  if (!Number.isInteger(runs) || runs < 1) throw new RangeError("--runs needs a whole number from 1 up");
+  const place = temporary.replace(/\/[^/]*$/, "");
+  const lines: string[][] = [];
+  for (const row of await rows()) lines.push(await measureRow(row, runs));
+  console.log(`${machine()}. Medians of ${runs} runs, files in ${place}.\n\n${table(lines)}`);
+}
+
+// What is running is ended and waited for, so that it writes nothing more when the folder is removed.
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  Deno.addSignalListener(name, () => interruption.abort());
+}
+let status = 0;
+try {
+  await main();
+} catch (error) {
+  status = signal.aborted ? 130 : 1;
+  if (!signal.aborted) console.error(error instanceof Error ? error.message : error);
+} finally {
+  remove(temporary);
+}
+Deno.exit(status);
