@@ -208,7 +208,7 @@ function readText(path: string): string {
     try {
       decoder?.decode(bytes.subarray(start, end));
     } catch {
-      throw new SyntaxError(`Line ${line} is not UTF-8`, { cause: line });
+      throw new SyntaxError(`line ${line} is not UTF-8`, { cause: line });
     }
     start = end;
   }
@@ -250,11 +250,14 @@ function pathsFrom(from: string, root: string): (path: string) => string {
   };
 }
 
-/** `, did you mean "X"?` with the nearest of the known words, or nothing where there are none. */
-async function suggestion(near: Near | undefined): Promise<string> {
-  if (near === undefined || near.words.length === 0) return "";
-  const { closestString }: typeof Text = await import(LIBRARY.text);
-  return `, did you mean ${quote(closestString(near.word, near.words))}?`;
+/** `, did you mean "X"?` with the nearest of the known words, or nothing where there is none. */
+async function suggestion({ word, words }: Near = { word: "", words: [] }): Promise<string> {
+  let nearest = words.find((each) => each.startsWith(word));
+  if (words.length > 0 && nearest === undefined) {
+    const library: typeof Text | undefined = await import(LIBRARY.text).catch(() => undefined); // not worth failing for
+    nearest = library?.closestString(word.slice(0, 100), words);
+  }
+  return nearest === undefined ? "" : `, did you mean ${quote(nearest)}?`;
 }
 
 // ── Manifest ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -305,19 +308,19 @@ export function parseReference(text: string): Reference {
   }
   if (/^(\.\.?|~)?\//.test(text)) {
     const all = text.endsWith("/*");
-    const path = (all ? text.slice(0, -1) : text).replace(/(?<=.)\/+$/, "");
+    const path = (all ? text.slice(0, -1) : text).replace(/^(.*[^/])\/*$/s, "$1");
     if (path.includes("*")) throw new SyntaxError(`Only a last "/*" can stand for many, not ${quote(text)}`);
     return { kind: "path", path, all };
   }
   for (const form of BROWSE_URLS) {
     const [, url, tail] = text.match(form) ?? [];
-    if (url && tail) return { kind: "git", url, path: "", tail: tail.replace(/\/+$/, "") };
+    if (url && tail) return { kind: "git", url, path: "", tail: withoutExtraSlashes(tail) };
   }
   const [, address = "", ref] = text.match(/^([^#]*)(?:#(.*))?$/s) ?? [];
   if (ref === "") throw new SyntaxError(`Nothing follows the "#" of ${quote(text)}`);
   const git = (url: string, path = "") => {
     if (/(^|\/)\.\.?(\/|$)/.test(path)) throw new SyntaxError(`A path in a repo has no "." or "..": ${quote(text)}`);
-    return { kind: "git" as const, url, path: path.replace(/^\/+|\/+$/g, ""), ref };
+    return { kind: "git" as const, url, path: withoutExtraSlashes(path), ref };
   };
   const [, scheme, url = "", path] = address.match(/^([a-zA-Z][\w+.-]*):\/\/(.+?)(?:\/\/(.*))?$/) ?? [];
   if (scheme !== undefined) {
@@ -331,6 +334,11 @@ export function parseReference(text: string): Reference {
   const [, owner, repo, rest] = address.match(/^([a-zA-Z0-9][a-zA-Z0-9-]*)\/([\w.-]+)(?:\/(.*))?$/) ?? [];
   if (owner && repo) return git(`https://github.com/${owner}/${repo}`, rest);
   throw new SyntaxError(`${quote(text)} is no skill name, path (./ ../ / ~/), git URL or OWNER/REPO`);
+}
+
+/** A path in a repo with single slashes, and none at its ends. */
+function withoutExtraSlashes(path: string): string {
+  return path.split("/").filter((segment) => segment !== "").join("/");
 }
 
 /** The words of a line after its reference: `[as NAME] [trust] [for AGENT...]`. */
@@ -509,7 +517,8 @@ function subfolders(directory: string): string[] | undefined {
 function searchPath(root: Root): string[] {
   const script = import.meta.filename; // undefined where the script was run from a URL
   const parts = ["skills", ...(environment("SKILLS_PATH") ?? "").split(":").filter((part) => part !== "")];
-  return [...parts, ...script ? [`${Deno.realPathSync(script)}/../skills`] : []].map((part) => expand(part, root));
+  const own = script === undefined ? [] : [`${Deno.realPathSync(script)}/../skills`];
+  return [...new Set([...parts, ...own].map((part) => expand(part, root)))];
 }
 
 /** The name that an entry is deployed under; "" for one that stands for many. */
@@ -635,7 +644,12 @@ export async function parseFrontMatter(text: string): Promise<Record<string, unk
   if (yaml === undefined) {
     throw new SyntaxError(/^\ufeff?---/.test(text) ? "its front matter has no end" : "it has no front matter");
   }
-  const { parse }: typeof Yaml = await import(LIBRARY.yaml);
+  const { parse }: typeof Yaml = await import(LIBRARY.yaml).catch((error) => {
+    const place = 'in a checkout, "npx -y deno task use-skills" gets it from npm';
+    throw new Error(`Cannot fetch ${LIBRARY.yaml}, which reads SKILL.md (${place}): ${explain(error)}`, {
+      cause: LIBRARY,
+    });
+  });
   let fields: unknown;
   try {
     fields = parse(yaml, { schema: "failsafe" });
@@ -668,6 +682,11 @@ function violations(fields: Record<string, unknown>, directoryName: string): str
   ].filter((text) => typeof text === "string");
 }
 
+/** Whether nothing is wrong but that a part of the standard library cannot be fetched. */
+function isLibraryMissing(error: unknown): boolean {
+  return error instanceof Error && error.cause === LIBRARY;
+}
+
 /** What was found out about a skill. */
 interface Inspection {
   /** Why it cannot be deployed. */
@@ -689,6 +708,7 @@ export async function inspectSkill(directory: string): Promise<Inspection> {
     if (text === undefined) return { problem: "it has no SKILL.md", warnings: [] };
     fields = await parseFrontMatter(text);
   } catch (error) {
+    if (isLibraryMissing(error)) throw error;
     return { problem: `its SKILL.md cannot be used: ${explain(error)}`, warnings: [] };
   }
   const missing = ["name", "description"].find((field) => typeof fields[field] !== "string" || fields[field] === "");
@@ -978,11 +998,17 @@ function isChange({ action }: Step): boolean {
   return action !== "ok" && action !== "keep" && action !== "blocked";
 }
 
+/** A step, with where and for whom. */
+interface Deed extends Step {
+  path: string;
+  agents: string[];
+}
+
 /** A folder with what is to be done in it. */
 interface Plan {
   folder: Folder;
   state: State;
-  steps: Step[];
+  steps: Deed[];
   /** The state once the steps are done. */
   next: State;
   problems: Problem[];
@@ -1055,7 +1081,7 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
   const comesFromKept = ({ target }: Owned) =>
     keptSources.some((source) => below(source, resolve(folder.path, target)) !== undefined);
 
-  const planSpot = async (spot: Spot, wish?: Wish): Promise<Step> => {
+  const planSpot = async (spot: Spot, wish?: Wish): Promise<Deed> => {
     const { name, owned } = spot;
     const target = wish && linkTo(wish.skill);
     const isCopy = run.copy ?? owned?.copy !== undefined;
@@ -1066,10 +1092,10 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
     const isJudged = step.action !== "blocked" && (step.action !== "ok" || run.thorough);
     const problem = wish && isJudged ? (await inspect(wish.skill)).problem : undefined;
     if (problem) throw new Error(problem);
-    return step;
+    return { ...step, path: spot.path, agents: folder.agents };
   };
 
-  const steps: Step[] = [];
+  const steps: Deed[] = [];
   const problems: Problem[] = [];
   const next: State = { entries: new Map(), told: false };
   for (const name of new Set([...folder.wishes.keys(), ...state.entries.keys()])) {
@@ -1078,7 +1104,7 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
     // Where the skill itself lives here, there is nothing to deploy.
     if (wish && spot.entry?.isDirectory && Deno.realPathSync(wish.skill) === spot.path) continue;
     const fail = (problem: string) => problems.push({ line: wish?.line, name, message: problem });
-    let step: Step;
+    let step: Deed;
     try {
       step = await planSpot(spot, wish);
       const reason = `${step.reason} (move it away, or write "as NAME")`;
@@ -1087,7 +1113,8 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
       }
     } catch (error) {
       if (wish === undefined) throw error;
-      fail(`Cannot deploy ${quote(name)} from ${show(wish.skill, root)}: ${explain(error)}`);
+      if (isLibraryMissing(error)) problems.push({ message: explain(error) }); // of no line, so it is said once
+      else fail(`Cannot deploy ${quote(name)} from ${show(wish.skill, root)}: ${explain(error)}`);
       step = await planSpot(spot);
     }
     steps.push(step);
@@ -1353,7 +1380,12 @@ async function tidy(root: Root, roster: Roster, used: string[], empty: string[])
 // ── Deploy ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The command line or the manifest is wrong: nothing was changed, exit status 2. */
-class Unusable extends Error {}
+class Unusable extends Error {
+  /** @param problems The lines of the manifest that are wrong, where that is it. */
+  constructor(message: string, readonly problems: Problem[] = []) {
+    super(message);
+  }
+}
 
 /** The manifest's path as a person in the working directory would write it. */
 function showManifest(root: Root): string {
@@ -1371,8 +1403,12 @@ function readManifest(root: Root): string {
   try {
     return readText(root.manifest);
   } catch (error) {
-    if (error instanceof SyntaxError) throw new Unusable(`${showManifest(root)}:${error.cause}: ${error.message}`);
-    if (!(error instanceof Deno.errors.NotFound)) throw new Unusable(`${showManifest(root)}: ${explain(error)}`);
+    if (error instanceof SyntaxError) {
+      throw new Unusable("", [{ line: Number(error.cause), message: "This line is not UTF-8" }]);
+    }
+    if (!(error instanceof Deno.errors.NotFound)) {
+      throw new Unusable(`Cannot read ${showManifest(root)}: ${explain(error)}`);
+    }
     if (root.global) throw new Unusable(`No ${showManifest(root)}: "use-skills.ts init --global" writes one`);
     throw new Unusable(`No .skills in ${root.directory} or above it in its repo: "use-skills.ts init" writes one`);
   }
@@ -1385,17 +1421,8 @@ function readManifest(root: Root): string {
  */
 function resolveManifest(text: string, root: Root): Resolved {
   const { entries, errors } = parseManifest(text);
-  const place = showManifest(root);
-  if (errors.length > 0) {
-    throw new Unusable(errors.map(({ line, message }) => `${place}:${line}: ${message}`).join("\n"));
-  }
+  if (errors.length > 0) throw new Unusable("", errors);
   return resolveEntries(entries, root);
-}
-
-/** A step, with where and for whom. */
-interface Deed extends Step {
-  path: string;
-  agents: string[];
 }
 
 /** How a root is to be deployed. */
@@ -1423,7 +1450,7 @@ async function deployFolder(early: Plan, run: Run, { deeds, problems, notes }: O
     const plan = isStale ? await planFolder(folder, run) : early;
     if (plan.settled) return;
     const failures = await applyPlan(plan);
-    for (const deed of deedsOf(plan, isChange)) {
+    for (const deed of plan.steps.filter(isChange)) {
       const { name, wish, action } = deed;
       const failure = failures.get(name);
       if (failure !== undefined) {
@@ -1431,21 +1458,89 @@ async function deployFolder(early: Plan, run: Run, { deeds, problems, notes }: O
         continue;
       }
       deeds.push(deed);
-      if (action === "release") notes.add(`${shown}/${name} stays: it is not what use-skills put there`);
+      if (action === "release") notes.add(`use-skills: ${shown}/${name} stays: it is not what use-skills put there`);
       for (const warning of wish ? (await inspect(wish.skill)).warnings : []) {
         notes.add(`${showManifest(root)}:${wish?.line}: Warning: ${quote(name)}: ${warning}`);
       }
     }
     if (plan.next.told && !plan.state.told) {
-      const lines = ignoredLines([...plan.next.entries.keys()].sort()).split("\n").slice(1).join(" ");
-      notes.add(`${shown}/.gitignore is not from use-skills and stays as it is; you may want to add: ${lines}`);
+      const lines = ignoredLines([...plan.next.entries.keys()].sort()).trim().split("\n").slice(1).join("\n");
+      notes.add(`use-skills: ${shown}/.gitignore is not ours and stays as it is; you may want to add\n${lines}`);
     }
   });
 }
 
-/** Those steps of a plan that pass, with where and for whom. */
-function deedsOf({ folder, steps }: Plan, passes: (step: Step) => boolean): Deed[] {
-  return steps.filter(passes).map((step) => ({ ...step, path: `${folder.path}/${step.name}`, agents: folder.agents }));
+/** What a look at all folders of a root finds. */
+interface View {
+  roster: Roster;
+  /** What is to be done in folders that are not simply as deployed. */
+  plans: Plan[];
+  /** The folders that hold, or are to hold, something of ours; and those that do not. */
+  used: string[];
+  empty: string[];
+  problems: Problem[];
+}
+
+/** A problem with a whole folder, at the first line that wants something there. */
+function folderProblem(doing: string, { path, wishes }: Folder, root: Root, error: unknown): Problem {
+  const message = `Cannot ${doing} ${show(path, root)}: ${explain(error)}`;
+  return { line: wishes.values().next().value?.line, message };
+}
+
+/** Looks at all folders that a root deploys into, or ever has. `write`: only what is to be changed matters. */
+async function view(run: Run, write: boolean): Promise<View> {
+  const { root } = run;
+  const result: View = { roster: readRoster(root), plans: [], used: [], empty: [], problems: [] };
+  const folders = new Map(run.resolved.folders);
+  for (const path of result.roster.folders) {
+    if (folders.has(path)) continue;
+    const agent = [...AGENTS.keys()].find((agent) => agentFolder(agent, root)?.path === path);
+    folders.set(path, {
+      path,
+      agents: [agent ?? `./${show(path, root)}`.replace(/^\.\/(?=[~/])/, "")],
+      wishes: new Map(),
+    });
+  }
+  for (const folder of folders.values()) {
+    try {
+      if (write && !run.copy && ifThere(() => isAsDeployed(folder, root))) {
+        result.used.push(folder.path);
+      } else {
+        const plan = await planFolder(folder, run);
+        result.plans.push(plan);
+        (plan.next.entries.size > 0 ? result.used : result.empty).push(folder.path);
+      }
+    } catch (error) {
+      result.problems.push(folderProblem("read", folder, root, error));
+    }
+  }
+  return result;
+}
+
+/** Records the folders that plans need, then makes those that are missing; gives what could not be done. */
+async function makeFolders(plans: Plan[], roster: Roster, root: Root): Promise<Problem[]> {
+  const problems: Problem[] = [];
+  const folders = plans.filter((plan) => plan.next.entries.size > 0).map((plan) => plan.folder);
+  const paths = folders.map(({ path }) => path);
+  const missing = paths.flatMap(missingAbove);
+  const make = () => {
+    for (const folder of missing.length > 0 ? folders : []) {
+      try {
+        Deno.mkdirSync(folder.path, { recursive: true });
+      } catch (error) {
+        problems.push(folderProblem("make", folder, root, error));
+      }
+    }
+  };
+  if (missing.length === 0 && paths.every((path) => roster.folders.includes(path))) return problems;
+  try {
+    const add = (now: Roster) => ({ folders: [...now.folders, ...paths], made: [...now.made, ...missing] });
+    await changeRoster(root, add, make);
+  } catch (error) {
+    make();
+    throw error;
+  }
+  return problems;
 }
 
 /**
@@ -1456,81 +1551,33 @@ function deedsOf({ folder, steps }: Plan, passes: (step: Step) => boolean): Deed
  */
 async function deploy(root: Root, { write, clean, ...mode }: Mode): Promise<Outcome> {
   const inspect = remember(inspectSkill);
-  const outcome: Outcome = { deeds: [], problems: [], notes: new Set() };
-  const fail = (problems: Problem[], doing: string, { path, wishes }: Folder, error: unknown) => {
-    const message = `Cannot ${doing} ${show(path, root)}: ${explain(error)}`;
-    problems.push({ line: wishes.values().next().value?.line, message });
-  };
-  const unrecorded = (error: unknown) =>
-    outcome.notes.add(`Cannot record in ${rosterFolder()} which folders were deployed into: ${explain(error)}`);
   const resolved = remember((text) => resolveManifest(text, root));
+  const outcome: Outcome = { deeds: [], problems: [], notes: new Set() };
+  const unrecorded = (error: unknown) => {
+    outcome.notes.add(
+      `use-skills: Cannot record in ${rosterFolder()} which folders were deployed into: ${explain(error)}`,
+    );
+    return [];
+  };
   for (let round = 1;; round++) {
     const run: Run = { ...mode, root, resolved: resolved(clean ? "" : readManifest(root)), inspect };
-    const roster = readRoster(root);
-    const folders = new Map(run.resolved.folders);
-    for (const path of roster.folders) {
-      if (folders.has(path)) continue;
-      const agent = [...AGENTS.keys()].find((agent) => agentFolder(agent, root)?.path === path);
-      folders.set(path, { path, agents: [agent ?? show(path, root)], wishes: new Map() });
-    }
-    const plans: Plan[] = [];
-    const problems: Problem[] = [];
-    const used: string[] = [];
-    const empty: string[] = [];
-    for (const folder of folders.values()) {
-      try {
-        if (write && !mode.copy && ifThere(() => isAsDeployed(folder, root))) {
-          used.push(folder.path);
-          continue;
-        }
-        const plan = await planFolder(folder, run);
-        plans.push(plan);
-        (plan.next.entries.size > 0 ? used : empty).push(folder.path);
-      } catch (error) {
-        fail(problems, "read", folder, error);
-      }
-    }
+    const { roster, plans, used, empty, problems } = await view(run, write);
     const open = plans.filter((plan) => !plan.settled);
     if (!write || open.length === 0 || outcome.problems.length > 0 || round > 50) {
       if (write) await tidy(root, roster, used, empty).catch((error) => outcome.deeds.length > 0 && unrecorded(error));
-      const all = [
-        ...outcome.problems,
-        ...run.resolved.problems,
-        ...problems,
-        ...plans.flatMap((plan) => plan.problems),
-      ];
-      const once = new Map(all.map((problem) => [`${problem.line} ${problem.message}`, problem]));
+      const found = [...run.resolved.problems, ...problems, ...plans.flatMap((plan) => plan.problems)];
+      const once = new Map([...outcome.problems, ...found].map((each) => [`${each.line} ${each.message}`, each]));
       outcome.problems = [...once.values()].sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
       for (const problem of outcome.problems) problem.message += await suggestion(problem.near);
-      outcome.deeds.push(...plans.flatMap((plan) => deedsOf(plan, (step) => !write || step.action === "blocked")));
-      return outcome;
+      const deeds = plans.flatMap((plan) => plan.steps).filter((deed) => !write || deed.action === "blocked");
+      return { ...outcome, deeds: [...outcome.deeds, ...deeds] };
     }
-
-    const needed = open.filter((plan) => plan.next.entries.size > 0).map((plan) => plan.folder);
-    const missing = needed.flatMap(({ path }) => missingAbove(path));
-    const make = () => {
-      for (const folder of missing.length > 0 ? needed : []) {
-        try {
-          Deno.mkdirSync(folder.path, { recursive: true });
-        } catch (error) {
-          fail(outcome.problems, "make", folder, error);
-        }
-      }
-    };
-    if (missing.length > 0 || needed.some(({ path }) => !roster.folders.includes(path))) {
-      await changeRoster(root, (now) => ({
-        folders: [...now.folders, ...needed.map(({ path }) => path)],
-        made: [...now.made, ...missing.flatMap(missingAbove)],
-      }), make).catch((error) => {
-        unrecorded(error);
-        make();
-      });
-    }
+    outcome.problems.push(...await makeFolders(open, roster, root).catch(unrecorded));
     for (const plan of open) {
       try {
         await deployFolder(plan, run, outcome);
       } catch (error) {
-        fail(outcome.problems, "write into", plan.folder, error);
+        outcome.problems.push(folderProblem("write into", plan.folder, root, error));
       }
     }
   }
@@ -1538,33 +1585,19 @@ async function deploy(root: Root, { write, clean, ...mode }: Mode): Promise<Outc
 
 // ── Report ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const DONE = {
-  link: "linked",
-  relink: "linked anew",
-  copy: "copied",
-  recopy: "copied anew",
-  adopt: "took over",
-  remove: "removed",
+/** How a step is told of: what was done, and what `list` says of the skill before. */
+const WORDS: Record<Step["action"], { done: string; state: string }> = {
+  ok: { done: "", state: "ok" },
+  keep: { done: "", state: "ok" },
+  link: { done: "linked", state: "missing" },
+  relink: { done: "relinked", state: "changed" },
+  copy: { done: "copied", state: "missing" },
+  recopy: { done: "recopied", state: "changed" },
+  adopt: { done: "took over", state: "ok" },
+  remove: { done: "removed", state: "changed" },
+  release: { done: "", state: "changed" },
+  blocked: { done: "", state: "blocked" },
 };
-
-/** What `list` says of a skill by what would be done about it. */
-const STATES = {
-  ok: "ok",
-  keep: "ok",
-  link: "missing",
-  copy: "missing",
-  relink: "changed",
-  recopy: "changed",
-  adopt: "ok",
-  remove: "changed",
-  release: "changed",
-  blocked: "blocked",
-};
-
-/** Prints for a person: on standard error. */
-function say(text: string): void {
-  console.error(text);
-}
 
 /** `text` in red, where that can be seen. */
 function red(text: string): string {
@@ -1574,44 +1607,49 @@ function red(text: string): string {
 /** Prints problems. */
 function sayProblems(problems: readonly Problem[], root: Root): void {
   for (const { line, message } of problems) {
-    say(`${red(`${showManifest(root)}:${line === undefined ? "" : `${line}:`}`)} ${message}`);
+    console.error(`${red(`${showManifest(root)}:${line === undefined ? "" : `${line}:`}`)} ${message}`);
   }
 }
 
 /** Prints what was done, in a line for each kind of thing. */
 function sayDeeds(deeds: readonly Deed[]): void {
-  const byName = Map.groupBy(deeds, (deed) => `${DONE[deed.action as keyof typeof DONE]} ${deed.name}`);
-  const groups = new Map<string, Set<string>>();
-  for (const same of byName.values()) {
-    const agents = [...new Set(same.flatMap((deed) => deed.agents))].join(", ");
-    const [first] = same as [Deed];
-    const key = `${DONE[first.action as keyof typeof DONE]} % for ${agents}`;
-    groups.set(key, (groups.get(key) ?? new Set()).add(first.name));
-  }
-  for (const [text, names] of groups) {
-    const some = names.size > 8
-      ? `${[...names].slice(0, 6).join(", ")} and ${names.size - 6} more`
-      : [...names].join(", ");
-    say(`use-skills: ${text.replace("%", () => some)}`);
+  const told = deeds.filter(({ action }) => WORDS[action].done !== "");
+  const items = Map.groupBy(told, ({ action, name }) => `${action} ${name}`).values().map((same) => {
+    const agents = new Set(same.flatMap((deed) => deed.agents));
+    const [{ action, name }] = same as [Deed];
+    return { name, text: `${WORDS[action].done} % for ${[...agents].join(", ")}` };
+  });
+  for (const [text, group] of Map.groupBy(items, (item) => item.text)) {
+    const names = group.map((item) => item.name);
+    const some = names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
+    console.error(`use-skills: ${text.replace("%", () => some)}`);
   }
 }
 
 /** Prints what would be done, a line each. */
 function sayPlan(deeds: readonly Deed[], root: Root): void {
   for (const { action, path, wish, reason } of deeds) {
-    say(`would ${action} ${show(path, root)}${wish ? ` -> ${show(wish.skill, root)}` : ""}: ${reason}`);
+    console.error(`would ${action} ${show(path, root)}${wish ? ` -> ${show(wish.skill, root)}` : ""}: ${reason}`);
   }
 }
 
-/** Prints one JSON object: `version` counts changes of its shape that a reader has to know of. */
-function printJson(root: Root, found: Record<string, unknown>): void {
-  console.log(JSON.stringify({ version: 1, root: root.directory, ...found }, undefined, 2));
+/** Prints one JSON object: `version` counts changes of its shape that a reader must know of, `null` is for nothing. */
+function printJson(root: Root, found: Record<string, unknown>, problems: readonly Problem[]): void {
+  const file = pathsFrom(root.directory, root.directory)(root.manifest);
+  const listed = problems.map(({ line, name, message }) => ({ file, line: line ?? null, name: name ?? null, message }));
+  console.log(JSON.stringify({ version: 1, root: root.directory, ...found, problems: listed }, undefined, 2));
 }
 
-/** Problems as JSON has them; what there is none of is `null`. */
-function jsonProblems(problems: readonly Problem[], root: Root) {
-  const file = showManifest(root);
-  return problems.map(({ line, name, message }) => ({ file, line: line ?? null, name: name ?? null, message }));
+/** What was done, or would be, as JSON has it. What a person has made their own is in the way there. */
+function jsonActions(deeds: readonly Deed[]) {
+  return deeds.filter((deed) => isChange(deed) || deed.action === "blocked").map((deed) => ({
+    action: deed.action === "release" ? "blocked" : deed.action,
+    agent: deed.agents.join(","),
+    name: deed.name,
+    path: deed.path,
+    target: deed.want?.target ?? deed.form?.target ?? null,
+    reason: deed.reason,
+  }));
 }
 
 /** The rows of `list`: skills by name, source and state, each with the agents that have it so. */
@@ -1622,7 +1660,7 @@ function listRows(deeds: readonly Deed[], root: Root) {
     const skill = wish?.skill ?? (form && resolve(path, "..", form.target));
     const isBroken = found.kind === "link" && form && skill && !ifThere(() => Deno.statSync(`${skill}/SKILL.md`));
     const isEdited = action === "blocked" && found.kind === "directory" && found.hash !== undefined;
-    const state = isBroken ? "broken" : isEdited ? "changed" : STATES[action];
+    const state = isBroken ? "broken" : isEdited ? "changed" : WORDS[action].state;
     const from = skill === undefined ? "" : show(skill, root);
     const key = JSON.stringify([name, from, state]);
     const row = rows.get(key) ?? { name, from, agents: [], state };
@@ -1668,6 +1706,7 @@ async function readArguments(args: string[]): Promise<Request> {
   const flags = Object.fromEntries(names.map((name) => [name, parsed[name] === true])) as Request["flags"];
   const directory = parsed["directory"] as string | undefined;
   const options = COMMANDS.get(command);
+  if (directory === "") throw new Unusable("--directory needs a directory");
   if (wrong[0] !== undefined) {
     const known = [...names, "directory"].map((name) => `--${name}`);
     const near = { word: wrong[0].replace(/=.*/s, ""), words: known };
@@ -1682,7 +1721,6 @@ async function readArguments(args: string[]): Promise<Request> {
   for (const name of ["copy", "dry-run", "json", "quiet"] as const) {
     if (flags[name] && !options.includes(name)) throw new Unusable(`--${name} does not go with ${command}`);
   }
-  if (directory === "") throw new Unusable("--directory needs a directory");
   return { command, flags, directory: directory ?? "." };
 }
 
@@ -1710,7 +1748,8 @@ function findRoot({ command, flags, directory }: Request): Root {
   if (command === "clean") { // the manifest may be gone already
     for (const each of directoriesUp(start)) if (readRoster(rootAt(each)).folders.length > 0) return rootAt(each);
   }
-  return rootAt(start);
+  const top = directoriesUp(start).find((each) => ifThere(() => Deno.lstatSync(`${each}/.git`)));
+  return rootAt(command === "init" ? top ?? start : start);
 }
 
 const MANIFEST = `# The skills that the agents have here; use-skills.ts keeps their folders so. One a line, for example:
@@ -1722,16 +1761,20 @@ const MANIFEST = `# The skills that the agents have here; use-skills.ts keeps th
 # hq for claude codex             # for these agents, not for the usual ones
 `;
 
-/** The block for `.envrc`. Nothing in it may keep a person out of their directory, nor name this machine's paths. */
-function envrcBlock(root: Root): string {
-  const script = import.meta.filename && Deno.realPathSync(import.meta.filename);
-  const inRepo = script && below(root.directory, script);
+/** How `.envrc` calls this script: from the repo, from the home, or from where `USE_SKILLS` says. */
+function scriptInEnvrc(root: Root): { call: string; isFound: boolean } {
+  if (import.meta.filename === undefined) return { call: `"\${USE_SKILLS:-${import.meta.url}}"`, isFound: true };
+  const script = Deno.realPathSync(import.meta.filename);
   const home = environment("HOME");
-  const fromHome = script && home && below(Deno.realPathSync(home), script);
-  const escaped = (path: string) => path.replace(/["$\`\\]/g, "\\$&");
-  const call = inRepo
-    ? /[^\w./-]/.test(inRepo) ? `"${escaped(inRepo)}"` : inRepo
-    : `"\${USE_SKILLS:-${script ? `$HOME/${escaped(fromHome || "use-skills/use-skills.ts")}` : import.meta.url}}"`;
+  const inRepo = below(root.directory, script);
+  const inHome = home && below(Deno.realPathSync(home), script);
+  const escaped = (inRepo ?? inHome ?? "use-skills/use-skills.ts").replace(/["$\`\\]/g, "\\$&");
+  if (inRepo) return { call: /[^\w./-]/.test(inRepo) ? `"${escaped}"` : inRepo, isFound: true };
+  return { call: `"\${USE_SKILLS:-$HOME/${escaped}}"`, isFound: inHome !== undefined };
+}
+
+/** The block for `.envrc`. Nothing in it may keep a person out of their directory, nor name this machine's paths. */
+function envrcBlock(call: string): string {
   return `# use-skills: the agents have the skills that .skills names
 watch_file .skills
 if declare -F require_allowed >/dev/null; then require_allowed .skills; fi
@@ -1745,7 +1788,7 @@ fi
 
 /** Writes a manifest and the block in `.envrc`, each only where it is not there yet. */
 function init(root: Root, flags: Request["flags"]): number {
-  const note = (text: string) => flags.quiet || say(`use-skills: ${text}`);
+  const note = (text: string) => flags.quiet || console.error(`use-skills: ${text}`);
   const would = flags["dry-run"] ? "would write" : "wrote";
   const write = (path: string, text: string, options: Deno.WriteFileOptions) => {
     if (!flags["dry-run"]) Deno.writeTextFileSync(path, text, options);
@@ -1758,10 +1801,11 @@ function init(root: Root, flags: Request["flags"]): number {
     write(root.manifest, MANIFEST, { createNew: true });
   }
   if (root.global) return 0;
+  const { call, isFound } = scriptInEnvrc(root);
   const path = resolve(root.directory, ".envrc");
   const info = ifThere(() => Deno.lstatSync(path));
   if (info && !info.isFile) {
-    say(`${show(path, root)} is not a plain file, so add this to it yourself:\n\n${envrcBlock(root)}`);
+    console.error(`${show(path, root)} is not a plain file, so add this to it yourself:\n\n${envrcBlock(call)}`);
     return 1;
   }
   const text = info ? Deno.readTextFileSync(path) : "";
@@ -1769,7 +1813,8 @@ function init(root: Root, flags: Request["flags"]): number {
     note(`${show(path, root)} calls use-skills already`);
   } else {
     const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
-    write(path, gap + envrcBlock(root), { append: true });
+    write(path, gap + envrcBlock(call), { append: true });
+    if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which lies outside your home");
     note(`next: name skills in ${show(root.manifest, root)}, then "direnv allow"`);
   }
   return 0;
@@ -1782,40 +1827,30 @@ async function run(request: Request): Promise<number> {
   if (command === "init") return init(root, flags);
   const isSync = command === "sync";
   const write = (isSync || command === "clean") && !flags["dry-run"];
-  const { deeds, problems, notes } = await deploy(root, {
-    write,
-    clean: command === "clean",
-    thorough: command === "check",
-    copy: isSync ? flags.copy === true : undefined,
-  });
+  let isUnreadable = false;
+  const mode = { write, clean: command === "clean", thorough: command === "check" };
+  const { deeds, problems, notes } = await deploy(root, { ...mode, copy: isSync ? flags.copy === true : undefined })
+    .catch((error): Outcome => {
+      isUnreadable = error instanceof Unusable && error.problems.length > 0;
+      if (!isUnreadable) throw error;
+      return { deeds: [], problems: error.problems, notes: new Set() };
+    });
   const changes = deeds.filter(isChange);
   if (command === "list") {
     const rows = listRows(deeds, root);
-    if (flags.json) printJson(root, { skills: rows, problems: jsonProblems(problems, root) });
+    if (flags.json) printJson(root, { skills: rows }, problems);
     else if (rows.length > 0) {
       console.log(table(rows.map((row) => [row.name, row.from, row.agents.join(", "), row.state])));
     }
-    sayProblems(problems, root);
-    return 0;
-  }
-  if (flags.json) {
-    const actions = deeds.filter((deed) => !["ok", "release"].includes(deed.action)).map((deed) => ({
-      action: deed.action,
-      agent: deed.agents.join(","),
-      name: deed.name,
-      path: deed.path,
-      target: deed.want?.target ?? deed.form?.target ?? null,
-      reason: deed.reason,
-    }));
-    printJson(root, { actions, problems: jsonProblems(problems, root) });
-  }
-  if (!flags.quiet) {
-    if (write) sayDeeds(changes.filter((deed) => deed.action !== "release"));
-    else sayPlan(changes, root);
-    for (const note of notes) say(note);
+  } else {
+    if (flags.json) printJson(root, { actions: jsonActions(deeds) }, problems);
+    if (!flags.quiet && write) sayDeeds(deeds);
+    if (!flags.quiet && !write) sayPlan(changes, root);
+    for (const note of flags.quiet ? [] : notes) console.error(note);
   }
   sayProblems(problems, root);
-  return problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
+  if (isUnreadable) return 2;
+  return command !== "list" && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
 }
 
 /**
@@ -1827,13 +1862,14 @@ async function run(request: Request): Promise<number> {
 export async function main(args: string[]): Promise<number> {
   try {
     if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
+    if (!("toHex" in Uint8Array.prototype)) throw new Error(`Deno ${Deno.version.deno} is too old: 2.5 is needed`);
     const request = await readArguments(args);
     if (request.flags.help) console.log(HELP);
     else if (request.flags.version) console.log(VERSION);
     else return await run(request);
     return 0;
   } catch (error) {
-    say(red(error instanceof Unusable ? error.message : `use-skills: ${explain(error)}`));
+    console.error(red(`use-skills: ${explain(error)}`));
     return error instanceof Unusable ? 2 : 1;
   }
 }

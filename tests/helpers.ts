@@ -83,10 +83,19 @@ function command([program = "", ...args]: string[], { cwd, environment }: Start)
   return new Deno.Command(program, { args, cwd, env, clearEnv: true, stdin: "null", stdout: "piped", stderr: "piped" });
 }
 
+/** Kills a process, if it has not just ended by itself. */
+export function kill(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+  }
+}
+
 /** Runs a program to its end. One that hangs is killed after a minute, which here is forever. */
 export async function execute(words: string[], start: Start = {}): Promise<Result> {
   const child = command(words, start).spawn();
-  const timer = setTimeout(() => child.kill("SIGKILL"), 6_000);
+  const timer = setTimeout(() => kill(child), 60_000);
   const { code, stdout, stderr } = await child.output();
   clearTimeout(timer);
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);

@@ -15,6 +15,7 @@ import {
   execute,
   installed,
   isThere,
+  kill,
   requires,
   Sandbox,
   skillText,
@@ -151,15 +152,6 @@ describe("parseManifest()", () => {
   it("says that a path cannot have white space", () => {
     for (const line of ["./my skill", '"./my skill"']) {
       assertMatch(parseManifest(line).errors[0]?.message ?? "", /white space/, line);
-    }
-  });
-
-  it("reads a million characters in one line without being led astray", () => {
-    const many = 10_000;
-    for (const part of ["/", " ", "#", "a", "a/", "../", "//", ".git//", "-", "@", ":", "\t#", "*"]) {
-      for (const start of ["", "./", "https://h/r//", "git@h:r//", "a/b/", "https://h/a/b/tree/m/"]) {
-        parseManifest(`${start}${part.repeat(many / part.length)}x`);
-      }
     }
   });
 });
@@ -654,7 +646,7 @@ describe("clean", () => {
     const after = tree(box.path);
     for (const path of Object.keys(after)) if (path.startsWith("home/")) delete after[path];
     box.manifest("hq", "one for cursor ./a/b/c");
-    assertEquals({ ...after, "repo/.skills": before["repo/.skills"] }, before);
+    assertEquals({ ...after, "repo/.skills": before["repo/.skills"] ?? "" }, before);
     assertEquals(Object.entries(tree(box.home)).filter(([, what]) => what !== "directory"), []);
     assertEquals(await box.done("clean"), "");
   });
@@ -1154,7 +1146,7 @@ async function runAndKill(box: Sandbox, args: string[], isTime: () => boolean): 
     return signal === "SIGKILL";
   });
   while (!hasEnded && !isTime()) await Deno.lstat(box.path); // Gives way only as long as it must.
-  if (!hasEnded) child.kill("SIGKILL");
+  kill(child);
   return await end;
 }
 
@@ -1247,8 +1239,11 @@ describe("an agent that looks", () => {
         let hasEnded = false;
         const run = box.done(...args).finally(() => hasEnded = true);
         while (!hasEnded) {
-          const { length } = await Deno.readTextFile(box.at(".claude/skills/hq/SKILL.md"));
-          assert(length === sizes.a || length === sizes.b, `It found ${length} characters`);
+          for (const _ of upTo(100)) { // Without a pause, as it could only be missing for a moment.
+            const { size } = Deno.statSync(box.at(".claude/skills/hq/SKILL.md"));
+            assert(size === sizes.a || size === sizes.b, `It found ${size} bytes`);
+          }
+          await Deno.lstat(box.path);
         }
         await run;
         assertEquals(box.read(".claude/skills/hq/SKILL.md").length, sizes[place]);
@@ -1270,7 +1265,7 @@ describe("a full disk", () => {
       "mount -t tmpfs -o size=300k none .claude",
       `${call}; echo "status $?"`,
       "find .claude | sort",
-      "mount -o remount,size=3m .claude",
+      "mount --options-source=disable -o remount,size=3m none .claude",
       `${call}; echo "status $?"`,
       "find .claude | sort",
     ];
@@ -1494,7 +1489,16 @@ describe("a manifest", () => {
   it("of a megabyte in one line gets a message that can be read", async () => {
     using box = new Sandbox();
     box.skills("hq");
-    for (const line of ["x".repeat(1_000_000), `a/${"b".repeat(1_000_000)}`, `./${"x/".repeat(500_000)}`]) {
+    const lines = [
+      "x".repeat(1_000_000),
+      `a/${"b".repeat(1_000_000)}`,
+      `./${"x/".repeat(500_000)}`,
+      `.${"/".repeat(1_000_000)}x`,
+      `a/b${"/".repeat(1_000_000)}x`,
+      `https://git.example.org/a/b/tree/main${"/".repeat(1_000_000)}x`,
+      `git@git.example.org:${"a/".repeat(500_000)}x`,
+    ];
+    for (const line of lines) {
       box.manifest("hq", line);
       const stderr = await box.fails(1);
       assertEquals(problemLines(stderr), [2]);
@@ -1560,8 +1564,8 @@ describe("a skill folder", () => {
     ["an absolute link", (box) => box.link("skills/hq/sub/trap", box.at("secret"))],
     ["a link to a folder outside", (box) => box.link("skills/hq/sub/trap", "../../good")],
     ["a link that goes out by way of another", (box) => {
-      box.link("skills/hq/deep/down", "../sub");
-      box.link("skills/hq/sub/trap", "../deep/down/../../../secret");
+      box.link("skills/hq/x/y/z/down", "../../../sub");
+      box.link("skills/hq/sub/trap", "../x/y/z/down/../../secret"); // As text, it stays in skills/hq/x/y.
       box.write("skills/secret", "secret");
     }],
     ["a link that goes out and comes back", (box) => box.link("skills/hq/sub/trap", "../../hq/SKILL.md")],
@@ -1893,6 +1897,21 @@ describe("a repo that was moved", () => {
     assertEquals(await box.done(), "");
     await box.done("clean");
     assertEquals(deployed(`${box.path}/codex/skills`), {});
+  });
+});
+
+describe("a state folder that is gone", () => {
+  it("does not keep what is in the usual folders from being removed", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq", "hq for cursor");
+    await box.done();
+    box.remove(`${box.home}/.local`); // As where the repo was taken to another machine.
+    box.manifest("hq for claude");
+    await box.done();
+    assertEquals(deployed(box.at(".cursor/skills")), {});
+    assertEquals(deployed(box.at(".opencode/skills")), {});
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "../../skills/hq" });
   });
 });
 
