@@ -5,8 +5,8 @@
  * One file, meant to be copied: paste it into a repo, or call it from a checkout. The README has the manual,
  * `deno run -A use-skills.ts --help` the short form.
  *
- * Going down the page: tables, manifest, skills, folders, plan, disk, report, commands. The plan is a pure
- * function of what is wanted and what is there; everything before it reads, and only "Disk" writes.
+ * Going down the page: tables, manifest, skills, folders, plan, disk, roster, deploy, report, commands. What to do
+ * under a name is decided by a pure function; all before it only reads, all after it carries out and tells.
  *
  * direnv runs this at every `cd`, so a start must cost next to nothing. Deno reads all that a module imports, and all
  * that it sees will be imported, before the first line runs: one function of `@std/path` makes an empty file start 15%
@@ -111,6 +111,9 @@ const LIBRARY = {
 /** The manifest's own words, which cannot be names. */
 const KEYWORDS = ["as", "for", "trust"];
 
+/** How many problems a person is told of, one by one. */
+const MANY = 50;
+
 const STATE_FILE = ".use-skills.json";
 /** Everything is prepared in here and renamed into place from here; left over only by a run that was killed. */
 const WORKSHOP = ".use-skills.tmp";
@@ -144,11 +147,16 @@ function xdgFolder(variable: string, fallback: string): string | undefined {
   return home && resolve(home, fallback);
 }
 
-/** `value` in quotes, cut if it is very long, with everything escaped that could fool a reader or a terminal. */
+/** `value` in quotes, cut if it is very long. */
 function quote(value: string): string {
-  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value).replace(
-    /[\u007f-\u00a0\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
+}
+
+/** `text` with everything but line ends written out, as JSON does it, that could fool a reader or a terminal. */
+function harmless(text: string): string {
+  return text.replace(
+    /[^\n\P{C}]|[\p{Zl}\p{Zp}]/gu,
+    (odd) => Array.from(odd.split(""), (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
   );
 }
 
@@ -184,6 +192,15 @@ function remember<T>(make: (key: string) => T): (key: string) => T {
   };
 }
 
+/** Whether something is at a path; what one may not look at counts as there. */
+function isThere(path: string): boolean {
+  try {
+    return ifThere(() => Deno.lstatSync(path)) !== undefined;
+  } catch {
+    return true;
+  }
+}
+
 /** What `read` returns; `undefined` where it fails. */
 function tryTo<T>(read: () => T): T | undefined {
   try {
@@ -199,6 +216,7 @@ function tryTo<T>(read: () => T): T | undefined {
  * @throws {SyntaxError} If it is not UTF-8; its cause is the number of the line.
  */
 function readText(path: string): string {
+  if (!Deno.statSync(path).isFile) throw new Error(`${lastSegment(path)} is not a file`); // a pipe would never end
   const text = Deno.readTextFileSync(path);
   // What is not UTF-8 was read as U+FFFD. The strict decoder takes 4 ms to start, so it is asked only then.
   const decoder = text.includes("\ufffd") ? new TextDecoder("utf-8", { fatal: true }) : undefined;
@@ -475,7 +493,8 @@ function agentFolder(agent: string, root: Root): { path: string; free: boolean }
   const template = AGENTS.get(agent)?.[root.global ? 1 : 0];
   if (template === undefined) return undefined;
   const [, variable, fallback = "", rest = ""] = template.match(/^\$\{(\w+):-(.+)\}(.+)/) ?? ["", undefined, template];
-  const chosen = variable === undefined ? undefined : environment(variable);
+  const given = variable === undefined ? undefined : environment(variable);
+  const chosen = variable?.startsWith("XDG_") && !given?.startsWith("/") ? undefined : given;
   return { path: resolve(root.directory, (chosen ?? fallback) + rest), free: chosen !== undefined };
 }
 
@@ -518,31 +537,35 @@ function searchPath(root: Root): string[] {
   const script = import.meta.filename; // undefined where the script was run from a URL
   const parts = ["skills", ...(environment("SKILLS_PATH") ?? "").split(":").filter((part) => part !== "")];
   const own = script === undefined ? [] : [`${Deno.realPathSync(script)}/../skills`];
-  return [...new Set([...parts, ...own].map((part) => expand(part, root)))];
+  const places = [...parts, ...own].map((part) => tryTo(() => expand(part, root)));
+  return [...new Set(places.filter((place) => place !== undefined))];
 }
 
 /** The name that an entry is deployed under; "" for one that stands for many. */
 function deployedName({ reference, as }: Entry, root: Root): string {
+  if (reference.kind === "path" && reference.all) return "";
   if (as !== undefined) return as;
   if (reference.kind === "name") return reference.name;
-  if (reference.kind === "path") return reference.all ? "" : lastSegment(expand(reference.path, root));
+  if (reference.kind === "path") return lastSegment(tryTo(() => expand(reference.path, root)) ?? reference.path);
   const { url, path, tail } = reference;
   return lastSegment((tail ?? (path || url)).replace(/\.git$/, "").replace(/^[^/]*:/, ""));
 }
 
-/** The directories of the skills that an entry names. `places` are searched for names, `listing` tells what is there. */
+/** The directories of the skills that an entry names: `places` are searched, `listing` and `known` tell what is there. */
 function locate(
   { reference, as, text }: Entry,
   root: Root,
   places: string[],
   listing: (place: string) => Set<string>,
+  known: (all: "") => string[],
 ): string[] {
   if (reference.kind === "git") {
     const owner = reference.url.startsWith("https://github.com/") && /^[^:/]+(?=\/)/.exec(text)?.[0];
     if (owner && ifThere(() => Deno.lstatSync(expand(owner, root)))) {
       throw new Error(`${quote(text)} could be a path, since ${owner} is here: write ./${text} (or ${reference.url})`);
     }
-    throw new Error(`Cannot fetch ${quote(text)}: git sources are not built yet`);
+    const shown = quote(text.replace(/(?<=:\/\/)[^/@]*@/, "***@")); // there may be a password before the @
+    throw new Error(`Cannot fetch ${shown}: git sources are not built yet`);
   }
   if (reference.kind === "name") {
     const { name } = reference;
@@ -551,8 +574,7 @@ function locate(
     const place = places.find((place) => listing(place).has(name));
     if (place !== undefined) return [`${place}/${name}`];
     const where = places.map((place) => show(place, root)).join(", ");
-    const known = places.flatMap((place) => [...listing(place)]);
-    throw new Error(`No skill ${quote(name)} in ${where}`, { cause: { word: name, words: known } });
+    throw new Error(`No skill ${quote(name)} in ${where}`, { cause: { word: name, words: known("") } });
   }
   const path = expand(reference.path, root);
   if (!reference.all) {
@@ -563,9 +585,7 @@ function locate(
   if (as !== undefined) throw new Error(`"as" names one skill, and ${quote(text)} stands for many`);
   const names = subfolders(path);
   if (names === undefined) throw new Error(`Cannot read the folder of ${quote(text)}`);
-  return names.sort().map((name) => `${path}/${name}`).filter((skill) =>
-    ifThere(() => Deno.statSync(`${skill}/SKILL.md`))
-  );
+  return names.sort().map((name) => `${path}/${name}`).filter((skill) => isThere(`${skill}/SKILL.md`));
 }
 
 /**
@@ -589,7 +609,13 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
     result.folders.set(path, folder);
     return folder;
   });
+  const keep = (name: string, { reference }: Entry) => {
+    const source = reference.kind === "path" && reference.all ? tryTo(() => expand(reference.path, root)) : undefined;
+    if (source !== undefined) result.keptSources.push(source);
+    else result.keptNames.add(name);
+  };
   const places = searchPath(root);
+  const known = remember(() => places.flatMap((place) => [...listing(place)]));
   const standard = ["claude", "opencode", ...(environment("CODEX_HOME") ? ["codex"] : [])];
 
   for (const entry of entries) {
@@ -602,16 +628,15 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
         targets.push(folderOf(agent));
       } catch (error) {
         fail(agents.line, "", error);
-        if (name) result.keptNames.add(name);
+        keep(name, entry);
       }
     }
     let skills: string[] = [];
     try {
-      skills = locate(entry, root, places, listing);
+      skills = locate(entry, root, places, listing, known);
     } catch (error) {
       fail(line, name, error);
-      if (name) result.keptNames.add(name);
-      else if (entry.reference.kind === "path") result.keptSources.push(expand(entry.reference.path, root));
+      keep(name, entry);
     }
     for (const skill of skills) {
       const wish = { name: name || lastSegment(skill), line, skill };
@@ -623,7 +648,9 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
       for (const { wishes } of targets) {
         const earlier = wishes.get(wish.name) ?? wish;
         wishes.set(wish.name, earlier);
-        if (earlier.skill === skill || Deno.realPathSync(earlier.skill) === Deno.realPathSync(skill)) continue;
+        if (earlier.skill === skill || tryTo(() => Deno.realPathSync(earlier.skill) === Deno.realPathSync(skill))) {
+          continue;
+        }
         const both = `${show(skill, root)} here and ${show(earlier.skill, root)} in line ${earlier.line}`;
         fail(line, wish.name, `${quote(wish.name)} is ${both}: write "as NAME"`);
       }
@@ -744,8 +771,6 @@ export type Found =
 /** The state of a folder, as its state file has it. */
 interface State {
   entries: Map<string, Owned>;
-  /** The person was told what to add to a `.gitignore` of their own. */
-  told: boolean;
   /** As it was read. */
   text?: string;
 }
@@ -761,28 +786,24 @@ function isOwned(owned: Partial<Owned> | null): boolean {
     (owned.was === undefined || Array.isArray(owned.was) && owned.was.every(isForm));
 }
 
-/** Reads the state of a folder. A file that is damaged counts as none: what is exactly right is then adopted again. */
+/**
+ * Reads the state of a folder. A file that is damaged counts as none: what is exactly right is then adopted again.
+ *
+ * @throws {Error} If a newer version of this program wrote it.
+ */
 function readState(folder: string): State {
   const text = ifThere(() => Deno.readTextFileSync(`${folder}/${STATE_FILE}`));
-  const state: State = { entries: new Map(), told: false, text };
-  try {
-    const { version, told, entries } = JSON.parse(text ?? "{}");
-    if (version !== 1) return state;
-    state.told = told === true;
-    for (const [name, owned] of Object.entries<Owned>(entries)) {
-      if (nameProblem(name) === undefined && isOwned(owned)) state.entries.set(name, owned);
-    }
-  } catch {
-    // Damaged: what was read of it counts.
-  }
-  return state;
+  const { version, entries } = tryTo(() => JSON.parse(text ?? "{}")) ?? {};
+  if (version > 1) throw new Error(`its ${STATE_FILE} is from a newer use-skills: bring this one up to date`);
+  const known = version === 1 && typeof entries === "object" ? Object.entries<Owned>(entries ?? {}) : [];
+  return { entries: new Map(known.filter(([name, owned]) => !nameProblem(name) && isOwned(owned))), text };
 }
 
 /** The text of a folder's state file, an entry a line; none where nothing in the folder is ours. */
-function renderState({ entries, told }: State, names = [...entries.keys()].sort()): string | undefined {
+function renderState(entries: Map<string, Owned>, names = [...entries.keys()].sort()): string | undefined {
   if (names.length === 0) return undefined;
   const lines = names.map((name) => `"${name}":${JSON.stringify(entries.get(name))}`);
-  return `{"version":1,${told ? `"told":true,` : ""}"entries":{\n${lines.join(",\n")}\n}}\n`;
+  return `{"version":1,"entries":{\n${lines.join(",\n")}\n}}\n`;
 }
 
 /** The lines of a folder's `.gitignore` below its first, for names that are sorted. */
@@ -811,7 +832,7 @@ function isAsDeployed({ path, wishes }: Folder, root: Root): boolean {
   const entries = new Map<string, Owned>();
   for (const { name, skill } of wishes.values()) entries.set(name, { target: linkTo(skill), for: claims });
   const text = (name: string) => ifThere(() => Deno.readTextFileSync(`${path}/${name}`));
-  if (names.length === 0 || text(STATE_FILE) !== renderState({ entries, told: false }, names)) return false;
+  if (names.length === 0 || text(STATE_FILE) !== renderState(entries, names)) return false;
   let count = 0;
   for (const { name, isSymlink } of Deno.readDirSync(path)) {
     const target = entries.get(name)?.target;
@@ -826,9 +847,6 @@ interface Node {
   name: string;
   kind: "file" | "link" | "directory";
   executable: boolean;
-  /** Of a file: its size in bytes, and its time of change in milliseconds. */
-  size: number;
-  modified: number;
   /** Of a link: its text. */
   target: string;
   /** Of a directory: what is in it. */
@@ -846,12 +864,9 @@ function scan(directory: string, top = Deno.realPathSync(directory), inside = ""
     const path = `${directory}/${name}`;
     const shown = quote(inside + name);
     const info = Deno.lstatSync(path);
-    const node: Node = { name, kind: "file", executable: false, size: 0, modified: 0, target: "", children: [] };
+    const node: Node = { name, kind: "file", executable: false, target: "", children: [] };
     if (info.isDirectory) return { ...node, kind: "directory", children: scan(path, top, `${inside}${name}/`) };
-    if (info.isFile) {
-      const executable = ((info.mode ?? 0) & 0o111) !== 0;
-      return { ...node, executable, size: info.size, modified: Math.floor(info.mtime?.getTime() ?? 0) };
-    }
+    if (info.isFile) return { ...node, executable: ((info.mode ?? 0) & 0o111) !== 0 };
     if (!info.isSymlink) throw new Error(`${shown} in it is neither a file nor a folder nor a link`);
     const target = Deno.readLinkSync(path);
     const real = tryTo(() => Deno.realPathSync(path));
@@ -1009,8 +1024,8 @@ interface Plan {
   folder: Folder;
   state: State;
   steps: Deed[];
-  /** The state once the steps are done. */
-  next: State;
+  /** The entries of the state once the steps are done. */
+  next: Map<string, Owned>;
   problems: Problem[];
   /** The folder's `.gitignore` is the person's own. */
   foreignIgnore: boolean;
@@ -1040,21 +1055,26 @@ interface Spot {
   owned?: Owned;
 }
 
+/** The hash of a directory's content; none for one that cannot be read, or that no copy of ours could look like. */
+async function contentHash(directory: string): Promise<string | undefined> {
+  try {
+    return await treeHash(directory, scan(directory));
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The hashes that decide about copies: of the skill that a copy is wanted of, and of what may be a copy of ours.
  *
  * @throws {Error} If the skill cannot be copied.
  */
-async function copyHashes({ path, entry, owned }: Spot, skill: string | undefined, target: string | undefined) {
+async function copyHashes({ path, entry, owned }: Spot, skill: string | undefined) {
   const mayBeOurs = entry?.isDirectory && formsOf(owned).some((form) => form.copy);
-  const nodes = mayBeOurs ? tryTo(() => scan(path)) : undefined; // what could not have been copied is not ours
-  if (skill === undefined) return { there: nodes && await treeHash(path, nodes) };
+  const there = mayBeOurs ? await contentHash(path) : undefined;
+  if (skill === undefined) return { there };
   if (below(Deno.realPathSync(skill), path) !== undefined) throw new Error("it holds the folder it would go into");
-  const source = scan(skill);
-  // A copy has the times of its source, so where neither was touched no content need be read.
-  const isUntouched = owned?.target === target && !owned?.was && JSON.stringify(nodes) === JSON.stringify(source);
-  if (isUntouched) return { wanted: owned?.copy, there: owned?.copy };
-  return { wanted: await treeHash(skill, source), there: nodes && await treeHash(path, nodes) };
+  return { there, wanted: await treeHash(skill, scan(skill)) };
 }
 
 /** What lies at a spot. */
@@ -1062,8 +1082,8 @@ function look({ path, entry }: Spot, wish?: Wish, want?: Form, hash?: string): F
   if (entry === undefined) return { kind: "nothing" };
   if (entry.isDirectory) return { kind: "directory", hash };
   if (!entry.isSymlink) return { kind: "file" };
-  const text = ifThere(() => Deno.readLinkSync(path));
-  if (text === undefined) return { kind: "nothing" }; // gone since it was listed
+  const text = tryTo(() => Deno.readLinkSync(path));
+  if (text === undefined) return { kind: "nothing" }; // no longer what was listed, as will be seen
   const isRight = () => wish && tryTo(() => Deno.realPathSync(path)) === Deno.realPathSync(wish.skill);
   return { kind: "link", text, leads: text === want?.target || isRight() === true };
 }
@@ -1077,7 +1097,7 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
   ifThere(() => Array.from(Deno.readDirSync(folder.path), (entry) => there.set(entry.name, entry)));
   const linkTo = pathsFrom(folder.path, root.directory);
   const claim = linkTo(root.manifest);
-  const alive = remember((other) => ifThere(() => Deno.lstatSync(resolve(folder.path, other))) !== undefined);
+  const alive = remember((other) => isThere(resolve(folder.path, other)));
   const comesFromKept = ({ target }: Owned) =>
     keptSources.some((source) => below(source, resolve(folder.path, target)) !== undefined);
 
@@ -1085,7 +1105,7 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
     const { name, owned } = spot;
     const target = wish && linkTo(wish.skill);
     const isCopy = run.copy ?? owned?.copy !== undefined;
-    const { wanted, there } = await copyHashes(spot, isCopy ? wish?.skill : undefined, target);
+    const { wanted, there } = await copyHashes(spot, isCopy ? wish?.skill : undefined);
     const want = target === undefined ? undefined : { target, copy: wanted };
     const kept = keptNames.has(name) || folder.wishes.has(name) || owned !== undefined && comesFromKept(owned);
     const step = decide({ name, wish, want, owned, found: look(spot, wish, want, there), kept, claim, alive });
@@ -1097,7 +1117,7 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
 
   const steps: Deed[] = [];
   const problems: Problem[] = [];
-  const next: State = { entries: new Map(), told: false };
+  const next = new Map<string, Owned>();
   for (const name of new Set([...folder.wishes.keys(), ...state.entries.keys()])) {
     const spot = { name, path: `${folder.path}/${name}`, entry: there.get(name), owned: state.entries.get(name) };
     const wish = folder.wishes.get(name);
@@ -1118,13 +1138,14 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
       step = await planSpot(spot);
     }
     steps.push(step);
-    if (step.next) next.entries.set(name, step.next);
+    if (step.next) next.set(name, step.next);
   }
-  const names = [...next.entries.keys()].sort();
-  const ignore = ifThere(() => Deno.readTextFileSync(`${folder.path}/.gitignore`));
-  const isExpected = names.length === 0 ? ignore === undefined : isIgnoring(ignore, names);
-  const foreignIgnore = !isExpected && ignore !== undefined && ignore !== withSum(ignore.replace(/^.*\n/, ""));
-  next.told = foreignIgnore && names.length > 0;
+  const names = [...next.keys()].sort();
+  const ignore = there.get(".gitignore");
+  const ignoreText = ignore?.isFile ? ifThere(() => Deno.readTextFileSync(`${folder.path}/.gitignore`)) : undefined;
+  const isExpected = names.length === 0 ? ignore === undefined : isIgnoring(ignoreText, names);
+  const isOurs = ignoreText !== undefined && ignoreText === withSum(ignoreText.replace(/^.*\n/, ""));
+  const foreignIgnore = ignore !== undefined && !isOurs && !isExpected;
   const debris = there.has(WORKSHOP);
   const settled = !debris && !steps.some(isChange) && (isExpected || foreignIgnore) && renderState(next) === state.text;
   return { folder, state, steps, next, problems, foreignIgnore, debris, settled };
@@ -1132,24 +1153,42 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
 
 // ── Disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Removes a path with all that is in it; what is not there need not be removed. */
+/** Makes the directories in `path` such that they can be emptied. */
+function makeWritable(path: string): void {
+  if (!Deno.lstatSync(path).isDirectory) return;
+  Deno.chmodSync(path, 0o755);
+  for (const { name } of Deno.readDirSync(path)) makeWritable(`${path}/${name}`);
+}
+
+/** Removes a path of ours with all that is in it; what is not there need not be removed. */
 function removeAll(path: string): void {
-  ifThere(() => Deno.removeSync(path, { recursive: true }));
+  try {
+    ifThere(() => Deno.removeSync(path, { recursive: true }));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+    makeWritable(path);
+    Deno.removeSync(path, { recursive: true });
+  }
 }
 
 /**
- * Runs `work` while no other run works in `directory`; does nothing where there is no such directory.
+ * Locks a directory, as long as what is returned lives; nothing where there is no such directory.
  *
  * The lock is the operating system's, on the directory itself, so that a run which is killed leaves none behind.
+ *
+ * @throws {Error} If another run holds the lock for more than ten seconds: nobody is kept from their directory.
  */
-async function withLock(directory: string, work: () => void | Promise<void>): Promise<void> {
-  const opened = ifThere(() => Deno.openSync(directory));
-  if (opened === undefined) return;
-  using handle = opened;
-  handle.lockSync(true);
-  const [locked, current] = [handle.statSync(), ifThere(() => Deno.statSync(directory))];
+async function lock(directory: string): Promise<Deno.FsFile | undefined> {
+  const handle = ifThere(() => Deno.openSync(directory));
+  for (let wait = 1; handle && !handle.tryLockSync(true); wait++) {
+    if (wait > 400) throw new Deno.errors.TimedOut("another run has been at work there for ten seconds");
+    await new Promise((go) => setTimeout(go, 25));
+  }
+  const [locked, current] = [handle?.statSync(), ifThere(() => Deno.statSync(directory))];
   // Whoever waited for a run that removed the directory now holds the lock of one that is no longer there.
-  if (locked.ino === current?.ino && locked.dev === current.dev) await work();
+  if (locked?.ino === current?.ino && locked?.dev === current?.dev) return handle;
+  handle?.close();
+  return undefined;
 }
 
 /** Makes `path` hold `text`, or not be there, in one step; `made` is a path of ours on the same disk. */
@@ -1160,17 +1199,16 @@ function replaceFile(path: string, text: string | undefined, made: string): void
   Deno.renameSync(made, path);
 }
 
-/** Copies what `scan` listed, with the times of the source and the modes that git knows. */
+/** Copies what `scan` listed, with the modes that git knows. */
 function copyNodes(source: string, nodes: Node[], destination: string): void {
   Deno.mkdirSync(destination);
-  for (const { name, kind, target, children, executable, modified } of nodes) {
+  for (const { name, kind, target, children, executable } of nodes) {
     const [from, to] = [`${source}/${name}`, `${destination}/${name}`];
     if (kind === "link") Deno.symlinkSync(target, to);
     if (kind === "directory") copyNodes(from, children, to);
     if (kind !== "file") continue;
     Deno.copyFileSync(from, to);
     Deno.chmodSync(to, executable ? 0o755 : 0o644);
-    Deno.utimeSync(to, new Date(modified), new Date(modified));
   }
 }
 
@@ -1196,29 +1234,46 @@ function exchange(a: string, b: string): boolean {
   }
 }
 
-/** Does one step in a folder: makes what is wanted beside, looks once more at what is there, and puts it in place. */
+/**
+ * Does one step in a folder.
+ *
+ * What is to go is judged once more when it is out of everybody's reach: a copy may be edited while it is read.
+ */
 async function perform({ action, name, want, wish, found }: Step, folder: string): Promise<void> {
   const path = `${folder}/${name}`;
   const made = `${folder}/${WORKSHOP}/${name}`;
   const discarded = `${made}.old`;
+  const check = async (moved: string, putBack: () => void) => {
+    const isAsFound = found.kind === "link"
+      ? tryTo(() => Deno.readLinkSync(moved)) === found.text
+      : found.kind === "directory" && found.hash !== undefined && await contentHash(moved) === found.hash;
+    if (isAsFound) return;
+    putBack();
+    throw new Error("it was changed just now");
+  };
   if (action === "adopt" || action === "release") return;
   if (action === "link" && want) return Deno.symlinkSync(want.target, path); // never over anything
-  if (wish && want?.copy !== undefined) {
-    copyNodes(wish.skill, scan(wish.skill), made);
-    if (await treeHash(made, scan(made)) !== want.copy) throw new Error("the skill changed while it was copied");
-  } else if (want) {
-    Deno.symlinkSync(want.target, made);
+  if (want === undefined || wish === undefined) {
+    Deno.renameSync(path, discarded);
+    return await check(discarded, () => Deno.renameSync(discarded, path));
   }
-  const isAsFound = found.kind === "link"
-    ? Deno.readLinkSync(path) === found.text
-    : found.kind === "directory"
-    ? await treeHash(path, scan(path)) === found.hash
-    : ifThere(() => Deno.lstatSync(path)) === undefined;
-  if (!isAsFound) throw new Error("it was changed just now");
-  if (want === undefined) return found.kind === "link" ? Deno.removeSync(path) : Deno.renameSync(path, discarded);
-  if (action === "copy" || found.kind === "link" && want.copy === undefined) return Deno.renameSync(made, path);
-  if (exchange(made, path)) return;
+  if (want.copy === undefined) {
+    Deno.symlinkSync(want.target, made);
+  } else {
+    copyNodes(wish.skill, scan(wish.skill), made);
+    if (await contentHash(made) !== want.copy) throw new Error("the skill changed while it was copied");
+  }
+  if (action === "copy") {
+    if (isThere(path)) throw new Error("something was put there just now");
+    return Deno.renameSync(made, path);
+  }
+  if (found.kind === "link" && want.copy === undefined) {
+    await check(path, () => {});
+    return Deno.renameSync(made, path);
+  }
+  if (exchange(made, path)) return await check(made, () => exchange(made, path));
   Deno.renameSync(path, discarded);
+  await check(discarded, () => Deno.renameSync(discarded, path));
   Deno.renameSync(made, path);
 }
 
@@ -1247,7 +1302,7 @@ async function applyPlan(plan: Plan): Promise<Map<string, string>> {
   const workshop = `${path}/${WORKSHOP}`;
   let written: string | undefined = "";
   const record = (entries: Map<string, Owned>) => {
-    const text = renderState({ entries, told: next.told });
+    const text = renderState(entries);
     if (text === written) return;
     written = text;
     const ignore = entries.size > 0 ? withSum(ignoredLines([...entries.keys()].sort())) : undefined;
@@ -1258,7 +1313,7 @@ async function applyPlan(plan: Plan): Promise<Map<string, string>> {
   Deno.mkdirSync(workshop);
   try {
     const changes = steps.filter(isChange);
-    if (changes.length > 0) record(transition(state.entries, next.entries));
+    if (changes.length > 0) record(transition(state.entries, next));
     for (const step of changes) {
       try {
         await perform(step, path);
@@ -1266,11 +1321,11 @@ async function applyPlan(plan: Plan): Promise<Map<string, string>> {
         failures.set(step.name, explain(error));
         removeAll(`${workshop}/${step.name}`); // the disk may be full
         const old = state.entries.get(step.name);
-        if (old) next.entries.set(step.name, old);
-        else next.entries.delete(step.name);
+        if (old) next.set(step.name, old);
+        else next.delete(step.name);
       }
     }
-    record(next.entries);
+    record(next);
   } finally {
     removeAll(workshop);
   }
@@ -1335,18 +1390,21 @@ function readRoster(root: Root): Roster {
 }
 
 /** Changes the roster of a root, then does what goes with that before any other run looks; an empty one is not kept. */
-async function changeRoster(root: Root, change: (roster: Roster) => Omit<Roster, "manifest">, then = () => {}) {
+async function changeRoster(
+  root: Root,
+  change: (roster: Roster) => Omit<Roster, "manifest"> | Promise<Omit<Roster, "manifest">>,
+  then = () => {},
+): Promise<void> {
   const place = rosterFolder();
   if (place === undefined) return then();
   Deno.mkdirSync(place, { recursive: true });
-  await withLock(place, () => {
-    const { folders, made } = change(readRoster(root));
-    const list = (paths: string[]) => [...new Set(paths)].sort().map(pathsFrom(root.directory, root.directory));
-    const roster = { version: 1, manifest: root.manifest, folders: list(folders), made: list(made) };
-    const text = folders.length + made.length > 0 ? JSON.stringify(roster, undefined, 1) + "\n" : undefined;
-    replaceFile(`${place}/${rosterName(root)}`, text, `${place}/${WORKSHOP}`);
-    then();
-  });
+  using _lock = await lock(place);
+  const { folders, made } = await change(readRoster(root));
+  const list = (paths: string[]) => [...new Set(paths)].sort().map(pathsFrom(root.directory, root.directory));
+  const roster = { version: 1, manifest: root.manifest, folders: list(folders), made: list(made) };
+  const text = folders.length + made.length > 0 ? JSON.stringify(roster, undefined, 1) + "\n" : undefined;
+  replaceFile(`${place}/${rosterName(root)}`, text, `${place}/${WORKSHOP}`);
+  then();
 }
 
 /** Directories that must be made before `path` is there, outermost first. */
@@ -1354,13 +1412,11 @@ function missingAbove(path: string): string[] {
   return ifThere(() => Deno.lstatSync(path)) ? [] : [...missingAbove(resolve(path, "..")), path];
 }
 
-/** Removes a directory if it is empty and no other run works in it; says whether it is gone. */
-function removeIfEmpty(path: string): boolean {
-  const opened = ifThere(() => Deno.openSync(path));
-  if (opened === undefined) return true;
-  using handle = opened;
-  handle.lockSync(true);
-  return tryTo(() => (Deno.removeSync(path), true)) ?? false;
+/** Removes a directory if it is one, empty, and no other run works in it; says whether it is gone. */
+async function removeIfEmpty(path: string): Promise<boolean> {
+  if (!ifThere(() => Deno.lstatSync(path))?.isDirectory) return true; // a link there is not what was made
+  using held = await lock(path);
+  return held !== undefined && (tryTo(() => (Deno.removeSync(path), true)) ?? false);
 }
 
 /** Brings the roster up to date once all is deployed, and removes directories that were made and are now empty. */
@@ -1368,11 +1424,14 @@ async function tidy(root: Root, roster: Roster, used: string[], empty: string[])
   const isKnown = (path: string) => roster.folders.includes(path);
   if ((roster.kept || used.length === 0) && used.every(isKnown) && !empty.some(isKnown)) return;
   const isInUse = (path: string) => used.some((each) => below(path, each) !== undefined);
-  await changeRoster(root, ({ folders, made }) => {
-    const gone = made.toSorted().reverse().filter((path) => !isInUse(path) && removeIfEmpty(path));
+  await changeRoster(root, async ({ folders, made }) => {
+    const gone = new Set<string>();
+    for (const path of made.toSorted().reverse()) {
+      if (!isInUse(path) && await removeIfEmpty(path)) gone.add(path);
+    }
     return {
       folders: [...folders, ...used].filter((path) => !empty.includes(path)),
-      made: made.filter((path) => !gone.includes(path)),
+      made: made.filter((path) => !gone.has(path)),
     };
   });
 }
@@ -1445,29 +1504,29 @@ async function deployFolder(early: Plan, run: Run, { deeds, problems, notes }: O
   const { root, inspect } = run;
   const { folder } = early;
   const shown = show(folder.path, root);
-  await withLock(folder.path, async () => {
-    const isStale = early.debris || readState(folder.path).text !== early.state.text;
-    const plan = isStale ? await planFolder(folder, run) : early;
-    if (plan.settled) return;
-    const failures = await applyPlan(plan);
-    for (const deed of plan.steps.filter(isChange)) {
-      const { name, wish, action } = deed;
-      const failure = failures.get(name);
-      if (failure !== undefined) {
-        problems.push({ line: wish?.line, name, message: `Cannot ${action} ${quote(name)} in ${shown}: ${failure}` });
-        continue;
-      }
-      deeds.push(deed);
-      if (action === "release") notes.add(`use-skills: ${shown}/${name} stays: it is not what use-skills put there`);
-      for (const warning of wish ? (await inspect(wish.skill)).warnings : []) {
-        notes.add(`${showManifest(root)}:${wish?.line}: Warning: ${quote(name)}: ${warning}`);
-      }
+  using held = await lock(folder.path);
+  if (held === undefined) return; // another run has removed it; it is made again in the next round
+  const isStale = early.debris || readState(folder.path).text !== early.state.text;
+  const plan = isStale ? await planFolder(folder, run) : early;
+  if (plan.settled) return;
+  const failures = await applyPlan(plan);
+  for (const deed of plan.steps.filter(isChange)) {
+    const { name, wish, action } = deed;
+    const failure = failures.get(name);
+    if (failure !== undefined) {
+      problems.push({ line: wish?.line, name, message: `Cannot ${action} ${quote(name)} in ${shown}: ${failure}` });
+      continue;
     }
-    if (plan.next.told && !plan.state.told) {
-      const lines = ignoredLines([...plan.next.entries.keys()].sort()).trim().split("\n").slice(1).join("\n");
-      notes.add(`use-skills: ${shown}/.gitignore is not ours and stays as it is; you may want to add\n${lines}`);
+    deeds.push(deed);
+    if (action === "release") notes.add(`use-skills: ${shown}/${name} stays: it is not what use-skills put there`);
+    for (const warning of wish ? (await inspect(wish.skill)).warnings : []) {
+      notes.add(`${showManifest(root)}:${wish?.line}: Warning: ${quote(name)}: ${warning}`);
     }
-  });
+  }
+  if (plan.foreignIgnore && plan.next.size > 0 && plan.state.text === undefined) {
+    const lines = ignoredLines([...plan.next.keys()].sort()).trim().split("\n").slice(1).join("\n");
+    notes.add(`use-skills: ${shown}/.gitignore is not ours and stays as it is; you may want to add\n${lines}`);
+  }
 }
 
 /** What a look at all folders of a root finds. */
@@ -1494,21 +1553,22 @@ async function view(run: Run, write: boolean): Promise<View> {
   const folders = new Map(run.resolved.folders);
   for (const path of result.roster.folders) {
     if (folders.has(path)) continue;
+    if (tryTo(() => realFolder(path)) !== path) {
+      result.empty.push(path); // a link leads elsewhere now, to what we never made
+      continue;
+    }
     const agent = [...AGENTS.keys()].find((agent) => agentFolder(agent, root)?.path === path);
-    folders.set(path, {
-      path,
-      agents: [agent ?? `./${show(path, root)}`.replace(/^\.\/(?=[~/])/, "")],
-      wishes: new Map(),
-    });
+    const name = agent ?? show(path, root).replace(/^(?![~/])/, "./");
+    folders.set(path, { path, agents: [name], wishes: new Map() });
   }
   for (const folder of folders.values()) {
     try {
-      if (write && !run.copy && ifThere(() => isAsDeployed(folder, root))) {
+      if (write && !run.copy && tryTo(() => isAsDeployed(folder, root))) {
         result.used.push(folder.path);
       } else {
         const plan = await planFolder(folder, run);
         result.plans.push(plan);
-        (plan.next.entries.size > 0 ? result.used : result.empty).push(folder.path);
+        (plan.next.size > 0 ? result.used : result.empty).push(folder.path);
       }
     } catch (error) {
       result.problems.push(folderProblem("read", folder, root, error));
@@ -1520,7 +1580,7 @@ async function view(run: Run, write: boolean): Promise<View> {
 /** Records the folders that plans need, then makes those that are missing; gives what could not be done. */
 async function makeFolders(plans: Plan[], roster: Roster, root: Root): Promise<Problem[]> {
   const problems: Problem[] = [];
-  const folders = plans.filter((plan) => plan.next.entries.size > 0).map((plan) => plan.folder);
+  const folders = plans.filter((plan) => plan.next.size > 0).map((plan) => plan.folder);
   const paths = folders.map(({ path }) => path);
   const missing = paths.flatMap(missingAbove);
   const make = () => {
@@ -1552,34 +1612,38 @@ async function makeFolders(plans: Plan[], roster: Roster, root: Root): Promise<P
 async function deploy(root: Root, { write, clean, ...mode }: Mode): Promise<Outcome> {
   const inspect = remember(inspectSkill);
   const resolved = remember((text) => resolveManifest(text, root));
-  const outcome: Outcome = { deeds: [], problems: [], notes: new Set() };
+  const { deeds, notes }: Outcome = { deeds: [], problems: [], notes: new Set() };
   const unrecorded = (error: unknown) => {
-    outcome.notes.add(
-      `use-skills: Cannot record in ${rosterFolder()} which folders were deployed into: ${explain(error)}`,
-    );
+    notes.add(`use-skills: Cannot record in ${rosterFolder()} which folders were deployed into: ${explain(error)}`);
     return [];
   };
+  let failures: Problem[] = []; // of the last round
+  let tries = 0; // another run may have been in the way of what failed
   for (let round = 1;; round++) {
     const run: Run = { ...mode, root, resolved: resolved(clean ? "" : readManifest(root)), inspect };
     const { roster, plans, used, empty, problems } = await view(run, write);
     const open = plans.filter((plan) => !plan.settled);
-    if (!write || open.length === 0 || outcome.problems.length > 0 || round > 50) {
-      if (write) await tidy(root, roster, used, empty).catch((error) => outcome.deeds.length > 0 && unrecorded(error));
-      const found = [...run.resolved.problems, ...problems, ...plans.flatMap((plan) => plan.problems)];
-      const once = new Map([...outcome.problems, ...found].map((each) => [`${each.line} ${each.message}`, each]));
-      outcome.problems = [...once.values()].sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-      for (const problem of outcome.problems) problem.message += await suggestion(problem.near);
-      const deeds = plans.flatMap((plan) => plan.steps).filter((deed) => !write || deed.action === "blocked");
-      return { ...outcome, deeds: [...outcome.deeds, ...deeds] };
+    if (!write || open.length === 0 || tries > 2 || round > 50) {
+      if (write) await tidy(root, roster, used, empty).catch((error) => deeds.length > 0 && unrecorded(error));
+      const left = write && open.length > 0 ? failures : [];
+      const found = [...left, ...run.resolved.problems, ...problems, ...plans.flatMap((plan) => plan.problems)];
+      if (round > 50) found.push({ message: "Other runs keep changing what this one does: run it again" });
+      const once = [...new Map(found.map((each) => [`${each.line} ${each.message}`, each])).values()];
+      once.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
+      for (const problem of once.slice(0, MANY)) problem.message += await suggestion(problem.near);
+      deeds.push(...plans.flatMap((plan) => plan.steps).filter((deed) => !write || deed.action === "blocked"));
+      return { deeds, problems: once, notes };
     }
-    outcome.problems.push(...await makeFolders(open, roster, root).catch(unrecorded));
+    failures = await makeFolders(open, roster, root).catch(unrecorded);
     for (const plan of open) {
       try {
-        await deployFolder(plan, run, outcome);
+        await deployFolder(plan, run, { deeds, problems: failures, notes });
       } catch (error) {
-        outcome.problems.push(folderProblem("write into", plan.folder, root, error));
+        failures.push(folderProblem("write into", plan.folder, root, error));
+        if (error instanceof Deno.errors.TimedOut) tries = 2;
       }
     }
+    if (failures.length > 0) tries++;
   }
 }
 
@@ -1599,15 +1663,17 @@ const WORDS: Record<Step["action"], { done: string; state: string }> = {
   blocked: { done: "", state: "blocked" },
 };
 
-/** `text` in red, where that can be seen. */
-function red(text: string): string {
-  return Deno.stderr.isTerminal() && !environment("NO_COLOR") ? `\x1b[31m${text}\x1b[39m` : text;
+/** Prints for a person, on standard error; `place` comes first, in red where that can be seen. */
+function say(text: string, place = ""): void {
+  const isRed = place !== "" && Deno.stderr.isTerminal() && !environment("NO_COLOR");
+  console.error((isRed ? `\x1b[31m${harmless(place)}\x1b[39m` : harmless(place)) + harmless(text));
 }
 
 /** Prints problems. */
 function sayProblems(problems: readonly Problem[], root: Root): void {
-  for (const { line, message } of problems) {
-    console.error(`${red(`${showManifest(root)}:${line === undefined ? "" : `${line}:`}`)} ${message}`);
+  if (problems.length > MANY) say(`use-skills: ${problems.length} problems, of which the first ${MANY} are`);
+  for (const { line, message } of problems.slice(0, MANY)) {
+    say(` ${message}`, `${showManifest(root)}:${line === undefined ? "" : `${line}:`}`);
   }
 }
 
@@ -1622,14 +1688,14 @@ function sayDeeds(deeds: readonly Deed[]): void {
   for (const [text, group] of Map.groupBy(items, (item) => item.text)) {
     const names = group.map((item) => item.name);
     const some = names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
-    console.error(`use-skills: ${text.replace("%", () => some)}`);
+    say(`use-skills: ${text.replace("%", () => some)}`);
   }
 }
 
 /** Prints what would be done, a line each. */
 function sayPlan(deeds: readonly Deed[], root: Root): void {
   for (const { action, path, wish, reason } of deeds) {
-    console.error(`would ${action} ${show(path, root)}${wish ? ` -> ${show(wish.skill, root)}` : ""}: ${reason}`);
+    say(`would ${action} ${show(path, root)}${wish ? ` -> ${show(wish.skill, root)}` : ""}: ${reason}`);
   }
 }
 
@@ -1637,7 +1703,7 @@ function sayPlan(deeds: readonly Deed[], root: Root): void {
 function printJson(root: Root, found: Record<string, unknown>, problems: readonly Problem[]): void {
   const file = pathsFrom(root.directory, root.directory)(root.manifest);
   const listed = problems.map(({ line, name, message }) => ({ file, line: line ?? null, name: name ?? null, message }));
-  console.log(JSON.stringify({ version: 1, root: root.directory, ...found, problems: listed }, undefined, 2));
+  console.log(harmless(JSON.stringify({ version: 1, root: root.directory, ...found, problems: listed }, undefined, 2)));
 }
 
 /** What was done, or would be, as JSON has it. What a person has made their own is in the way there. */
@@ -1656,7 +1722,7 @@ function jsonActions(deeds: readonly Deed[]) {
 function listRows(deeds: readonly Deed[], root: Root) {
   const rows = new Map<string, { name: string; from: string; agents: string[]; state: string }>();
   for (const { name, action, wish, form, path, agents, found } of deeds) {
-    if (!wish && !form) continue;
+    if (!wish && (!form || action === "ok")) continue; // what another root has there is not ours to list
     const skill = wish?.skill ?? (form && resolve(path, "..", form.target));
     const isBroken = found.kind === "link" && form && skill && !ifThere(() => Deno.statSync(`${skill}/SKILL.md`));
     const isEdited = action === "blocked" && found.kind === "directory" && found.hash !== undefined;
@@ -1739,7 +1805,9 @@ function findRoot({ command, flags, directory }: Request): Root {
   if (flags.global) {
     const [home, config] = [environment("HOME"), xdgFolder("XDG_CONFIG_HOME", ".config")];
     if (home === undefined || config === undefined) throw new Unusable("--global needs HOME to be set");
-    return { directory: Deno.realPathSync(home), manifest: resolve(config, "use-skills/skills"), global: true };
+    const directory = ifThere(() => Deno.realPathSync(home));
+    if (directory === undefined) throw new Unusable(`No directory ${quote(home)}, which HOME names`);
+    return { directory, manifest: resolve(config, "use-skills/skills"), global: true };
   }
   const start = ifThere(() => Deno.realPathSync(directory));
   if (start === undefined) throw new Unusable(`No directory ${quote(directory)}`);
@@ -1788,7 +1856,7 @@ fi
 
 /** Writes a manifest and the block in `.envrc`, each only where it is not there yet. */
 function init(root: Root, flags: Request["flags"]): number {
-  const note = (text: string) => flags.quiet || console.error(`use-skills: ${text}`);
+  const note = (text: string) => flags.quiet || say(`use-skills: ${text}`);
   const would = flags["dry-run"] ? "would write" : "wrote";
   const write = (path: string, text: string, options: Deno.WriteFileOptions) => {
     if (!flags["dry-run"]) Deno.writeTextFileSync(path, text, options);
@@ -1805,7 +1873,7 @@ function init(root: Root, flags: Request["flags"]): number {
   const path = resolve(root.directory, ".envrc");
   const info = ifThere(() => Deno.lstatSync(path));
   if (info && !info.isFile) {
-    console.error(`${show(path, root)} is not a plain file, so add this to it yourself:\n\n${envrcBlock(call)}`);
+    say(`${show(path, root)} is not a plain file, so add this to it yourself:\n\n${envrcBlock(call)}`);
     return 1;
   }
   const text = info ? Deno.readTextFileSync(path) : "";
@@ -1840,13 +1908,13 @@ async function run(request: Request): Promise<number> {
     const rows = listRows(deeds, root);
     if (flags.json) printJson(root, { skills: rows }, problems);
     else if (rows.length > 0) {
-      console.log(table(rows.map((row) => [row.name, row.from, row.agents.join(", "), row.state])));
+      console.log(harmless(table(rows.map((row) => [row.name, row.from, row.agents.join(", "), row.state]))));
     }
   } else {
     if (flags.json) printJson(root, { actions: jsonActions(deeds) }, problems);
     if (!flags.quiet && write) sayDeeds(deeds);
     if (!flags.quiet && !write) sayPlan(changes, root);
-    for (const note of flags.quiet ? [] : notes) console.error(note);
+    for (const note of flags.quiet ? [] : notes) say(note);
   }
   sayProblems(problems, root);
   if (isUnreadable) return 2;
@@ -1869,7 +1937,7 @@ export async function main(args: string[]): Promise<number> {
     else return await run(request);
     return 0;
   } catch (error) {
-    console.error(red(`use-skills: ${explain(error)}`));
+    say(` ${explain(error)}`, "use-skills:");
     return error instanceof Unusable ? 2 : 1;
   }
 }

@@ -1198,14 +1198,14 @@ describe("a killed run", () => {
     using box = new Sandbox();
     box.environment = { CODEX_HOME: box.at(".codex") };
     box.skills(...names(0, 200));
-    await killOften(box, 20, [], [[], names(0, 200)]);
+    await killOften(box, 16, [], [[], names(0, 200)]);
   });
 
   it("is finished by the next one after a change of the manifest", async () => {
     using box = new Sandbox();
     box.environment = { CODEX_HOME: box.at(".codex") };
     box.skills(...names(0, 200), ...names(40, 80).map((name) => `./other/${name}`));
-    await killOften(box, 20, [], [
+    await killOften(box, 16, [], [
       names(0, 150),
       [...names(40, 80).map((name) => `./other/${name}`), "for claude cursor", ...names(80, 200)],
     ]);
@@ -1216,7 +1216,7 @@ describe("a killed run", () => {
     box.skills(...names(0, 24));
     for (const name of names(8, 16)) box.write(`other/${name}/SKILL.md`, `${skillText(name)}Other.\n`);
     for (const name of names(0, 24)) box.write(`skills/${name}/data/more`, "x".repeat(2000));
-    await killOften(box, 20, ["--copy"], [
+    await killOften(box, 16, ["--copy"], [
       names(0, 16),
       [...names(8, 16).map((name) => `./other/${name}`), ...names(16, 24)],
     ]);
