@@ -2187,3 +2187,182 @@ describe(".envrc", () => {
     });
   }
 });
+
+// ── Links where folders were, and what else an adversary thought of ─────────────────────────────────────────────
+
+describe("a folder that became a link", () => {
+  it("to another repo's folder costs that repo nothing", async () => {
+    using box = new Sandbox();
+    box.enter("other");
+    box.skills("theirs");
+    box.manifest("theirs");
+    await box.done();
+    const theirs = tree(box.repo);
+    box.enter("repo");
+    box.skills("hq");
+    box.manifest("hq for claude cursor");
+    await box.done();
+    box.remove(".cursor");
+    box.link(".cursor", "../other/.claude");
+    await box.fails(1);
+    box.manifest("hq for claude");
+    await box.done();
+    await box.done("clean");
+    box.enter("other");
+    assertEquals(tree(box.repo), theirs);
+  });
+
+  it("within the repo goes on under its new name, and the link stays", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq for claude");
+    await box.done();
+    Deno.renameSync(box.at(".claude"), box.at("dot"));
+    box.link(".claude", "dot");
+    const before = tree(box.repo);
+    assertEquals(await box.done(), "");
+    assertEquals(await box.done("check"), "");
+    assertEquals(tree(box.repo), before);
+  });
+
+  it("to the person's own is not removed by clean", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq for claude");
+    await box.done();
+    box.remove(".claude");
+    box.write("mine/note", "mine");
+    box.link(".claude", "mine");
+    await box.done("clean");
+    assertEquals([whatIs(box.at(".claude")), box.read("mine/note")], ["-> mine", "mine"]);
+  });
+
+  it("to another folder that is deployed into is written once", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "one");
+    box.manifest("for claude cursor", "hq", "one");
+    await box.done();
+    box.remove(".cursor/skills");
+    box.link(".cursor/skills", "../.claude/skills");
+    const before = tree(box.at(".claude"));
+    assertEquals([await box.done(), await box.done()], ["", ""]);
+    assertEquals(tree(box.at(".claude")), before);
+  });
+});
+
+describe("a line that cannot be done", () => {
+  for (const line of ["./skills/* for claude cursr", "./skills/* as one", "./skills/* for claude ./x\u0000y"]) {
+    it(`keeps what ${JSON.stringify(line)} had deployed`, async () => {
+      using box = new Sandbox();
+      box.skills("hq", "one");
+      box.manifest("./skills/* for claude cursor");
+      await box.done();
+      box.manifest(line);
+      await box.fails(1);
+      assertEquals(Object.keys(deployed(box.at(".cursor/skills"))), ["hq", "one"]);
+    });
+  }
+
+  it("for want of a home does not hold up the others", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq", "~/x", "~/y/*");
+    box.environment = { HOME: "", SKILLS_PATH: "~/z" };
+    assertEquals(problemLines(await box.fails(1)), [2, 3]);
+    assertEquals(Object.keys(deployed(box.at(".claude/skills"))), ["hq"]);
+  });
+});
+
+describe("a copy", () => {
+  it("follows its skill also where neither size nor time tell of a change", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq");
+    for (const version of ["v1", "v2"]) {
+      box.write("skills/hq/version", version);
+      Deno.utimeSync(box.at("skills/hq/version"), 1, 1);
+      await box.done("--copy");
+      assertEquals(box.read(".claude/skills/hq/version"), version);
+    }
+  });
+
+  requires("setpriv")("with a folder that was made read-only is replaced and removed", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.write("skills/hq/sub/file", "v1");
+    box.manifest("hq for claude");
+    assertEquals((await box.runUnprivileged("--copy")).status, 0);
+    Deno.chmodSync(box.at(".claude/skills/hq/sub"), 0o555);
+    box.write("skills/hq/sub/file", "v2");
+    const { status, stderr } = await box.runUnprivileged("--copy");
+    assertEquals([status, box.read(".claude/skills/hq/sub/file")], [0, "v2"], stderr);
+    Deno.chmodSync(box.at(".claude/skills/hq/sub"), 0o555);
+    assertEquals((await box.runUnprivileged("clean")).status, 0);
+    assertEquals(isThere(box.at(".claude")), false);
+  });
+
+  requires("setpriv")("that cannot be read is left, and others be", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "one");
+    box.manifest("hq for claude");
+    assertEquals((await box.runUnprivileged("--copy")).status, 0);
+    box.write(".claude/skills/hq/secret", "mine");
+    Deno.chmodSync(box.at(".claude/skills/hq/secret"), 0);
+    box.manifest("hq for claude", "one for claude");
+    const { status, stderr } = await box.runUnprivileged("--copy");
+    assertEquals([status, problemLines(stderr)], [1, [1]], stderr);
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy", one: "copy" });
+  });
+});
+
+describe("a hostile manifest", () => {
+  it("cannot reach the terminal with what it names", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq for ./\u001b[31mX\u001b]0;title\u0007", "./\u202ex", "hq as \u009bz", "hq for ./\u2028y");
+    for (const command of ["sync", "list", "check", "clean"]) {
+      const { stdout, stderr } = await box.run(command);
+      assertPlain(stdout + stderr);
+    }
+  });
+
+  requires("mkfifo")("that is a pipe is not waited for", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    await succeed(["mkfifo", box.at(".skills")]);
+    assertStringIncludes(await box.fails(2), "not a file");
+    box.remove(".skills");
+    box.manifest("hq");
+    box.remove("skills/hq/SKILL.md");
+    await succeed(["mkfifo", box.at("skills/hq/SKILL.md")]);
+    assertEquals(problemLines(await box.fails(1)), [1]);
+  });
+});
+
+describe("a .gitignore that is a link", () => {
+  it("stays one, wherever it leads", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq for claude");
+    box.link(".claude/skills/.gitignore", "../../nowhere");
+    assertStringIncludes(await box.done(), ".gitignore");
+    assertEquals(await box.done(), "");
+    assertEquals(whatIs(box.at(".claude/skills/.gitignore")), "-> ../../nowhere");
+    await box.done("clean");
+    assertEquals(Object.keys(tree(box.at(".claude"))), ["skills", "skills/.gitignore"]);
+  });
+});
+
+describe("a folder that another run holds", () => {
+  it("is reported, and the others are deployed", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("# claude's", "hq");
+    box.directory(".claude/skills");
+    using held = Deno.openSync(box.at(".claude/skills"));
+    held.lockSync(true);
+    const stderr = await box.fails(1);
+    assertMatch(stderr, /^\.skills:2: .*\.claude\/skills.*another run/m);
+    assertEquals(Object.keys(deployed(box.at(".opencode/skills"))), ["hq"]);
+  });
+});
