@@ -320,7 +320,11 @@ export interface Entry {
  * ```
  */
 export function parseReference(text: string): Reference {
-  if (!/[/:"']/.test(text)) return { kind: "name", name: text };
+  return /[/:"']/.test(text) ? parseAddress(text) : { kind: "name", name: text };
+}
+
+/** Reads a reference that is more than a name. */
+function parseAddress(text: string): Reference {
   if (/^["']/.test(text)) {
     throw new SyntaxError("There is no quoting here: a path with white space needs a link to it without");
   }
@@ -551,41 +555,50 @@ function deployedName({ reference, as }: Entry, root: Root): string {
   return lastSegment((tail ?? (path || url)).replace(/\.git$/, "").replace(/^[^/]*:/, ""));
 }
 
-/** The directories of the skills that an entry names: `places` are searched, `listing` and `known` tell what is there. */
-function locate(
-  { reference, as, text }: Entry,
-  root: Root,
-  places: string[],
-  listing: (place: string) => Set<string>,
-  known: (all: "") => string[],
-): string[] {
-  if (reference.kind === "git") {
-    const owner = reference.url.startsWith("https://github.com/") && /^[^:/]+(?=\/)/.exec(text)?.[0];
-    if (owner && ifThere(() => Deno.lstatSync(expand(owner, root)))) {
-      throw new Error(`${quote(text)} could be a path, since ${owner} is here: write ./${text} (or ${reference.url})`);
-    }
-    const shown = quote(text.replace(/(?<=:\/\/)[^/@]*@/, "***@")); // there may be a password before the @
-    throw new Error(`Cannot fetch ${shown}: git sources are not built yet`);
-  }
-  if (reference.kind === "name") {
-    const { name } = reference;
+/** Finds skills by name: gives the directory, or throws with the names that there are. */
+function nameFinder(root: Root): (name: string) => string {
+  const places = searchPath(root);
+  const listing = remember((place) => new Set(subfolders(place)));
+  const known = remember(() => places.flatMap((place) => [...listing(place)]));
+  return (name) => {
     const problem = nameProblem(name);
     if (problem) throw new Error(problem);
     const place = places.find((place) => listing(place).has(name));
-    if (place !== undefined) return [`${place}/${name}`];
+    if (place !== undefined) return `${place}/${name}`;
     const where = places.map((place) => show(place, root)).join(", ");
     throw new Error(`No skill ${quote(name)} in ${where}`, { cause: { word: name, words: known("") } });
-  }
-  const path = expand(reference.path, root);
-  if (!reference.all) {
-    const info = ifThere(() => Deno.statSync(path));
-    if (info?.isDirectory) return [path];
+  };
+}
+
+/** The directory at a path, or the skills directly inside it. */
+function locatePath(path: string, { text, as }: Entry, all: boolean): string[] {
+  const info = ifThere(() => Deno.statSync(path));
+  if (!all && info?.isDirectory) return [path];
+  if (!all) {
     throw new Error(info ? `${quote(text)} is a file: name the skill's folder` : `Nothing is at ${quote(text)}`);
   }
   if (as !== undefined) throw new Error(`"as" names one skill, and ${quote(text)} stands for many`);
   const names = subfolders(path);
   if (names === undefined) throw new Error(`Cannot read the folder of ${quote(text)}`);
   return names.sort().map((name) => `${path}/${name}`).filter((skill) => isThere(`${skill}/SKILL.md`));
+}
+
+/** Why a git reference is not had. What could be a path is never taken for a stranger's repo. */
+function gitProblem(url: string, text: string, root: Root): string {
+  const owner = url.startsWith("https://github.com/") && /^[^:/]+(?=\/)/.exec(text)?.[0];
+  if (owner && ifThere(() => Deno.lstatSync(expand(owner, root)))) {
+    return `${quote(text)} could be a path, since ${owner} is here: write ./${text} (or ${url})`;
+  }
+  const shown = quote(text.replace(/(?<=:\/\/)[^/@]*@/, "***@")); // there may be a password before the @
+  return `Cannot fetch ${shown}: git sources are not built yet`;
+}
+
+/** The directories of the skills that an entry names. */
+function locate(entry: Entry, root: Root, findByName: (name: string) => string): string[] {
+  const { reference, text } = entry;
+  if (reference.kind === "name") return [findByName(reference.name)];
+  if (reference.kind === "path") return locatePath(expand(reference.path, root), entry, reference.all);
+  throw new Error(gitProblem(reference.url, text, root));
 }
 
 /**
@@ -601,7 +614,6 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
     const near = error instanceof Error ? error.cause as Near | undefined : undefined;
     result.problems.push({ line, name: name || undefined, message: explain(error), near });
   };
-  const listing = remember((place) => new Set(subfolders(place)));
   const folderOf = remember((agent) => {
     const path = targetFolder(agent, root);
     const folder: Folder = result.folders.get(path) ?? { path, agents: [], wishes: new Map() };
@@ -614,8 +626,7 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
     if (source !== undefined) result.keptSources.push(source);
     else result.keptNames.add(name);
   };
-  const places = searchPath(root);
-  const known = remember(() => places.flatMap((place) => [...listing(place)]));
+  const findByName = nameFinder(root);
   const standard = ["claude", "opencode", ...(environment("CODEX_HOME") ? ["codex"] : [])];
 
   for (const entry of entries) {
@@ -633,7 +644,7 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
     }
     let skills: string[] = [];
     try {
-      skills = locate(entry, root, places, listing, known);
+      skills = locate(entry, root, findByName);
     } catch (error) {
       fail(line, name, error);
       keep(name, entry);
@@ -1364,16 +1375,20 @@ function readRosterFile(path: string, directory: string): Roster | undefined {
   });
 }
 
-/**
- * The roster of a root.
- *
- * Where none is kept under its path, the root is new or was moved here. Folders that it deployed into then still name
- * it, so the known agents' are asked, and those on the roster of every root that is gone.
- */
+/** The roster of a root. */
 function readRoster(root: Root): Roster {
   const place = rosterFolder();
   const own = place && readRosterFile(`${place}/${rosterName(root)}`, root.directory);
-  if (own) return { ...own, kept: true };
+  return own ? { ...own, kept: true } : searchRoster(root, place);
+}
+
+/**
+ * The roster of a root for which none is kept: it is new, or was moved here.
+ *
+ * Folders that it deployed into then still name it, so the known agents' are asked, and those on the roster of every
+ * root that is gone.
+ */
+function searchRoster(root: Root, place: string | undefined): Roster {
   const isClaimed = (folder: string) => {
     const claim = pathsFrom(folder, root.directory)(root.manifest);
     return tryTo(() => readState(folder))?.entries.values().some((owned) => owned.for.includes(claim)) ?? false;
@@ -1419,10 +1434,14 @@ async function removeIfEmpty(path: string): Promise<boolean> {
   return held !== undefined && (tryTo(() => (Deno.removeSync(path), true)) ?? false);
 }
 
-/** Brings the roster up to date once all is deployed, and removes directories that were made and are now empty. */
-async function tidy(root: Root, roster: Roster, used: string[], empty: string[]): Promise<void> {
+/** Whether a roster names just the folders that are in use. */
+function isCurrent(roster: Roster, used: string[], empty: string[]): boolean {
   const isKnown = (path: string) => roster.folders.includes(path);
-  if ((roster.kept || used.length === 0) && used.every(isKnown) && !empty.some(isKnown)) return;
+  return (roster.kept === true || used.length === 0) && used.every(isKnown) && !empty.some(isKnown);
+}
+
+/** Brings the roster up to date once all is deployed, and removes directories that were made and are now empty. */
+async function tidy(root: Root, used: string[], empty: string[]): Promise<void> {
   const isInUse = (path: string) => used.some((each) => below(path, each) !== undefined);
   await changeRoster(root, async ({ folders, made }) => {
     const gone = new Set<string>();
@@ -1603,6 +1622,14 @@ async function makeFolders(plans: Plan[], roster: Roster, root: Root): Promise<P
   return problems;
 }
 
+/** Problems by line, each once, with the nearest known word where one was not known. */
+async function inOrder(problems: readonly Problem[]): Promise<Problem[]> {
+  const once = [...new Map(problems.map((each) => [`${each.line} ${each.message}`, each])).values()];
+  once.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
+  for (const problem of once.slice(0, MANY)) problem.message += await suggestion(problem.near);
+  return once;
+}
+
 /**
  * Deploys a root, or finds out what would be done.
  *
@@ -1624,15 +1651,14 @@ async function deploy(root: Root, { write, clean, ...mode }: Mode): Promise<Outc
     const { roster, plans, used, empty, problems } = await view(run, write);
     const open = plans.filter((plan) => !plan.settled);
     if (!write || open.length === 0 || tries > 2 || round > 50) {
-      if (write) await tidy(root, roster, used, empty).catch((error) => deeds.length > 0 && unrecorded(error));
-      const left = write && open.length > 0 ? failures : [];
-      const found = [...left, ...run.resolved.problems, ...problems, ...plans.flatMap((plan) => plan.problems)];
-      if (round > 50) found.push({ message: "Other runs keep changing what this one does: run it again" });
-      const once = [...new Map(found.map((each) => [`${each.line} ${each.message}`, each])).values()];
-      once.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-      for (const problem of once.slice(0, MANY)) problem.message += await suggestion(problem.near);
+      if (write && !isCurrent(roster, used, empty)) {
+        await tidy(root, used, empty).catch((error) => deeds.length > 0 && unrecorded(error));
+      }
+      if (write && open.length > 0) problems.push(...failures);
+      if (round > 50) problems.push({ message: "Other runs keep changing what this one does: run it again" });
+      problems.push(...run.resolved.problems, ...plans.flatMap((plan) => plan.problems));
       deeds.push(...plans.flatMap((plan) => plan.steps).filter((deed) => !write || deed.action === "blocked"));
-      return { deeds, problems: once, notes };
+      return { deeds, problems: problems.length > 0 ? await inOrder(problems) : [], notes };
     }
     failures = await makeFolders(open, roster, root).catch(unrecorded);
     for (const plan of open) {
@@ -1753,7 +1779,6 @@ interface Request {
 
 /** Reads the command line. */
 async function readArguments(args: string[]): Promise<Request> {
-  if (args.length === 0) return { command: "sync", flags: {}, directory: "." }; // as direnv calls it
   const { parseArgs }: typeof Cli = await import(LIBRARY.cli);
   const names = Object.keys(FLAGS) as (keyof typeof FLAGS)[];
   const letters = names.filter((name) => FLAGS[name] !== "").map((name) => [FLAGS[name], name]);
@@ -1931,7 +1956,8 @@ export async function main(args: string[]): Promise<number> {
   try {
     if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
     if (!("toHex" in Uint8Array.prototype)) throw new Error(`Deno ${Deno.version.deno} is too old: 2.5 is needed`);
-    const request = await readArguments(args);
+    const asDirenvCalls: Request = { command: "sync", flags: {}, directory: "." };
+    const request = args.length === 0 ? asDirenvCalls : await readArguments(args);
     if (request.flags.help) console.log(HELP);
     else if (request.flags.version) console.log(VERSION);
     else return await run(request);
