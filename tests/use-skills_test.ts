@@ -9,7 +9,15 @@ import {
   assertThrows,
 } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { nameProblem, parseFrontMatter, parseManifest, parseReference } from "../use-skills.ts";
+import {
+  decide,
+  nameProblem,
+  parseFrontMatter,
+  parseManifest,
+  parseReference,
+  type Situation,
+  type Step,
+} from "../use-skills.ts";
 import {
   deployed,
   execute,
@@ -2184,6 +2192,79 @@ describe(".envrc", () => {
       assertEquals(stdout, "yes\n", stderr);
       assertMatch(stderr, /deno is not installed/i);
       assertEquals(isThere(box.at(".claude")), false);
+    });
+  }
+});
+
+// ── The decision ────────────────────────────────────────────────────────────────────────────────────────────────
+
+describe("decide()", () => {
+  const me = "../../.skills";
+  const [link, other, copy] = [{ target: "../../skills/hq" }, { target: "../hq" }, {
+    target: "../../skills/hq",
+    copy: "a1",
+  }];
+  const there = (text: string, leads = false): Situation["found"] => ({ kind: "link", text, leads });
+  const directory = (hash?: string): Situation["found"] => ({ kind: "directory", hash });
+  const rows: [what: string, action: Step["action"], situation: Partial<Situation>, next?: Step["next"]][] = [
+    ["links where nothing is", "link", { want: link }, { ...link, for: [me] }],
+    ["copies where nothing is", "copy", { want: copy }, { ...copy, for: [me] }],
+    ["does nothing about what is right", "ok", {
+      want: link,
+      owned: { ...link, for: [me] },
+      found: there(link.target, true),
+    }],
+    ["takes over a link that leads there", "adopt", { want: link, found: there("/abs/hq", true) }, {
+      target: "/abs/hq",
+      for: [me],
+    }],
+    ["relinks a link of ours", "relink", { want: link, owned: { ...other, for: [me] }, found: there(other.target) }],
+    ["relinks what a killed run was replacing", "relink", {
+      want: { target: "third" },
+      owned: { ...link, was: [other], for: [me] },
+      found: there(other.target),
+    }],
+    ["leaves a link that is not ours", "blocked", { want: link, found: there(other.target) }],
+    ["leaves a link of ours that was changed", "blocked", {
+      want: link,
+      owned: { ...link, for: [me] },
+      found: there("x"),
+    }],
+    ["leaves a file", "blocked", { want: link, found: { kind: "file" } }],
+    ["leaves a directory", "blocked", { want: copy, found: directory() }],
+    ["leaves a copy that was edited", "blocked", { want: copy, owned: { ...copy, for: [me] }, found: directory("b2") }],
+    ["replaces a copy whose skill changed", "recopy", {
+      want: { ...copy, copy: "b2" },
+      owned: { ...copy, for: [me] },
+      found: directory("a1"),
+    }],
+    ["makes a copy a link", "relink", { want: link, owned: { ...copy, for: [me] }, found: directory("a1") }],
+    ["removes what is no longer wanted", "remove", { owned: { ...link, for: [me] }, found: there(link.target) }],
+    ["removes what only the dead want", "remove", { owned: { ...link, for: ["dead"] }, found: there(link.target) }],
+    ["keeps what another wants too", "ok", { owned: { ...link, for: [me, "other"] }, found: there(link.target) }, {
+      ...link,
+      for: ["other"],
+    }],
+    ["gives another's name to nobody", "blocked", { want: link, owned: { ...other, for: ["other"] } }],
+    ["shares what another wants too", "adopt", {
+      want: link,
+      owned: { ...link, for: ["other"] },
+      found: there(link.target, true),
+    }, { ...link, for: [me, "other"] }],
+    ["keeps what a bad line may mean", "keep", {
+      kept: true,
+      owned: { ...link, for: [me] },
+      found: there(link.target),
+    }],
+    ["gives up what a person replaced", "release", { owned: { ...link, for: [me] }, found: directory() }],
+    ["forgets what is gone", "ok", { owned: { ...link, for: [me] } }],
+  ];
+  for (const [what, action, situation, next] of rows) {
+    it(what, () => {
+      const alive = (claim: string) => claim !== "dead";
+      const step = decide({ name: "hq", found: { kind: "nothing" }, kept: false, claim: me, alive, ...situation });
+      assertEquals(step.action, action);
+      if (next) assertEquals(JSON.stringify(step.next), JSON.stringify(next));
     });
   }
 });
