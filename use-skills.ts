@@ -1968,4 +1968,7 @@ export async function main(args: string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  Error.stackTraceLimit = 0; // errors are how one learns that a path is not there, and stacks are what they cost
+  Deno.exit(await main(Deno.args));
+}
