@@ -154,6 +154,7 @@ function quote(value: string): string {
 
 /** `text` with everything but line ends written out, as JSON does it, that could fool a reader or a terminal. */
 function harmless(text: string): string {
+  if (/^[\n -~]*$/.test(text)) return text;
   return text.replace(
     /[^\n\P{C}]|[\p{Zl}\p{Zp}]/gu,
     (odd) => Array.from(odd.split(""), (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),

@@ -107,6 +107,13 @@ describe("README.md", () => {
     assertEquals(await printed("list"), shape(JSON.parse(block("json list"))));
   });
 
+  it("has the table that the bench prints", () => {
+    const bench = Deno.readTextFileSync(`${checkout}tests/bench.ts`);
+    const goals = tableRows(/^\| .* \| (<= [\d.]+), (?:met|missed) \|$/gm);
+    assertEquals(goals.length, 5);
+    for (const goal of goals) assertStringIncludes(bench, goal.replace("<= ", ""));
+  });
+
   it("lists the agents that the program knows", () => {
     assertEquals(tableRows(/^\| `(\w+)` \| `[$.].*skills`/gm), [...AGENTS.keys()]);
   });

@@ -305,6 +305,20 @@ describe("sync", () => {
     assertEquals(Object.keys(tree(box.repo)).filter((path) => !path.startsWith("skills")), [".skills"]);
   });
 
+  it("puts back what somebody has removed", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "one");
+    box.manifest("hq", "one");
+    await box.done();
+    const before = tree(box.path);
+    for (const path of ["/hq", "/.gitignore", "/.use-skills.json", ""]) {
+      box.remove(`.claude/skills${path}`);
+      if (path === "/hq") await box.fails(1, "check");
+      await box.done();
+      assertEquals(tree(box.path), before);
+    }
+  });
+
   it("deploys to the agents and folders of a line", async () => {
     using box = new Sandbox();
     box.skills("one", "two", "three");
