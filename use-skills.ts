@@ -1041,8 +1041,8 @@ interface Plan {
   problems: Problem[];
   /** The folder's `.gitignore` is the person's own. */
   foreignIgnore: boolean;
-  /** Another run works there, or was killed there. */
-  debris: boolean;
+  /** It was planned for a folder that is empty or not there. */
+  fresh: boolean;
   /** There is nothing to do. */
   settled: boolean;
 }
@@ -1158,9 +1158,9 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
   const isExpected = names.length === 0 ? ignore === undefined : isIgnoring(ignoreText, names);
   const isOurs = ignoreText !== undefined && ignoreText === withSum(ignoreText.replace(/^.*\n/, ""));
   const foreignIgnore = ignore !== undefined && !isOurs && !isExpected;
-  const debris = there.has(WORKSHOP);
-  const settled = !debris && !steps.some(isChange) && (isExpected || foreignIgnore) && renderState(next) === state.text;
-  return { folder, state, steps, next, problems, foreignIgnore, debris, settled };
+  const isInOrder = !there.has(WORKSHOP) && (isExpected || foreignIgnore) && renderState(next) === state.text;
+  const settled = isInOrder && !steps.some(isChange);
+  return { folder, state, steps, next, problems, foreignIgnore, fresh: there.size === 0 && !state.text, settled };
 }
 
 // ── Disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1519,15 +1519,17 @@ interface Outcome {
   notes: Set<string>;
 }
 
-/** Does what was planned for a folder, planned anew if another run was faster; adds to the outcome what came of it. */
+/** Does what is to be done in a folder, planned anew under its lock; adds to the outcome what came of it. */
 async function deployFolder(early: Plan, run: Run, { deeds, problems, notes }: Outcome): Promise<void> {
   const { root, inspect } = run;
   const { folder } = early;
   const shown = show(folder.path, root);
   using held = await lock(folder.path);
   if (held === undefined) return; // another run has removed it; it is made again in the next round
-  const isStale = early.debris || readState(folder.path).text !== early.state.text;
-  const plan = isStale ? await planFolder(folder, run) : early;
+  // What was seen before the lock may be gone, and come again, by now; only of an empty folder one sees at once that
+  // it is as it was.
+  const isAsPlanned = early.fresh && Deno.readDirSync(folder.path)[Symbol.iterator]().next().done === true;
+  const plan = isAsPlanned ? early : await planFolder(folder, run);
   if (plan.settled) return;
   const failures = await applyPlan(plan);
   for (const deed of plan.steps.filter(isChange)) {
