@@ -503,26 +503,35 @@ function agentFolder(agent: string, root: Root): { path: string; free: boolean }
   return { path: resolve(root.directory, (chosen ?? fallback) + rest), free: chosen !== undefined };
 }
 
-/** Where `path` really is, or will be once the folders that are missing have been made. */
-function realFolder(path: string): string {
+/**
+ * Where `path` really is, or will be once the folders that are missing have been made.
+ *
+ * @throws {Error} If that cannot be: a file or a link that leads nowhere is in the way. A link to a folder that
+ * `willBe` made is fine: a fresh clone has such a link before it has the folder.
+ */
+function realFolder(path: string, willBe: (path: string) => boolean = () => false): string {
   const real = ifThere(() => Deno.realPathSync(path));
   if (real !== undefined) return real;
   const info = ifThere(() => Deno.lstatSync(path));
-  if (info?.isSymlink) throw new Error(`${path} is a link that leads nowhere`);
-  if (info) return realFolder(path); // made by another run just now
-  const parent = realFolder(resolve(path, ".."));
+  if (info && !info.isSymlink) return realFolder(path, willBe); // made by another run just now
+  const parent = realFolder(resolve(path, ".."), willBe);
+  if (info) {
+    const target = tryTo(() => realFolder(resolve(parent, Deno.readLinkSync(path)), willBe));
+    if (target !== undefined && willBe(target)) return target;
+    throw new Error(`${path} is a link that leads nowhere`);
+  }
   if (ifThere(() => Deno.statSync(parent))?.isDirectory === false) throw new Error(`${parent} is not a folder`);
   return resolve(parent, lastSegment(path));
 }
 
-/** The real path of the folder that an agent's skills go into. */
-function targetFolder(agent: string, root: Root): string {
+/** The real path of the folder that an agent's skills go into; `willBe`: see `realFolder`. */
+function targetFolder(agent: string, root: Root, willBe: (path: string) => boolean): string {
   const found = agentFolder(agent, root);
   if (found === undefined) {
     throw new Error(`Unknown agent ${quote(agent)}`, { cause: { word: agent, words: [...AGENTS.keys()] } });
   }
   try {
-    const real = realFolder(found.path);
+    const real = realFolder(found.path, willBe);
     if (found.free || below(root.directory, real) !== undefined) return real;
     throw new Error(`it leads out of ${root.directory}, to ${real}; name it by that path if you mean it`);
   } catch (error) {
@@ -616,7 +625,7 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
     result.problems.push({ line, name: name || undefined, message: explain(error), near });
   };
   const folderOf = remember((agent) => {
-    const path = targetFolder(agent, root);
+    const path = targetFolder(agent, root, (path) => result.folders.has(path));
     const folder: Folder = result.folders.get(path) ?? { path, agents: [], wishes: new Map() };
     folder.agents.push(agent);
     result.folders.set(path, folder);

@@ -2332,6 +2332,16 @@ describe("a folder that became a link", () => {
     assertEquals([whatIs(box.at(".claude")), box.read("mine/note")], ["-> mine", "mine"]);
   });
 
+  it("to a folder that is yet to be made, as in a fresh clone, is written once", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq");
+    box.link(".opencode/skills", "../.claude/skills");
+    assertEquals(await box.done(), "use-skills: linked hq for claude, opencode\n");
+    assertEquals(await box.done("check"), "");
+    assertEquals(whatIs(box.at(".opencode/skills")), "-> ../.claude/skills");
+  });
+
   it("to another folder that is deployed into is written once", async () => {
     using box = new Sandbox();
     box.skills("hq", "one");
