@@ -1264,19 +1264,20 @@ async function perform({ action, name, want, wish, found }: Step, folder: string
   const path = `${folder}/${name}`;
   const made = `${folder}/${WORKSHOP}/${name}`;
   const discarded = `${made}.old`;
-  const check = async (moved: string, putBack: () => void) => {
+  const check = async (moved: string, putBack: () => unknown) => {
     const isAsFound = found.kind === "link"
       ? tryTo(() => Deno.readLinkSync(moved)) === found.text
       : found.kind === "directory" && found.hash !== undefined && await contentHash(moved) === found.hash;
     if (isAsFound) return;
-    putBack();
+    if (!tryTo(putBack)) Deno.renameSync(moved, `${path}.edited`); // not ours to throw away
     throw new Error("it was changed just now");
   };
+  const move = (from: string, to: string) => !isThere(to) && (Deno.renameSync(from, to), true);
   if (action === "adopt" || action === "release") return;
   if (action === "link" && want) return Deno.symlinkSync(want.target, path); // never over anything
   if (want === undefined || wish === undefined) {
     Deno.renameSync(path, discarded);
-    return await check(discarded, () => Deno.renameSync(discarded, path));
+    return await check(discarded, () => move(discarded, path));
   }
   if (want.copy === undefined) {
     Deno.symlinkSync(want.target, made);
@@ -1289,12 +1290,12 @@ async function perform({ action, name, want, wish, found }: Step, folder: string
     return Deno.renameSync(made, path);
   }
   if (found.kind === "link" && want.copy === undefined) {
-    await check(path, () => {});
+    await check(path, () => true);
     return Deno.renameSync(made, path);
   }
   if (exchange(made, path)) return await check(made, () => exchange(made, path));
   Deno.renameSync(path, discarded);
-  await check(discarded, () => Deno.renameSync(discarded, path));
+  await check(discarded, () => move(discarded, path));
   Deno.renameSync(made, path);
 }
 
