@@ -126,7 +126,8 @@ export class Sandbox implements Disposable {
   /** What runs get as environment besides `HOME`, `PATH` and what finds the script's imports. */
   environment: Record<string, string> = {};
 
-  constructor() {
+  /** @param program The name of the script that {@linkcode run} and its like run. */
+  constructor(readonly program = "use-skills.ts") {
     Deno.mkdirSync(this.home);
     Deno.mkdirSync(this.repo);
   }
@@ -194,7 +195,7 @@ export class Sandbox implements Disposable {
 
   /** What a run of an installed script gets. */
   async start(start: Start = {}): Promise<Start & { environment: Record<string, string>; cwd: string }> {
-    const { environment } = await installed("use-skills.ts");
+    const { environment } = await installed(this.program);
     return {
       cwd: this.repo,
       ...start,
@@ -204,29 +205,29 @@ export class Sandbox implements Disposable {
 
   /** The words that call the script. */
   async call(...args: string[]): Promise<string[]> {
-    return [Deno.execPath(), "run", "-A", "--no-lock", (await installed("use-skills.ts")).script, ...args];
+    return [Deno.execPath(), "run", "-A", "--no-lock", (await installed(this.program)).script, ...args];
   }
 
-  /** Runs `use-skills.ts` in the repo. */
+  /** Runs the script in the repo. */
   async run(...args: string[]): Promise<Result> {
     return await execute(await this.call(...args), await this.start());
   }
 
-  /** Runs `use-skills.ts`, which has to succeed; gives what it said on standard error. */
+  /** Runs the script, which has to succeed; gives what it said on standard error. */
   async done(...args: string[]): Promise<string> {
     const { status, stderr, stdout } = await this.run(...args);
     assertEquals({ status, stdout }, { status: 0, stdout: "" }, stderr);
     return stderr;
   }
 
-  /** Runs `use-skills.ts`, which has to end with a status other than 0; gives what it said on standard error. */
+  /** Runs the script, which has to end with a status other than 0; gives what it said on standard error. */
   async fails(status: number, ...args: string[]): Promise<string> {
     const result = await this.run(...args);
     assertEquals(result.status, status, result.stderr || result.stdout || "It said nothing");
     return result.stderr;
   }
 
-  /** Runs `use-skills.ts` as somebody whom permissions stop, and who then owns the sandbox. */
+  /** Runs the script as somebody whom permissions stop, and who then owns the sandbox. */
   async runUnprivileged(...args: string[]): Promise<Result> {
     if (Deno.uid() !== 0) return await this.run(...args);
     const somebody = 65534;
@@ -243,7 +244,7 @@ export class Sandbox implements Disposable {
     });
   }
 
-  /** Starts `use-skills.ts` in the repo, to be killed. */
+  /** Starts the script in the repo, to be killed. */
   async spawn(...args: string[]): Promise<Deno.ChildProcess> {
     return command(await this.call(...args), await this.start()).spawn();
   }
@@ -336,6 +337,11 @@ const TOOLS = {
   direnv: ["direnv", "version"],
   git: ["git", "--version"],
   mkfifo: ["mkfifo", "--version"],
+  nix: ["nix-instantiate", "--version"],
+  python3: ["python3", "--version"],
+  sha256sum: ["sha256sum", "--version"],
+  /** GNU's: others have no `--sort`. */
+  tar: ["tar", "--sort=name", "--create", "--file=/dev/null", "--files-from=/dev/null"],
   /** A file system of one's own, which nobody else sees and which is gone with its last process. */
   tmpfs: ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"],
   /** To be another user than root, whom no permission stops. */

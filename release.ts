@@ -1,0 +1,1529 @@
+#!/usr/bin/env -S deno run -A --no-lock
+/**
+ * Turns a built program into a reproducible tarball in `releases/`, with its hash, its raw URL and its Nix package.
+ *
+ * One file, meant to be copied: paste it into a repo, or call it from a checkout. `releases/README.md` tells how to
+ * release, `deno run -A release.ts --help` has the short form.
+ *
+ * Going down the page: tables, small things, the program, its archive, its URL, the folder, the package, the repo,
+ * writing, the release, verify, list, the command line. Everything is looked at, and refused if it must be, before
+ * the first write; then the whole folder is put in place in one step.
+ *
+ * @module
+ */
+import { parseArgs } from "jsr:@std/cli@^1/parse-args";
+import { walkSync } from "jsr:@std/fs@^1/walk";
+import { basename, extname, join, relative, resolve } from "jsr:@std/path@^1/posix";
+import { canParse, compare, parse } from "jsr:@std/semver@^1";
+
+// ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The version of this program. */
+export const VERSION = "0.1.0";
+
+const HELP = `release ${VERSION}: from a built program to a tarball that Nix and people can fetch
+
+Usage: deno run -A release.ts FILE [OPTION...]     pack FILE into releases/
+       deno run -A release.ts verify [NAME]        check all that is in releases/
+       deno run -A release.ts list                 show what is in releases/
+
+      --name NAME          instead of FILE's name without its extension
+      --version VERSION    instead of what FILE prints for --version
+      --platform OS_ARCH   what FILE has to be for, as linux_amd64 or noarch
+      --ref REF            the branch or tag in the URL, instead of the default branch
+      --forge FORGE        how the server makes its URLs: forgejo, gitea, github or gitlab
+      --url-base URL       the folder's URL, where it cannot be made from origin
+      --commit             commit the release and tag it
+  -n, --dry-run            go through all of it and write nothing
+      --json               print the release's record, or the list, as JSON
+      --allow-dirty        though there are uncommitted changes
+      --allow-older        though a newer version is released
+      --no-run             do not run FILE to see which version it prints
+      --remote             fetch what was released and compare it, too (verify)
+      --timeout SECONDS    how long one file may take (verify --remote), ${60} by default
+  -h, --help               --version alone prints this program's
+
+A FILE called list or verify is ./list or ./verify.
+Exit status: 0 done or nothing to do, 1 refused or a problem found, 2 wrong usage`;
+
+const TEXTS = ["name", "version", "platform", "ref", "forge", "url-base", "timeout"] as const;
+const SWITCHES = [
+  "commit",
+  "dry-run",
+  "json",
+  "allow-dirty",
+  "allow-older",
+  "run",
+  "remote",
+  "help",
+] as const;
+
+/** The command line's options. */
+type Options =
+  & Partial<Record<Exclude<typeof TEXTS[number], "timeout">, string>>
+  & Record<typeof SWITCHES[number], boolean>
+  & { timeout: number };
+
+const MiB = 2 ** 20;
+
+const LIMITS = {
+  /** Bytes of a program; all of it is held in memory. */
+  program: 1024 * MiB,
+  /** Bytes of a tarball. GitHub, for one, refuses a push with more: `docs.github.com`, "About large files". */
+  tarball: 100 * MiB,
+  /** Bytes of a tarball from which on the repo's growth is worth a word. */
+  warning: 10 * MiB,
+  /** Bytes that a program may print for `--version`, and seconds that it may take. */
+  printed: 64 * 1024,
+  seconds: 10,
+};
+
+/** What this program knows to make packages for, and on which systems, in Nix's words, each runs. */
+const PLATFORMS: Readonly<Record<string, readonly string[]>> = {
+  darwin_all: ["aarch64-darwin", "x86_64-darwin"],
+  darwin_amd64: ["x86_64-darwin"],
+  darwin_arm64: ["aarch64-darwin"],
+  linux_386: ["i686-linux"],
+  linux_amd64: ["x86_64-linux"],
+  linux_arm64: ["aarch64-linux"],
+  linux_armv7: ["armv7l-linux"],
+  linux_riscv64: ["riscv64-linux"],
+  noarch: [
+    "aarch64-darwin",
+    "aarch64-linux",
+    "armv7l-linux",
+    "i686-linux",
+    "riscv64-linux",
+    "x86_64-darwin",
+    "x86_64-linux",
+  ],
+};
+
+/** `e_machine` of an ELF file, with the bits that belong to it: x32, for one, is none of these. Source: `elf.h`. */
+const ELF_MACHINES = new Map([
+  [3, { bits: 32, name: "386" }],
+  [40, { bits: 32, name: "armv7" }],
+  [62, { bits: 64, name: "amd64" }],
+  [183, { bits: 64, name: "arm64" }],
+  [243, { bits: 64, name: "riscv64" }],
+]);
+
+/** `cputype` of a Mach-O file. Source: `mach/machine.h`. */
+const MACH_O_MACHINES = new Map([[0x01000007, "amd64"], [0x0100000c, "arm64"]]);
+
+/** How a forge writes the raw URL of a file; all parts are fit for a URL. */
+type Forge = (where: Remote, ref: Ref, path: string) => string;
+
+const forgejo: Forge = ({ site, project }, { kind, name }, path) => `${site}/${project}/raw/${kind}/${name}/${path}`;
+
+/** Source: each forge's own pages, where they link to a file's raw form. */
+const FORGES: Readonly<Record<string, Forge>> = {
+  forgejo,
+  gitea: forgejo,
+  github: ({ site, project }, { name }, path) =>
+    site === "https://github.com"
+      ? `https://raw.githubusercontent.com/${project}/${name}/${path}`
+      : `${site}/${project}/raw/${name}/${path}`,
+  gitlab: ({ site, project }, { name }, path) => `${site}/${project}/-/raw/${name}/${path}`,
+  bitbucket: ({ site, project }, { name }, path) => `${site}/${project}/raw/${name}/${path}`,
+  sourcehut: ({ site, project }, { name }, path) => `${site}/${project}/blob/${name}/${path}`,
+};
+
+/** The forges that are known by their host. */
+const HOSTS: Readonly<Record<string, string>> = {
+  "github.com": "github",
+  "gitlab.com": "gitlab",
+  "codeberg.org": "forgejo",
+  "gitea.com": "gitea",
+  "bitbucket.org": "bitbucket",
+  "git.sr.ht": "sourcehut",
+};
+
+/** Hosts that serve ssh on the port of https, and whose pages are elsewhere. */
+const ALIASES: Readonly<Record<string, string>> = {
+  "ssh.github.com": "github.com",
+  "altssh.gitlab.com": "gitlab.com",
+  "altssh.bitbucket.org": "bitbucket.org",
+};
+
+// ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What stands in the way of a release: what is wrong, where, and what to do. */
+class Refusal extends Error {}
+
+/** A command line that makes no sense. */
+class Misuse extends Refusal {}
+
+/** `value` in quotes. */
+function quote(value: string): string {
+  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
+}
+
+/** `text` with everything but line ends written out that could fool a reader or a terminal. */
+function harmless(text: string): string {
+  return text.replace(
+    /[^\n\P{C}]|[\p{Zl}\p{Zp}]/gu,
+    (odd) => Array.from(odd.split(""), (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
+  );
+}
+
+/** Tells a person, on standard error. */
+function say(text: string): void {
+  console.error(harmless(text));
+}
+
+/** Tells a person of a step, in a line. */
+function sayStep(step: string, text: string): void {
+  say(`${step.padEnd(9)}${text}`);
+}
+
+/** What went wrong, in the operating system's words and without its numbers. */
+function explain(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)[^]*/, "");
+}
+
+/** A number of bytes for people. */
+function size(bytes: number): string {
+  return bytes < 1000
+    ? `${bytes} B`
+    : bytes < MiB
+    ? `${(bytes / 1024).toFixed(1)} KiB`
+    : `${(bytes / MiB).toFixed(1)} MiB`;
+}
+
+/** What is at a path, itself and not what it may link to. */
+function at(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.lstatSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Removes what is at a path, if something is. */
+function remove(path: string): void {
+  if (at(path)) Deno.removeSync(path, { recursive: true });
+}
+
+/** `-1`, `0` or `1`, as one text comes before the other in every locale. */
+function byCode(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Whether two arrays hold the same bytes. */
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  let index = 0;
+  while (index < a.length && a[index] === b[index]) index++;
+  return index === a.length && index === b.length;
+}
+
+/** Reads a stream, but not much further than `limit` bytes: what is longer than that has more. */
+async function readUpTo(limit: number, stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  for await (const piece of stream) {
+    pieces.push(piece);
+    length += piece.length;
+    if (length > limit) break;
+  }
+  const whole = new Uint8Array(length);
+  let end = 0;
+  for (const piece of pieces) {
+    whole.set(piece, end);
+    end += piece.length;
+  }
+  return whole;
+}
+
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+}
+
+// ── The archive: one member, and nothing of the machine ─────────────────────────────────────────────────────────
+
+const BLOCK = 512;
+
+/** Room for a header, a file of that many bytes, and the two empty blocks that end an archive. */
+function emptyArchive(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(BLOCK + Math.ceil(length / BLOCK) * BLOCK + 2 * BLOCK);
+}
+
+/** Writes the header of a program; source: "ustar Interchange Format" in POSIX, `pax`. */
+function writeHeader(archive: Uint8Array, name: string, length: number, time: number): void {
+  const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
+  const write = (offset: number, text: string) => new TextEncoder().encodeInto(text, archive.subarray(offset, BLOCK));
+  const fields: [offset: number, text: string][] = [
+    [0, name],
+    [100, octal(0o755, 7)],
+    [108, octal(0, 7)], // user
+    [116, octal(0, 7)], // group
+    [124, octal(length, 11)],
+    [136, octal(time, 11)],
+    [148, " ".repeat(8)], // for the checksum, which counts itself as spaces
+    [156, "0"], // a plain file
+    [257, "ustar\0" + "00"],
+    [329, octal(0, 7)], // device
+    [337, octal(0, 7)],
+  ];
+  for (const [offset, text] of fields) write(offset, text);
+  write(148, `${octal(sum(archive.subarray(0, BLOCK)), 6)}\0 `);
+}
+
+function sum(bytes: Uint8Array): number {
+  return bytes.reduce((total, byte) => total + byte, 0);
+}
+
+/**
+ * Packs a program into a tar archive, of which every byte is determined by what is given.
+ *
+ * The bytes are those of GNU tar with `--format=ustar --owner=0 --group=0 --numeric-owner --mode=755 -b1`.
+ *
+ * @param name The member's name, up to 100 bytes of ASCII.
+ * @param content The program's file.
+ * @param time When it is said to have been changed, in seconds since 1970.
+ * @returns The archive.
+ *
+ * @example
+ * ```ts
+ * tar("hello", new TextEncoder().encode("#!/bin/sh\necho hello\n"), 315532800).length; // 2048
+ * ```
+ */
+export function tar(name: string, content: Uint8Array, time: number): Uint8Array<ArrayBuffer> {
+  const archive = emptyArchive(content.length);
+  writeHeader(archive, name, content.length, time);
+  archive.set(content, BLOCK);
+  return archive;
+}
+
+/** The one file that an archive holds. */
+interface Member {
+  name: string;
+  /** As octal digits. */
+  mode: string;
+  /** Seconds since 1970. */
+  time: number;
+  content: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Reads an archive of one file, be it made by {@linkcode tar} or by a tar program.
+ *
+ * @param archive The archive's bytes, unpacked.
+ * @returns The file in it.
+ * @throws {Error} If it is no such archive.
+ */
+export function untar(archive: Uint8Array<ArrayBuffer>): Member {
+  const text = (offset: number, length: number) =>
+    new TextDecoder().decode(archive.subarray(offset, offset + length)).replace(/\0.*$/s, "");
+  const number = (offset: number, length: number) =>
+    /^ *[0-7]+ *$/.test(text(offset, length)) ? parseInt(text(offset, length), 8) : NaN;
+  const header = archive.slice(0, BLOCK).fill(0x20, 148, 156);
+  if (header.length < BLOCK || number(148, 8) !== sum(header)) throw new Refusal("there is no tar archive in it");
+  if (!["0", ""].includes(text(156, 1))) throw new Refusal("it begins with something else than a plain file");
+  const length = number(124, 12);
+  const end = BLOCK + Math.ceil(length / BLOCK) * BLOCK;
+  if (!(end + 2 * BLOCK <= archive.length)) throw new Refusal("its archive is cut short");
+  if (archive.subarray(BLOCK + length).some((byte) => byte !== 0)) throw new Refusal("it holds more than one file");
+  return {
+    name: [text(345, 155), text(0, 100)].filter((part) => part !== "").join("/"),
+    mode: (number(100, 8) & 0o7777).toString(8).padStart(4, "0"),
+    time: number(136, 12),
+    content: archive.subarray(BLOCK, BLOCK + length),
+  };
+}
+
+/** Sends bytes through a stream, in one piece: gzip's output depends on how its input is cut. */
+async function through(
+  stream: CompressionStream | DecompressionStream,
+  bytes: Uint8Array<ArrayBuffer>,
+  limit: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const writer = stream.writable.getWriter();
+  writer.write(bytes).then(() => writer.close()).catch(() => {}); // what goes wrong comes out of the other end, too
+  return await readUpTo(limit, stream.readable);
+}
+
+async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  return await through(new CompressionStream("gzip"), bytes, Infinity);
+}
+
+async function gunzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  const limit = LIMITS.program + 4 * BLOCK;
+  const unpacked = await through(new DecompressionStream("gzip"), bytes, limit)
+    .catch(() => Promise.reject(new Refusal("it is not a whole gzip file, and nothing else")));
+  if (unpacked.length > limit) throw new Refusal(`there is more than ${size(LIMITS.program)} in it`);
+  return unpacked;
+}
+
+/** When a program is said to have been changed: by default in 1980, the first time that no tool warns of. */
+function archiveTime(): number {
+  const given = Deno.env.get("SOURCE_DATE_EPOCH") || "315532800";
+  const time = Number(given);
+  if (/^\d+$/.test(given) && time < 8 ** 11) return time;
+  throw new Misuse(`SOURCE_DATE_EPOCH is not a number of seconds since 1970: ${quote(given)}`);
+}
+
+// ── The program: what its file says of itself ───────────────────────────────────────────────────────────────────
+
+/** What kind of file a program is. */
+export type Kind = "elf-static" | "elf-dynamic" | "mach-o" | "script";
+
+/** What a file says of the program in it. */
+export interface Identity {
+  /** `OS_ARCH`, or `noarch`. */
+  platform: string;
+  kind: Kind;
+  /** What runs a script, by the name of its command. */
+  interpreter?: string;
+}
+
+/**
+ * Reads from a program's file what it is for.
+ *
+ * @param bytes The file.
+ * @returns What it is.
+ * @throws {Error} If it is no program that is known here, or is cut short.
+ *
+ * @example
+ * ```ts
+ * identify(new TextEncoder().encode("#!/bin/sh\n")); // { platform: "noarch", kind: "script", interpreter: "sh" }
+ * ```
+ */
+export function identify(bytes: Uint8Array): Identity {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const magic = bytes.length < 4 ? 0 : view.getUint32(0);
+  if (magic === 0x7f454c46) return identifyElf(bytes);
+  if (magic === 0xcffaedfe) return { platform: `darwin_${machO(view.getUint32(4, true))}`, kind: "mach-o" };
+  if (magic === 0xcafebabe || magic === 0xcafebabf) return identifyUniversal(view);
+  if (magic >>> 16 === 0x2321) return identifyScript(bytes);
+  throw new Refusal("it is neither an ELF file, nor a Mach-O file, nor a script that begins with #!");
+}
+
+/** Source: `man 5 elf`. */
+function identifyElf(bytes: Uint8Array): Identity {
+  const [wide, order, system] = [bytes[4] === 2, bytes[5], bytes[7]];
+  const padded = new Uint8Array(64); // the header of a file that ends before it does
+  padded.set(bytes.subarray(0, 64));
+  const header = new DataView(padded.buffer);
+  const machine = header.getUint16(18, true);
+  const known = ELF_MACHINES.get(machine);
+  if (order !== 1 || known?.bits !== (wide ? 64 : 32)) {
+    const which = `${wide ? 64 : 32}-bit ${order === 1 ? "little" : "big"}-endian machine ${machine}`;
+    throw new Refusal(`it is an ELF file for a ${which}, which has no name here`);
+  }
+  if (system !== 0 && system !== 3) throw new Refusal(`it is an ELF file for another system than Linux (${system})`);
+
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  /** A field of the machine's word, which a 32-bit file has elsewhere. */
+  const word = (from: DataView, offset64: number, offset32: number) =>
+    wide ? Number(from.getBigUint64(offset64, true)) : from.getUint32(offset32, true);
+  const table = word(header, 32, 28);
+  const [entry, count] = [header.getUint16(wide ? 54 : 42, true), header.getUint16(wide ? 56 : 44, true)];
+  let isDynamic = false;
+  for (let index = 0; index < count; index++) {
+    const start = table + index * entry;
+    const end = start + (wide ? 56 : 32);
+    const needed = end > bytes.length ? end : word(view, start + 8, start + 4) + word(view, start + 32, start + 16);
+    if (needed > bytes.length) throw new Refusal(`it is cut short: ${bytes.length} bytes of at least ${needed}`);
+    if (view.getUint32(start, true) === 3) isDynamic = true; // PT_INTERP
+  }
+  return { platform: `linux_${known.name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
+}
+
+function machO(type: number): string {
+  const name = MACH_O_MACHINES.get(type);
+  if (name === undefined) throw new Refusal(`it is a Mach-O file for machine ${type}, which has no name here`);
+  return name;
+}
+
+/** Several Mach-O files in one; so that a Java class, which begins with the same bytes, is none. Source: `mach-o/fat.h`. */
+function identifyUniversal(view: DataView): Identity {
+  const count = view.byteLength < 8 ? 0 : view.getUint32(4);
+  if (count === 0 || count > 20) throw new Refusal("it begins as a universal Mach-O file does, and is none");
+  const step = view.getUint32(0) === 0xcafebabf ? 32 : 20;
+  const starts = Array.from({ length: count }, (_, index) => 8 + index * step).filter((at) =>
+    at + 4 <= view.byteLength
+  );
+  const [first, ...more] = new Set(starts.flatMap((at) => MACH_O_MACHINES.get(view.getUint32(at)) ?? []));
+  return { platform: `darwin_${first !== undefined && more.length === 0 ? first : "all"}`, kind: "mach-o" };
+}
+
+/** Source: `man 2 execve`, `man 1 env`. */
+function identifyScript(bytes: Uint8Array): Identity {
+  const line = new TextDecoder().decode(bytes.subarray(2, 1024)).split("\n", 1)[0] ?? "";
+  if (line.endsWith("\r")) throw new Refusal("its first line ends in CR LF, so that no system finds what is to run it");
+  const [path = "", ...words] = line.replace(/\s-S(?=\S)/, " ").trim().split(/\s+/);
+  const isEnv = basename(path) === "env";
+  const program = isEnv ? words.find((word) => !word.startsWith("-") && !word.includes("=")) : path;
+  if (!program) throw new Refusal("its first line begins with #! and names nothing to run it");
+  return { platform: "noarch", kind: "script", interpreter: basename(program) };
+}
+
+/** A program's file, read into the archive that will hold it. */
+interface Program extends Identity {
+  path: string;
+  /** See {@linkcode tar}; its header is still empty. */
+  archive: Uint8Array<ArrayBuffer>;
+  content: Uint8Array<ArrayBuffer>;
+}
+
+/** Reads a program, once and for all that follows. */
+function readProgram(file: string): Program {
+  const path = resolve(file);
+  const refuse = (reason: string) => new Refusal(`Cannot release ${file}: ${reason}`);
+  const info = at(path);
+  if (info === undefined) throw refuse(`there is no ${path}`);
+  let target = info;
+  try {
+    target = Deno.statSync(path);
+  } catch (error) {
+    throw refuse(info.isSymlink ? `it is a link to ${Deno.readLinkSync(path)}, which is not there` : explain(error));
+  }
+  if (!target.isFile) throw refuse(target.isDirectory ? "it is a directory" : "it is not a plain file");
+  if (target.size === 0) throw refuse("it is empty");
+  if (target.size > LIMITS.program) {
+    throw refuse(`it has ${size(target.size)}, and ${size(LIMITS.program)} is the most`);
+  }
+
+  const archive = emptyArchive(target.size);
+  const content = archive.subarray(BLOCK, BLOCK + target.size);
+  try {
+    using handle = Deno.openSync(path);
+    let length = 0;
+    while (length < content.length) {
+      const read = handle.readSync(content.subarray(length));
+      if (read === null) break;
+      length += read;
+    }
+    if (length < content.length || handle.readSync(new Uint8Array(1)) !== null) throw new Error("it is being written");
+    return { path, archive, content, ...identify(content) };
+  } catch (error) {
+    throw refuse(explain(error));
+  }
+}
+
+/** Whether a text is a semantic version, and nothing around it. */
+function isVersion(text: string): boolean {
+  return /^\d\S*$/.test(text) && canParse(text);
+}
+
+function compareVersions(a: string, b: string): number {
+  return compare(parse(a), parse(b));
+}
+
+/** What a run of a program for its version came to. */
+type Run = { versions: string[] } | { problem: string };
+
+/** What is run here: what is for another machine would be given to a shell, as if it were a script. */
+const NATIVE = [
+  "noarch",
+  `${Deno.build.os}_${{ x86_64: "amd64", aarch64: "arm64" }[Deno.build.arch]}`,
+  ...Deno.build.os === "darwin" ? ["darwin_all"] : [],
+];
+
+/** Runs the program as it will be unpacked and reads the versions that it prints, each as printed. */
+async function askVersion(program: Program, name: string): Promise<Run> {
+  if (!NATIVE.includes(program.platform)) return { problem: `it is not for this machine, so it was not run` };
+  const directory = Deno.makeTempDirSync({ prefix: "release-" });
+  try {
+    Deno.writeFileSync(`${directory}/${name}`, program.content);
+    Deno.chmodSync(`${directory}/${name}`, 0o755); // whatever the umask
+    const child = new Deno.Command(`${directory}/${name}`, {
+      args: ["--version"],
+      cwd: directory,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const printed = Promise.all([child.stdout, child.stderr].map((stream) => readUpTo(LIMITS.printed, stream)));
+    const { promise: late, resolve: isLate } = Promise.withResolvers<void>();
+    const timer = setTimeout(isLate, LIMITS.seconds * 1000);
+    const texts = await Promise.race([printed, late]);
+    clearTimeout(timer);
+    try {
+      child.kill("SIGKILL");
+    } catch { /* It has ended, as it should. */ }
+    if (texts === undefined) return { problem: `it did not answer --version within ${LIMITS.seconds} seconds` };
+    const text = texts.map((bytes) => new TextDecoder().decode(bytes)).find((each) => each.trim() !== "") ?? "";
+    const versions = text.match(/(?<![\w.+-])v?\d+\.\d+[\w.+-]*(?<![.+-])/g) ?? [];
+    return { versions };
+  } catch (error) {
+    return { problem: `it cannot be run here: ${explain(error)}` };
+  } finally {
+    remove(directory);
+  }
+}
+
+// ── The URL ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Where a repo is on the web. */
+export interface Remote {
+  /** As `https://example.org`. */
+  site: string;
+  /** The path of the repo's page there, as `owner/repo`. */
+  project: string;
+}
+
+/** A branch or a tag. */
+export interface Ref {
+  kind: "branch" | "tag";
+  name: string;
+}
+
+/** `text` with each of its path segments fit for a URL. */
+function encodePath(path: string): string {
+  return path.split("/").map((segment) => encodeURIComponent(segment).replaceAll("%7E", "~")).join("/");
+}
+
+/**
+ * Reads where a repo's pages are from the address that git has for it.
+ *
+ * @param address What `git remote get-url` prints: an https or ssh URL, or ssh's short form. A user, a password and
+ * ssh's port are left out.
+ * @returns The place, or `undefined` where the address has none, as that of a folder.
+ *
+ * @example
+ * ```ts
+ * parseRemote("git@example.org:team/tool.git"); // { site: "https://example.org", project: "team/tool" }
+ * ```
+ */
+export function parseRemote(address: string): Remote | undefined {
+  const short = /^(?:[^@/:]+@)?(\[[^\]]+\]|[^/:]+):(?!\/\/)(.+)$/.exec(address);
+  const url = URL.parse(short ? `ssh://${short[1]}/${encodePath(short[2] ?? "")}` : address);
+  if (!url || !/^(https?|ssh|git|git\+ssh):$/.test(url.protocol)) return undefined;
+  const isWeb = url.protocol.startsWith("http");
+  const name = url.hostname.toLowerCase();
+  const host = ALIASES[name] ?? (isWeb ? url.host : name);
+  const project = url.pathname.replace(/\/+$/, "").replace(/\.git$/, "").split("/").filter((part) => part !== "");
+  if (host === "" || project.length < 2) return undefined;
+  return { site: `${isWeb ? url.protocol : "https:"}//${host}`, project: project.join("/") };
+}
+
+/** `text` without the users, passwords and tokens in the URLs in it. */
+function withoutSecrets(text: string): string {
+  return text.replace(/\/\/[^/\s]*@/g, "//").replace(/[?#]\S+/g, "");
+}
+
+/** The URL of the folder `releases/`, to which a file's name is added. */
+function folderUrl(root: string, options: Options, tag: string): string {
+  const base = options["url-base"];
+  if (base !== undefined) {
+    const url = URL.parse(base);
+    if (!url || !/^(https?|file):$/.test(url.protocol)) {
+      throw new Misuse(`--url-base is no URL: ${quote(withoutSecrets(base))}`);
+    }
+    if (url.username || url.password) {
+      throw new Misuse("--url-base has a user or a password in it, and everybody would read it");
+    }
+    return url.href.replace(/\/*$/, "");
+  }
+  const address = ask(root, "remote", "get-url", "origin");
+  if (address === undefined) {
+    throw new Refusal(`${root} has no remote "origin" to make URLs from: add it (git remote add), or give --url-base`);
+  }
+  const remote = parseRemote(address);
+  if (remote === undefined) {
+    throw new Refusal(`Cannot make a URL for ${quote(withoutSecrets(address))}, where origin is: give --url-base`);
+  }
+  const forge = options.forge ?? HOSTS[new URL(remote.site).hostname] ?? ask(root, "config", "release.forge") ??
+    "forgejo";
+  const write = Object.hasOwn(FORGES, forge) ? FORGES[forge] : undefined;
+  if (write === undefined) throw new Misuse(`Unknown forge ${quote(forge)}: one of ${Object.keys(FORGES).join(", ")}`);
+  const { kind, name } = findRef(root, options.ref, tag);
+  return write(remote, { kind, name: encodePath(name) }, FOLDER);
+}
+
+/** The branch or tag in the URL. */
+function findRef(root: string, wanted: string | undefined, tag: string): Ref {
+  if (wanted === undefined) {
+    const main = ask(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")?.replace("refs/remotes/origin/", "");
+    const name = main ?? ask(root, "symbolic-ref", "--quiet", "--short", "HEAD");
+    if (name === undefined) throw new Refusal("No branch is checked out to make the URL with: give --ref BRANCH");
+    return { kind: "branch", name };
+  }
+  const is = (ref: string) => ask(root, "show-ref", "--verify", "--quiet", ref) !== undefined;
+  if (is(`refs/heads/${wanted}`) || is(`refs/remotes/origin/${wanted}`)) return { kind: "branch", name: wanted };
+  if (is(`refs/tags/${wanted}`) || wanted === tag) return { kind: "tag", name: wanted };
+  throw new Refusal(`There is no branch or tag ${quote(wanted)} here (--ref); this release's own tag is ${tag}`);
+}
+
+// ── The folder ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+const FOLDER = "releases";
+const SUMS = "SHA256SUMS";
+
+/** What a tarball's name says. */
+export interface Tarball {
+  file: string;
+  name: string;
+  version: string;
+  platform: string;
+}
+
+/** What is recorded of a version for one platform. */
+export interface Build {
+  file: string;
+  /** As Nix and browsers write it: `sha256-` and base64. */
+  hash: string;
+  interpreter?: string;
+  kind: Kind;
+  /** Bytes of the tarball. */
+  size: number;
+  url: string;
+}
+
+/** What `NAME.json` holds: a program's newest version. */
+export interface Release {
+  name: string;
+  version: string;
+  /** By `OS_ARCH`. */
+  platforms: Record<string, Build>;
+}
+
+/** What lies in `releases/`. */
+interface Folder {
+  path: string;
+  /** The names in it, sorted. */
+  files: string[];
+  tarballs: Tarball[];
+  /** What `SHA256SUMS` says: a hash in hexadecimal by file. */
+  sums: Map<string, string>;
+}
+
+const TARBALL = new RegExp(`^(.+)_([^_]+)_(${Object.keys(PLATFORMS).join("|")})\\.tar\\.gz$`);
+
+/** Takes a tarball's name apart; nothing where it is no tarball's. */
+function parseTarball(file: string): Tarball[] {
+  const [, name = "", version = "", platform = ""] = TARBALL.exec(file) ?? [];
+  return isVersion(version) ? [{ file, name, version, platform }] : [];
+}
+
+/** Reads what is in `releases/` and what is written in `SHA256SUMS`. */
+function readFolder(root: string): Folder {
+  const path = join(root, FOLDER);
+  const info = at(path);
+  if (info && !info.isDirectory) {
+    throw new Refusal(`${path} has to be a directory, and is ${info.isSymlink ? "a link" : "a file"}`);
+  }
+  const files = info ? [...Deno.readDirSync(path)].map(({ name }) => name).sort(byCode) : [];
+  const lines = files.includes(SUMS) ? Deno.readTextFileSync(join(path, SUMS)).split("\n") : [];
+  const sums = lines.flatMap((line, index): [string, string][] => {
+    const [, hash, file] = /^([0-9a-f]{64}) [ *](.+?)\r?$/.exec(line) ?? [];
+    if (hash !== undefined && file !== undefined) return [[file, hash]];
+    if (line.trim() === "") return [];
+    throw new Refusal(
+      `${FOLDER}/${SUMS}:${index + 1}: ${quote(line)} is not a hash and a file: after a merge, keep both sides' lines`,
+    );
+  });
+  return { path, files, tarballs: files.flatMap(parseTarball), sums: new Map(sums) };
+}
+
+/** Reads a text of the folder, if it is there. */
+function readText({ path, files }: Folder, file: string): string | undefined {
+  return files.includes(file) ? Deno.readTextFileSync(join(path, file)) : undefined;
+}
+
+/** Reads a `NAME.json`, if it is there. */
+function readRelease(folder: Folder, name: string): Release | undefined {
+  const file = `${name}.json`;
+  const text = readText(folder, file);
+  if (text === undefined) return undefined;
+  try {
+    const release: Release = JSON.parse(text);
+    const builds = Object.values(release.platforms).flatMap(({ file, hash, kind, url }) => [file, hash, kind, url]);
+    if (![release.name, ...builds].every((text) => typeof text === "string")) {
+      throw new Error("a name, a hash or a URL is missing");
+    }
+    if (!isVersion(release.version)) throw new Error(`${quote(String(release.version))} is no version`);
+    return release;
+  } catch (error) {
+    throw new Refusal(
+      `${FOLDER}/${file} is no record of a release: ${explain(error)}. Get it back from git, or put it right`,
+    );
+  }
+}
+
+/** The newest version of a program, if there is one. */
+function newestVersion(folder: Folder, name: string): string | undefined {
+  const versions = folder.tarballs.filter((tarball) => tarball.name === name).map(({ version }) => version);
+  const recorded = readRelease(folder, name)?.version;
+  return versions.concat(recorded ?? []).sort(compareVersions).at(-1);
+}
+
+/** A value as JSON with sorted keys. */
+function toJson(value: unknown): string {
+  const sorted = (_: string, each: unknown) =>
+    each !== null && typeof each === "object" && !Array.isArray(each)
+      ? Object.fromEntries(Object.entries(each).sort(([a], [b]) => byCode(a, b)))
+      : each;
+  return `${JSON.stringify(value, sorted, 2)}\n`;
+}
+
+/** A release that is to be made: what is known before anything is packed. */
+interface Target extends Identity {
+  name: string;
+  version: string;
+  /** The tarball's name. */
+  file: string;
+  url: string;
+  /** The name of its tag. */
+  tag: string;
+}
+
+/** A release and what has to be written for it. */
+interface Plan extends Target {
+  /** What `NAME.json` holds, if no newer version is released. */
+  record: Release;
+  build: Build;
+  /** What is not in the folder yet, or is there with other words, by file. */
+  files: Map<string, string | Uint8Array>;
+}
+
+/** Decides what has to be written into the folder for a tarball to be released. */
+async function plan(folder: Folder, target: Target, tarball: Uint8Array<ArrayBuffer>): Promise<Plan> {
+  const { name, version, platform, kind, interpreter, file, url } = target;
+  const hash = await sha256(tarball);
+  if ((folder.sums.get(file) ?? hash.toHex()) !== hash.toHex()) {
+    throw new Refusal(
+      `${FOLDER}/${file} was released with other bytes, says ${SUMS}, and is gone: get it back from git`,
+    );
+  }
+  const build: Build = { file, hash: `sha256-${hash.toBase64()}`, kind, size: tarball.length, url };
+  if (interpreter !== undefined) build.interpreter = interpreter;
+  const recorded = readRelease(folder, name);
+  const others = recorded?.version === version ? recorded.platforms : {};
+  const record: Release = { name, version, platforms: { ...others, [platform]: build } };
+
+  const sums = [...new Map(folder.sums).set(file, hash.toHex())].sort(([a], [b]) => byCode(a, b));
+  const texts = new Map([[SUMS, sums.map(([file, hash]) => `${hash}  ${file}\n`).join("")]]);
+  if (compareVersions(version, newestVersion(folder, name) ?? version) >= 0) texts.set(`${name}.json`, toJson(record));
+  if (!folder.files.includes(`${name}.nix`)) texts.set(`${name}.nix`, nixPackage(name));
+  const files = new Map<string, string | Uint8Array>(
+    [...texts].filter(([each, text]) => readText(folder, each) !== text),
+  );
+  if (!folder.files.includes(file)) files.set(file, tarball);
+  return { ...target, record, build, files };
+}
+
+// ── The package ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A program's Nix package, which takes every fact from `NAME.json`. */
+function nixPackage(name: string): string {
+  const systems = [...new Set(Object.values(PLATFORMS).flat())].sort(byCode);
+  const platformsOf = (system: string) => Object.keys(PLATFORMS).filter((each) => PLATFORMS[each]?.includes(system));
+  const rows = systems.map((system) => {
+    const platforms = platformsOf(system).sort((a, b) => (PLATFORMS[a]?.length ?? 0) - (PLATFORMS[b]?.length ?? 0));
+    return `    ${system} = [ ${platforms.map((platform) => `"${platform}"`).join(" ")} ];\n`;
+  });
+  return `# The package of ${name}:
+#
+#   ${name} = pkgs.callPackage ./${FOLDER}/${name}.nix { };
+#
+# All facts are in ${name}.json, so that a release changes data and never this code. Add to it what you like, such as a
+# description and a licence: release.ts writes it where it is not there, and leaves it alone where it is.
+{
+  lib,
+  stdenv,
+  fetchurl,
+  autoPatchelfHook ? null, # for a program that is linked dynamically
+  pkgs ? { }, # for what runs a script
+}:
+
+let
+  release = builtins.fromJSON (builtins.readFile ./${name}.json);
+  inherit (release) name version platforms;
+  inherit (stdenv.hostPlatform) system;
+
+  # What runs where, best first.
+  platformsOf = {
+${rows.join("")}  };
+  buildsFor =
+    system:
+    map (platform: platforms.\${platform}) (
+      builtins.filter (platform: platforms ? \${platform}) (platformsOf.\${system} or [ ])
+    );
+  systems = builtins.filter (system: buildsFor system != [ ]) (builtins.attrNames platformsOf);
+  build =
+    if buildsFor system != [ ] then
+      builtins.head (buildsFor system)
+    else
+      throw "\${name} \${version} is not released for \${system}, but for \${toString systems}";
+
+  # Where nixpkgs has another name for an interpreter than its command.
+  attributes = {
+    Rscript = "R";
+    node = "nodejs";
+    pwsh = "powershell";
+    python = "python3";
+    sh = "bash";
+    tclsh = "tcl";
+  };
+  # python3.12 is python312 there.
+  attribute = builtins.replaceStrings [ "." ] [ "" ] (attributes.\${build.interpreter} or build.interpreter);
+  interpreter =
+    pkgs.\${attribute} or (throw "\${name} is run by \${build.interpreter}, and nixpkgs has no \${attribute}");
+in
+stdenv.mkDerivation {
+  pname = name;
+  inherit version;
+
+  src = fetchurl {
+    name = build.file;
+    inherit (build) url hash;
+  };
+  sourceRoot = ".";
+
+  nativeBuildInputs = lib.optional (build.kind == "elf-dynamic") autoPatchelfHook;
+  # The first line of a script is rewritten to name what is found in here, env included.
+  buildInputs =
+    lib.optional (build.kind == "elf-dynamic") stdenv.cc.cc.lib
+    ++ lib.optionals (build.kind == "script") [
+      interpreter
+      pkgs.coreutils
+    ];
+
+  dontConfigure = true;
+  dontBuild = true;
+  dontStrip = true; # a program may carry its data behind its code
+  installPhase = ''
+    runHook preInstall
+    install -D -m 755 \${name} "$out/bin/\${name}"
+    runHook postInstall
+  '';
+
+  doInstallCheck = stdenv.buildPlatform.canExecute stdenv.hostPlatform;
+  installCheckPhase = ''
+    runHook preInstallCheck
+    HOME=$TMPDIR "$out/bin/\${name}" --version 2>&1 | grep --fixed-strings --word-regexp -- "\${version}"
+    runHook postInstallCheck
+  '';
+
+  meta = {
+    mainProgram = name;
+    platforms = systems;
+    sourceProvenance = [
+      (
+        if builtins.all (build: build.kind == "script") (builtins.attrValues platforms) then
+          lib.sourceTypes.fromSource
+        else
+          lib.sourceTypes.binaryNativeCode
+      )
+    ];
+  };
+}
+`;
+}
+
+// ── The repo ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Asks git; what it prints, or nothing where it fails. */
+function ask(root: string, ...args: string[]): string | undefined {
+  const { success, stdout } = runGit(root, args);
+  return success ? new TextDecoder().decode(stdout).replace(/\n$/, "") : undefined;
+}
+
+/** Has git do something; what it prints. */
+function git(root: string, ...args: string[]): string {
+  const { success, stdout, stderr } = runGit(root, args);
+  const [printed, reason] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  if (!success) {
+    throw new Refusal(`git ${args[0]} failed in ${root}: ${withoutSecrets((reason || printed || "").trim())}`);
+  }
+  return printed ?? "";
+}
+
+function runGit(root: string, args: string[]): Deno.CommandOutput {
+  try {
+    // No lock for the sake of a look: another git may be at work.
+    const env = { LC_ALL: "C", GIT_OPTIONAL_LOCKS: "0" };
+    return new Deno.Command("git", { args, cwd: root, env, stdin: "null" }).outputSync();
+  } catch (error) {
+    throw error instanceof Deno.errors.NotFound ? new Refusal("git is not installed, or not on the PATH") : error;
+  }
+}
+
+/** The root of the repo that the working directory is in. */
+function findRoot(): string {
+  const root = ask(".", "rev-parse", "--show-toplevel");
+  if (!root) throw new Refusal(`${Deno.cwd()} is not in a git repo, and ${FOLDER}/ is a folder at the root of one`);
+  return root;
+}
+
+/** Refuses a tree in which something is not committed, but for what is written here, and the program that was built. */
+function checkTree(root: string, program: string): void {
+  const status = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames");
+  const built = `?? ${relative(root, Deno.realPathSync(program))}`;
+  const isOwn = (path: string) => {
+    const [folder, file = "", ...deeper] = path.split("/");
+    if (folder === WORKSHOP) return true;
+    return folder === FOLDER && deeper.length === 0 && (file === SUMS || /\.(json|nix|tar\.gz)$/.test(file));
+  };
+  const changes = status.split("\0").filter((line) => line !== "" && line !== built && !isOwn(line.slice(3)));
+  if (changes.length === 0) return;
+  const more = changes.length > 5 ? `\n  and ${changes.length - 5} more` : "";
+  throw new Refusal(
+    `There are uncommitted changes in ${root}:\n${changes.slice(0, 5).map((line) => `  ${line}`).join("\n")}${more}\n` +
+      "Commit or stash them, so that the release is of something that others have, or give --allow-dirty",
+  );
+}
+
+/** Refuses files that git would not take as they are: which are ignored, or a tarball that is changed on its way. */
+function checkKept(root: string, files: string[]): void {
+  const paths = files.map((file) => `${FOLDER}/${file}`);
+  const lines = (ask(root, "check-ignore", "--verbose", "--", ...paths) ?? "").split("\n");
+  for (const line of lines) {
+    const [, place, pattern = "", path] = /^(.*:\d+):(.*)\t(.*)$/.exec(line) ?? [];
+    if (place === undefined || pattern.startsWith("!")) continue;
+    throw new Refusal(
+      `git ignores ${path}, because of ${quote(pattern)} in ${place}: ` +
+        `take that out, or add a line "!/${FOLDER}/*" below it`,
+    );
+  }
+  const path = paths.find((each) => each.endsWith(".tar.gz")) ?? "";
+  const names = ["text", "eol", "filter", "ident", "working-tree-encoding"];
+  const fields = git(root, "check-attr", "-z", ...names, "--", path).split("\0");
+  const is = new Map(names.map((name, index) => [name, fields[index * 3 + 2] ?? "unspecified"]));
+  const isOff = (value = "") => value === "unspecified" || value === "unset";
+  // "text=auto" leaves a file with zero bytes alone, as every gzip file is; "eol" alone makes a file text.
+  if (is.get("text") === "auto") is.set("text", "unset");
+  if (is.get("text") === "unset") is.set("eol", "unset");
+  const wrong = [...is].find(([, value]) => !isOff(value));
+  if (wrong === undefined) return;
+  throw new Refusal(
+    `git would change ${path} on commit: .gitattributes gives it ${wrong.join("=")}. ` +
+      `End .gitattributes with the line\n  /${FOLDER}/*.tar.gz -text -filter -ident -working-tree-encoding`,
+  );
+}
+
+/**
+ * Refuses a version whose tag is already somewhere else.
+ *
+ * @param isNew Whether the version is not released yet; another platform's build comes after the tag.
+ * @param isTagged Whether the tag is to be made.
+ */
+function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean): void {
+  const [there, head] = [`refs/tags/${tag}`, "HEAD"].map((ref) =>
+    ask(root, "rev-parse", "--verify", "--quiet", `${ref}^{commit}`)
+  );
+  if (there === undefined || (there === head && !(isNew && isTagged))) return;
+  const isBelow = head !== undefined && ask(root, "merge-base", "--is-ancestor", there, head) !== undefined;
+  if (isBelow && !isNew) return;
+  throw new Refusal(
+    `The tag ${tag} is there already, on another commit (${there.slice(0, 12)}) than the release would be: ` +
+      `release another version, or remove it (git tag --delete ${tag}) if nobody has it`,
+  );
+}
+
+/** Refuses a commit that could not be made, or would name tarballs that it has not. */
+function checkCommit(root: string, folder: Folder, files: string[]): void {
+  git(root, "var", "GIT_COMMITTER_IDENT");
+  const status = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", FOLDER);
+  const other = status.split("\0").map((line) => line.slice(3 + FOLDER.length + 1))
+    .find((file) => folder.sums.has(file) && !files.includes(file));
+  if (other === undefined) return;
+  throw new Refusal(`${FOLDER}/${other} is not committed, and ${SUMS}, which would be, has it: commit that first`);
+}
+
+/** Commits files of the folder, and nothing else, and tags the commit; what is done already is left. */
+function commit(root: string, files: string[], { name, version, tag }: Target): string {
+  const paths = files.map((file) => `${FOLDER}/${file}`);
+  const done: string[] = [];
+  if (git(root, "status", "--porcelain", "--untracked-files=all", "--", ...paths) !== "") {
+    git(root, "add", "--", ...paths);
+    git(root, "commit", "--quiet", "--message", `release: ${name} ${version}`, "--only", "--", ...paths);
+    done.push(`"release: ${name} ${version}"`);
+  }
+  for (const path of paths) {
+    if (git(root, "rev-parse", `HEAD:${path}`) === git(root, "hash-object", "--no-filters", "--", path)) continue;
+    throw new Refusal(
+      `git has committed other bytes than are in ${path}: undo it (git reset --soft HEAD~1), and see .gitattributes`,
+    );
+  }
+  if (ask(root, "rev-parse", "--verify", "--quiet", `refs/tags/${tag}`) === undefined) {
+    git(root, "tag", "--annotate", "--message", `${name} ${version}`, tag);
+    done.push(`tag ${tag}`);
+  }
+  return done.join(", ");
+}
+
+// ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Where the new folder is made: beside the old one, for one step to put it there. */
+const WORKSHOP = ".releases.new";
+
+/**
+ * Locks the repo against another run, until the handle is closed or the process ends, however it ends.
+ *
+ * The lock is on the root, since the folder itself is replaced.
+ */
+function lock(root: string): Deno.FsFile {
+  const handle = Deno.openSync(root);
+  if (handle.tryLockSync(true)) {
+    recover(root);
+    return handle;
+  }
+  handle.close();
+  throw new Refusal(`Another release.ts is at work in ${root}: run it again when that has finished`);
+}
+
+/** Clears away what a killed run has left. */
+function recover(root: string): void {
+  const [workshop, folder] = [join(root, WORKSHOP), join(root, FOLDER)];
+  if (!at(folder) && at(`${workshop}/old`)) Deno.renameSync(`${workshop}/old`, folder);
+  remove(workshop);
+}
+
+/** What tells whether anything in a folder was changed, by path. */
+function fingerprint(folder: string): string {
+  if (!at(folder)) return "";
+  const paths = [...walkSync(folder, { followSymlinks: false })].map(({ path }) => path).filter((path) =>
+    path !== folder
+  );
+  const lines = paths.sort(byCode).map((path) => {
+    const { ino, size, mtime } = Deno.lstatSync(path);
+    return [relative(folder, path), ino, size, mtime?.getTime()].join(" ");
+  });
+  return lines.join("\n");
+}
+
+/**
+ * Puts files into the folder, all of them or none, whenever this is killed and whoever looks.
+ *
+ * A new folder is made, in which what stays is linked and not copied, and takes the place of the old one in one step.
+ * Should somebody have written in the old one meanwhile, that step is undone, and all is made again.
+ */
+function writeFolder(root: string, files: ReadonlyMap<string, string | Uint8Array>): void {
+  const [workshop, folder] = [join(root, WORKSHOP), join(root, FOLDER)];
+  const made = `${workshop}/new`;
+  for (let attempt = 0; attempt < 10; attempt++) {
+    recover(root);
+    Deno.mkdirSync(workshop);
+    Deno.writeTextFileSync(`${workshop}/.gitignore`, "*\n"); // should it be left behind
+    const before = fingerprint(folder);
+    copyFolder(folder, made);
+    for (const [file, content] of files) {
+      remove(`${made}/${file}`);
+      using handle = Deno.openSync(`${made}/${file}`, { write: true, createNew: true });
+      writeAll(handle, typeof content === "string" ? new TextEncoder().encode(content) : content);
+      handle.syncSync();
+    }
+    if (before === "" && !at(folder)) {
+      Deno.renameSync(made, folder);
+    } else if (exchange(made, folder)) {
+      if (fingerprint(made) !== before && exchange(made, folder)) continue;
+    } else {
+      Deno.renameSync(folder, `${workshop}/old`);
+      Deno.renameSync(made, folder);
+    }
+    return remove(workshop);
+  }
+  remove(workshop);
+  throw new Refusal(`Somebody keeps writing in ${folder}: run this again when that has ended`);
+}
+
+function writeAll(handle: Deno.FsFile, bytes: Uint8Array): void {
+  for (let written = 0; written < bytes.length;) written += handle.writeSync(bytes.subarray(written));
+}
+
+/** Makes a folder with the same files in it, not with copies of them; an empty one where there is none. */
+function copyFolder(from: string, to: string): void {
+  Deno.mkdirSync(to);
+  const info = at(from);
+  if (!info) return;
+  if (info.mode !== null) Deno.chmodSync(to, info.mode & 0o7777);
+  for (const { name, isDirectory } of Deno.readDirSync(from)) {
+    if (isDirectory) copyFolder(`${from}/${name}`, `${to}/${name}`);
+    else linkFile(`${from}/${name}`, `${to}/${name}`);
+  }
+}
+
+function linkFile(from: string, to: string): void {
+  try {
+    if (Deno.lstatSync(from).isSymlink) Deno.symlinkSync(Deno.readLinkSync(from), to);
+    else Deno.linkSync(from, to);
+  } catch {
+    Deno.copyFileSync(from, to); // not every file system has links
+  }
+}
+
+/**
+ * Swaps two paths in one step.
+ *
+ * Rename puts nothing in the place of a directory that is not empty. The system calls that do are not in Deno;
+ * sources: `man 2 renameat2` (Linux), `man 2 renamex_np` (macOS).
+ *
+ * @returns Whether it was done; where the system cannot, two renames have to do.
+ */
+function exchange(a: string, b: string): boolean {
+  const [first, second] = [a, b].map((path) => new TextEncoder().encode(`${path}\0`)) as [
+    Uint8Array<ArrayBuffer>,
+    Uint8Array<ArrayBuffer>,
+  ];
+  const swap = 2; // RENAME_EXCHANGE, RENAME_SWAP
+  try {
+    if (Deno.build.os === "darwin") {
+      const symbols = { renamex_np: { parameters: ["buffer", "buffer", "u32"], result: "i32" } } as const;
+      return Deno.dlopen("libSystem.dylib", symbols).symbols.renamex_np(first, second, swap) === 0;
+    }
+    const symbols = { renameat2: { parameters: ["i32", "buffer", "i32", "buffer", "u32"], result: "i32" } } as const;
+    return Deno.dlopen("libc.so.6", symbols).symbols.renameat2(-1, first, -1, second, swap) === 0;
+  } catch {
+    return false;
+  }
+}
+
+// ── Release ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Decides which version a program is released as, and has it say so itself where it can be run. */
+async function findVersion(program: Program, name: string, options: Options): Promise<string> {
+  const wanted = options.version;
+  if (wanted !== undefined && !isVersion(wanted)) throw new Misuse(`--version ${wanted}: ${notAVersion(wanted)}`);
+  const run: Run = options.run ? await askVersion(program, name) : { problem: "it was not run (--no-run)" };
+  const printed = "versions" in run ? run.versions : [];
+  const problem = "problem" in run ? run.problem : "it prints no version for --version";
+  if (wanted === undefined) {
+    const [version] = printed;
+    if (version === undefined) throw new Refusal(`Which version is ${name}? Say it with --version: ${problem}`);
+    if (!isVersion(version)) {
+      throw new Refusal(`${name} prints ${quote(version)} for --version: ${notAVersion(version)}`);
+    }
+    sayStep("version", `${version}, as it prints`);
+    return version;
+  }
+  if (printed.some((version) => version.replace(/^v/, "") === wanted)) {
+    sayStep("version", `${wanted}, as it prints`);
+  } else if (printed[0] !== undefined) {
+    throw new Refusal(
+      `${name} prints version ${
+        printed[0]
+      }, not ${wanted}: build it anew, or give --no-run if it is right all the same`,
+    );
+  } else {
+    sayStep("version", `${wanted}; ${problem}`);
+  }
+  return wanted;
+}
+
+function notAVersion(text: string): string {
+  if (/^v\d/.test(text)) return `a version has no "v" in front, so write --version ${text.slice(1)}`;
+  return "not semantic versioning, which is MAJOR.MINOR.PATCH and perhaps -PRERELEASE and +BUILD, so write --version 1.2.3, say";
+}
+
+/** A name that is fit for a file, a URL, a tag and the Nix store. */
+function checkName(name: string): void {
+  if (/^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._+-]{0,63}$/.test(name)) return;
+  throw new Misuse(
+    `${
+      quote(name)
+    } cannot be a program's name: give --name, up to 64 letters, digits and any of . _ + -, a letter or digit first`,
+  );
+}
+
+/**
+ * Reads the tarball of a version and platform that is released already.
+ *
+ * @returns Its bytes, or nothing where there is none.
+ * @throws {Refusal} If there is another content in it: what somebody has fetched stays what it is.
+ */
+async function readReleased(
+  folder: Folder,
+  file: string,
+  program: Program,
+): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  if (!folder.files.includes(file)) return undefined;
+  const path = `${FOLDER}/${file}`;
+  const bytes = Deno.readFileSync(join(folder.path, file));
+  const recorded = folder.sums.get(file);
+  if (recorded !== undefined && recorded !== (await sha256(bytes)).toHex()) {
+    throw new Refusal(`${path} is not what ${SUMS} has the hash of: get it back from git`);
+  }
+  const archive = await gunzip(bytes).catch((error) => {
+    throw new Refusal(`${path} cannot be read, ${explain(error)}: get it back from git`);
+  });
+  if (isSame(archive, program.archive)) return bytes;
+  const isHeader = isSame(archive.subarray(BLOCK), program.archive.subarray(BLOCK));
+  throw new Refusal(
+    `${path} is released already, with another ${isHeader ? "name or time (SOURCE_DATE_EPOCH) in it" : "content"}: ` +
+      "a released version never changes, so release another one",
+  );
+}
+
+/** Decides what a program is released as, and tells. */
+async function aim(root: string, path: string, program: Program, options: Options): Promise<Target> {
+  const { platform, kind, interpreter } = program;
+  const name = options.name ?? basename(path, extname(path));
+  checkName(name);
+  if (options.platform !== undefined && options.platform !== platform) {
+    throw new Refusal(`${path} is for ${platform}, not for ${quote(options.platform)} (--platform)`);
+  }
+  const what = interpreter === undefined ? kind : `${kind} for ${interpreter}`;
+  sayStep("program", `${name} for ${platform}: ${what}, ${size(program.content.length)}`);
+  const version = await findVersion(program, name, options);
+  const file = `${name}_${version}_${platform}.tar.gz`;
+  const tag = `${name}-v${version}`;
+  const url = `${folderUrl(root, options, tag)}/${encodeURIComponent(file)}`;
+  return { name, version, platform, kind, interpreter, file, url, tag };
+}
+
+/** The files that belong to a release, whether or not they are there yet. */
+function filesOf({ tarballs }: Folder, { name, version, file }: Target): string[] {
+  const others = tarballs.filter((each) => each.name === name && each.version === version).map((each) => each.file);
+  return [...new Set([...others, file]), SUMS, `${name}.json`, `${name}.nix`];
+}
+
+/** Refuses what must not be released from this tree, at this time. */
+function checkRelease(root: string, folder: Folder, target: Target, program: Program, options: Options): void {
+  const { name, version, file, tag } = target;
+  if (!options["allow-dirty"]) checkTree(root, program.path);
+  const newest = newestVersion(folder, name) ?? version;
+  if (!options["allow-older"] && compareVersions(version, newest) < 0) {
+    throw new Refusal(`${name} ${newest} is released, and ${version} is older: give --allow-older if that is meant`);
+  }
+  checkKept(root, [file, SUMS, `${name}.json`, `${name}.nix`]);
+  const isNew = !folder.tarballs.some((each) => each.name === name && each.version === version);
+  checkTag(root, tag, isNew, options.commit);
+  if (options.commit) checkCommit(root, folder, filesOf(folder, target));
+  sayStep("tree", options["allow-dirty"] ? "not looked at (--allow-dirty)" : "all is committed");
+}
+
+/** Refuses a tarball that forges refuse, and warns of one that is a burden; tells what it is. */
+function checkSize({ path, files }: Folder, { file, build }: Plan): void {
+  if (build.size > LIMITS.tarball) {
+    throw new Refusal(
+      `${file} has ${size(build.size)}, and forges refuse more than ${size(LIMITS.tarball)}: make the program smaller`,
+    );
+  }
+  sayStep("tarball", `${FOLDER}/${file}, ${size(build.size)}`);
+  sayStep("hash", build.hash);
+  if (build.size <= LIMITS.warning) return;
+  const others = files.filter((each) => each !== file).map((each) => Deno.lstatSync(join(path, each)).size);
+  const total = others.reduce((sum, each) => sum + each, build.size);
+  sayStep("warning", `with it ${FOLDER}/ has ${size(total)}, and every clone has all that ever was in there`);
+}
+
+/** Releases a program: looks, refuses what must not be, then writes. */
+async function release(path: string, options: Options): Promise<void> {
+  const root = findRoot();
+  using _lock = options["dry-run"] ? undefined : lock(root);
+  const program = readProgram(path);
+  const target = await aim(root, path, program, options);
+  writeHeader(program.archive, target.name, program.content.length, archiveTime());
+
+  const folder = readFolder(root);
+  const released = await readReleased(folder, target.file, program);
+  const done = released && await plan(folder, target, released);
+  const isDone = done?.files.size === 0;
+  if (!isDone || options.commit) checkRelease(root, folder, target, program, options);
+  const planned = done ?? await plan(folder, target, await gzip(program.archive));
+  checkSize(folder, planned);
+
+  const { name, version, tag, url, files, record } = planned;
+  const names = [...files.keys()].sort(byCode).join(", ");
+  const nix = readText(folder, `${name}.nix`) ?? nixPackage(name);
+  if (nix !== nixPackage(name)) sayStep("note", `${FOLDER}/${name}.nix was changed by somebody, and is left as it is`);
+  if (isDone) sayStep("done", `${name} ${version} is released already, with just this content`);
+  else if (options["dry-run"]) sayStep("would", `write ${names}`);
+  else {
+    writeFolder(root, files);
+    sayStep("wrote", names);
+  }
+  if (options.commit && !options["dry-run"]) {
+    const made = commit(root, filesOf(folder, target), target);
+    if (made !== "") sayStep("commit", made);
+  }
+  const push = options.commit
+    ? `git push origin HEAD ${tag}`
+    : `git add ${FOLDER} && git commit -m "release: ${name} ${version}" && git push`;
+  if (!isDone || options.commit) {
+    sayStep("next", push);
+    sayStep("nix", `${name} = pkgs.callPackage ./${FOLDER}/${name}.nix { };   (in a flake, or in an overlay)`);
+  }
+  console.log(options.json ? toJson(record).trimEnd() : url);
+}
+
+// ── Verify ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is wrong with one tarball. */
+async function examine(folder: Folder, tarball: Tarball, release: Release | undefined): Promise<string[]> {
+  const bytes = Deno.readFileSync(join(folder.path, tarball.file));
+  const hash = await sha256(bytes);
+  const recorded = folder.sums.get(tarball.file);
+  const wrong: string[] = [];
+  if (recorded === undefined) wrong.push(`it is not in ${SUMS}`);
+  else if (recorded !== hash.toHex()) wrong.push(`its hash is ${hash.toHex()}, and ${SUMS} has ${recorded}`);
+  let identity: Identity | undefined;
+  try {
+    const member = untar(await gunzip(bytes));
+    if (member.name !== tarball.name) wrong.push(`the file in it is ${quote(member.name)}, not ${quote(tarball.name)}`);
+    if (member.mode !== "0755") wrong.push(`the file in it has mode ${member.mode}, not 0755`);
+    identity = identify(member.content);
+    if (identity.platform !== tarball.platform) wrong.push(`the program in it is for ${identity.platform}`);
+  } catch (error) {
+    wrong.push(explain(error));
+  }
+  const build = release?.version === tarball.version ? release.platforms[tarball.platform] : undefined;
+  if (build === undefined || identity === undefined) return wrong;
+  const { kind, interpreter } = identity;
+  const facts = { file: tarball.file, size: bytes.length, hash: `sha256-${hash.toBase64()}`, kind, interpreter };
+  for (const [key, fact] of Object.entries(facts)) {
+    const said = build[key as keyof Build];
+    if (said !== fact) wrong.push(`${tarball.name}.json has the ${key} ${said}, and it is ${fact}`);
+  }
+  return wrong;
+}
+
+/** What is wrong with what a program's record names. */
+function examineRecord(folder: Folder, name: string, release: Release): string[] {
+  const missing = Object.entries(release.platforms)
+    .filter(([platform]) => !folder.files.includes(`${name}_${release.version}_${platform}.tar.gz`))
+    .map(([platform]) => `it names a tarball for ${platform}, which is not there`);
+  const newest = newestVersion(folder, name);
+  return [
+    ...release.name === name ? [] : [`it is of ${quote(release.name)}`],
+    ...newest === release.version ? [] : [`it is of ${release.version}, and ${newest} is there`],
+    ...Object.keys(release.platforms).length > 0 ? [] : ["it names no platform"],
+    ...missing,
+  ];
+}
+
+/** What is wrong with what a URL gives. */
+async function examineRemote({ url, hash, size: length }: Build, seconds: number): Promise<string[]> {
+  let response: Response | undefined;
+  try {
+    // Some servers call a tarball a packed form of something else, which is then unpacked on the way.
+    const headers = { "accept-encoding": "identity" };
+    response = await fetch(url, { headers, signal: AbortSignal.timeout(seconds * 1000) });
+    if (response.status === 404) return [`${url} is not there (404): is it pushed, and may everybody read it?`];
+    if (!response.ok) return [`${url} answers ${response.status} ${response.statusText}`];
+    const bytes = await readUpTo(length, response.body ?? new Blob().stream());
+    const isPage = /text\/html/.test(response.headers.get("content-type") ?? "") ||
+      /^\s*<(!doctype|html)/i.test(new TextDecoder().decode(bytes.subarray(0, 256)));
+    if (isPage) return [`${url} gives a web page, of login perhaps, and not the file`];
+    if (bytes.length > length) return [`${url} gives more than the ${length} bytes that it should`];
+    if (bytes.length < length) return [`${url} gives ${bytes.length} bytes of ${length}`];
+    const got = `sha256-${(await sha256(bytes)).toBase64()}`;
+    return got === hash ? [] : [`${url} gives another content, with the hash ${got}`];
+  } catch (error) {
+    if (error instanceof DOMException) return [`${url} took longer than ${seconds} seconds`];
+    return [response ? `${url} broke off: ${explain(error)}` : explain(error)];
+  } finally {
+    await response?.body?.cancel().catch(() => {});
+  }
+}
+
+/** Checks all that is released, or all of one program; whether all is well. */
+async function verify(name: string | undefined, options: Options): Promise<boolean> {
+  const folder = readFolder(findRoot());
+  const isMeant = (each: string) => name === undefined || name === each;
+  const records = folder.files.filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -".json".length));
+  const names = [...new Set([...folder.tarballs.map((each) => each.name), ...records])].sort(byCode);
+  if (name !== undefined && !names.includes(name)) {
+    throw new Refusal(`No ${quote(name)} is released${names.length > 0 ? `; there are ${names.join(", ")}` : ""}`);
+  }
+  let problems = 0;
+  const report = (file: string, wrong: readonly string[], what = "as recorded") => {
+    problems += wrong.length;
+    for (const each of wrong.length > 0 ? wrong : [what]) say(`${file}: ${each}`);
+  };
+  for (const each of names.filter(isMeant)) {
+    let release: Release | undefined;
+    try {
+      release = readRelease(folder, each);
+      if (release) report(`${each}.json`, examineRecord(folder, each, release), "all that it names is there");
+      else report(`${each}.json`, ["it is not there"]);
+    } catch (error) {
+      report(`${each}.json`, [explain(error)]);
+    }
+    for (const tarball of folder.tarballs.filter(({ name }) => name === each)) {
+      report(tarball.file, await examine(folder, tarball, release));
+    }
+    for (const build of options.remote ? Object.values(release?.platforms ?? {}) : []) {
+      report(build.file, await examineRemote(build, options.timeout), "the same at its URL");
+    }
+  }
+  if (name === undefined) {
+    const isTarball = (file: string) => folder.tarballs.some((tarball) => tarball.file === file);
+    for (const file of folder.sums.keys()) {
+      if (!folder.files.includes(file)) report(file, [`${SUMS} has it, and it is not there`]);
+    }
+    for (const file of folder.files) {
+      if (/\.tar\.gz$/.test(file) && !isTarball(file)) report(file, ["its name is not NAME_VERSION_OS_ARCH.tar.gz"]);
+    }
+  }
+  const count = folder.tarballs.filter((tarball) => isMeant(tarball.name)).length;
+  say(count === 0 ? `Nothing is released in ${folder.path}` : `${count} tarballs, ${problems} problems`);
+  return problems === 0;
+}
+
+// ── List ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Prints what is released: by name, the newest version first. */
+function list(options: Options): void {
+  const folder = readFolder(findRoot());
+  const rows = folder.tarballs
+    .sort((a, b) => byCode(a.name, b.name) || compareVersions(b.version, a.version) || byCode(a.platform, b.platform))
+    .map((tarball) => ({
+      ...tarball,
+      size: Deno.statSync(join(folder.path, tarball.file)).size,
+      newest: tarball.version === newestVersion(folder, tarball.name),
+    }));
+  if (options.json) return console.log(toJson(rows).trimEnd());
+  if (rows.length === 0) return say(`Nothing is released in ${folder.path}`);
+  const cells = rows.map((row) => [row.name, row.version, row.platform, size(row.size), row.newest ? "newest" : ""]);
+  const table = [["NAME", "VERSION", "PLATFORM", "SIZE", ""], ...cells];
+  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
+  for (const row of table) {
+    console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd());
+  }
+}
+
+// ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Reads the command line: the words that are no options, and the options. */
+function readArguments(args: string[]): { words: string[]; options: Options } {
+  const unknown: string[] = [];
+  const parsed = parseArgs(args, {
+    string: ["_", ...TEXTS],
+    boolean: SWITCHES,
+    negatable: ["run"],
+    default: { run: true },
+    alias: { "dry-run": "n", help: "h" },
+    unknown: (argument, key) => key === undefined || (unknown.push(argument), false),
+  });
+  if (unknown[0] !== undefined) throw new Misuse(`Unknown option ${quote(unknown[0])}`);
+  const empty = TEXTS.find((name) => parsed[name] === "");
+  if (empty !== undefined) throw new Misuse(`--${empty} needs a value`);
+  const timeout = Number(parsed.timeout ?? 60);
+  if (!(timeout > 0 && timeout <= 86400)) {
+    throw new Misuse(`--timeout is a number of seconds, not ${quote(parsed.timeout ?? "")}`);
+  }
+  return { words: parsed._.map(String), options: { ...parsed, timeout } };
+}
+
+/**
+ * The program.
+ *
+ * @param args The command line's words.
+ * @returns The exit status: 0 done or nothing to do, 1 refused or a problem found, 2 wrong usage.
+ */
+export async function main(args: string[]): Promise<number> {
+  try {
+    if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
+    if (args.join() === "--version") return console.log(VERSION), 0;
+    const { words: [word, ...more], options } = readArguments(args);
+    if (options.help) return console.log(HELP), 0;
+    if (word === undefined) throw new Misuse("Which FILE is to be released? See --help");
+    const extra = more[word === "verify" ? 1 : 0];
+    if (extra !== undefined) throw new Misuse(`Unexpected ${quote(extra)}`);
+    if (word === "verify") return await verify(more[0], options) ? 0 : 1;
+    if (word === "list") list(options);
+    else await release(word, options);
+    return 0;
+  } catch (error) {
+    say(`release: ${explain(error)}`);
+    return error instanceof Misuse ? 2 : 1;
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
