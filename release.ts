@@ -1406,7 +1406,8 @@ async function examineRemote({ url, hash, size: length }: Build, seconds: number
     return got === hash ? [] : [`${url} gives another content, with the hash ${got}`];
   } catch (error) {
     if (error instanceof DOMException) return [`${url} took longer than ${seconds} seconds`];
-    return [response ? `${url} broke off: ${explain(error)}` : explain(error)];
+    const cause = explain(error instanceof Error && error.cause || error).replace(/^.*client error \(\w+\): /, "");
+    return [`${url} ${response ? "broke off" : "cannot be fetched"}: ${cause}`];
   } finally {
     await response?.body?.cancel().catch(() => {});
   }
@@ -1452,7 +1453,7 @@ async function verify(name: string | undefined, options: Options): Promise<boole
     }
   }
   const count = folder.tarballs.filter((tarball) => isMeant(tarball.name)).length;
-  say(count === 0 ? `Nothing is released in ${folder.path}` : `${count} tarballs, ${problems} problems`);
+  say(count === 0 ? `Nothing is released in ${folder.path}` : `Tarballs: ${count}. Problems: ${problems}`);
   return problems === 0;
 }
 

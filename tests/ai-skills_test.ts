@@ -1,7 +1,7 @@
 /** Tests of `skills/ai-skills.nix` with the real evaluator, and a small stand-in for nixpkgs and home-manager. */
 import { assertEquals, assertNotEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { execute, requires, type Result, Sandbox } from "./helpers.ts";
+import { requires, type Result, Sandbox } from "./helpers.ts";
 
 const folder = decodeURIComponent(new URL("../skills", import.meta.url).pathname);
 
@@ -105,12 +105,8 @@ async function evaluate(sandbox: Sandbox, attribute: string, configuration: stri
   sandbox.write("stand-in.nix", STAND_IN);
   const module = JSON.stringify(`${folder}/ai-skills.nix`);
   const expression = `(import ./stand-in.nix ${module} { ${configuration} })${attribute}`;
-  const environment: Record<string, string> = { HOME: sandbox.home };
-  for (const name of ["STORE", "STATE", "LOCALSTATE", "LOG", "CONF"]) {
-    environment[`NIX_${name}_DIR`] = `${sandbox.path}/nix/${name.toLowerCase()}`;
-  }
-  const words = ["nix-instantiate", "--store", "dummy://", "--eval", "--strict", "--json", "--expr", expression];
-  return await execute(words, { cwd: sandbox.repo, environment });
+  const args = ["--store", "dummy://", "--eval", "--strict", "--json", "--expr", expression];
+  return await sandbox.nix("nix-instantiate", ...args);
 }
 
 /** What is linked in the home, and what in the configuration directory, by path. */

@@ -249,6 +249,19 @@ export class Sandbox implements Disposable {
     return command(await this.call(...args), await this.start()).spawn();
   }
 
+  /** Runs one of Nix's programs in the repo; all that Nix keeps is in the sandbox, and it looks nowhere else. */
+  async nix(program: string, ...args: string[]): Promise<Result> {
+    const environment: Record<string, string> = {
+      HOME: this.home,
+      NIX_CONFIG:
+        "extra-experimental-features = nix-command\nsubstitute = false\nsandbox = false\nbuild-users-group =\n",
+    };
+    for (const name of ["STORE", "STATE", "LOCALSTATE", "LOG", "CONF"]) {
+      environment[`NIX_${name}_DIR`] = `${this.path}/nix/${name.toLowerCase()}`;
+    }
+    return await execute([program, ...args], { cwd: this.repo, environment });
+  }
+
   /** Runs git in the repo. */
   async git(...args: string[]): Promise<string> {
     const environment = {

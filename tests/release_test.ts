@@ -662,7 +662,7 @@ describe("release FILE refuses", () => {
   });
 
   it("a program that does not answer", async () => {
-    using box = await repo("#!/bin/sh\nsleep 60 &\n");
+    using box = await repo("#!/bin/sh\nsleep 12 &\n");
     assertStringIncludes(await refuses(box, 1, "out/tool.sh"), "it did not answer --version within 10 seconds");
   });
 
@@ -672,10 +672,9 @@ describe("release FILE refuses", () => {
     for (let at = 0; at < noise.length; at += 65536) crypto.getRandomValues(noise.subarray(at, at + 65536));
     noise.set(elf(62, 64));
     box.write("out/tool.sh", noise);
-    assertStringIncludes(
-      await refuses(box, 1, "out/tool.sh", "--version", "1.0.0", "--no-run"),
-      "forges refuse more than 100.0 MiB",
-    );
+    const message = await box.fails(1, "out/tool.sh", "--version", "1.0.0", "--no-run");
+    assertStringIncludes(message, "forges refuse more than 100.0 MiB");
+    assertEquals(isThere(box.at("releases")), false);
     box.write("out/tool.sh", noise.subarray(0, 11 * 2 ** 20));
     const { stderr } = await release(box, "--version", "1.0.0", "--no-run");
     assertMatch(stderr, /^warning +with it releases\/ has 11\.0 MiB/m);
@@ -846,5 +845,388 @@ describe("releases/", () => {
       assert(success);
     }
     assertEquals(record(box).version, "1.0.0");
+  });
+});
+
+// ── Nix ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What stands in for nixpkgs: it gives a package what it asks for, and back what the package makes of it. */
+const NIXPKGS = String.raw`
+  system: file: with builtins;
+  let
+    lib = {
+      optional = condition: value: if condition then [ value ] else [ ];
+      optionals = condition: list: if condition then list else [ ];
+      sourceTypes = { fromSource = "fromSource"; binaryNativeCode = "binaryNativeCode"; };
+    };
+    stdenv = {
+      mkDerivation = given: given;
+      hostPlatform = { inherit system; };
+      buildPlatform.canExecute = platform: platform.system == system;
+      cc.cc.lib = "libgcc";
+    };
+    names = [ "bash" "coreutils" "deno" "nodejs" "python3" "python312" "ruby" ];
+    pkgs = listToAttrs (map (name: { inherit name; value = name; }) names);
+    scope = pkgs // { inherit lib stdenv pkgs; fetchurl = given: given; autoPatchelfHook = "autoPatchelfHook"; };
+    package = import file;
+  in
+  package (intersectAttrs (functionArgs package) scope)
+`;
+
+/** Evaluates an attribute of a release's package, as on a system. */
+async function evaluate(box: Sandbox, system: string, attribute = ""): Promise<Result> {
+  const expression = `(${NIXPKGS}) "${system}" ${box.at("releases/tool.nix")}`;
+  return await box.nix("nix-instantiate", "--eval", "--strict", "--json", "--expr", `(${expression})${attribute}`);
+}
+
+describe("NAME.nix", () => {
+  const itWithNix = requires("nix");
+  const native = { provenance: "binaryNativeCode", hooks: [] as string[], inputs: [] as string[] };
+  const script = { provenance: "fromSource", hooks: [] as string[] };
+  const unix = "aarch64-darwin aarch64-linux armv7l-linux i686-linux riscv64-linux x86_64-darwin x86_64-linux";
+  const rows: [what: string, bytes: Uint8Array, systems: string, facts: typeof native][] = [
+    ["a static ELF", elf(183, 64), "aarch64-linux", native],
+    ["a dynamic ELF", elf(62, 64, { segment: LOADER }), "x86_64-linux", {
+      ...native,
+      hooks: ["autoPatchelfHook"],
+      inputs: ["libgcc"],
+    }],
+    ["an ELF for 386", elf(3, 32), "i686-linux", native],
+    ["an ELF for armv7", elf(40, 32), "armv7l-linux", native],
+    ["an ELF for riscv64", elf(243, 64), "riscv64-linux", native],
+    ["a Mach-O", machO(AMD64), "x86_64-darwin", native],
+    ["a universal Mach-O", universal(AMD64, ARM64), "aarch64-darwin x86_64-darwin", native],
+    ["a script for sh", encode("#!/bin/sh\n"), unix, { ...script, inputs: ["bash", "coreutils"] }],
+    ["a script for deno", encode("#!/usr/bin/env -S deno run\n"), unix, { ...script, inputs: ["deno", "coreutils"] }],
+    ["a script for node", encode("#!/usr/bin/env node\n"), unix, { ...script, inputs: ["nodejs", "coreutils"] }],
+    ["a script for Python", encode("#!/usr/bin/python3.12\n"), unix, { ...script, inputs: ["python312", "coreutils"] }],
+  ];
+  for (const [what, bytes, systems, { provenance, hooks, inputs }] of rows) {
+    itWithNix(`is a package of ${what}`, async () => {
+      using box = await repo(bytes);
+      await release(box, "--version", "1.0.0-rc.1", "--no-run");
+      for (const system of systems.split(" ")) {
+        const { status, stdout, stderr } = await evaluate(box, system);
+        assertEquals(status, 0, stderr);
+        const { pname, version, src, nativeBuildInputs, buildInputs, meta, doInstallCheck } = JSON.parse(stdout);
+        const [{ file, url, hash }] = Object.values(record(box).platforms) as [Build];
+        assertEquals({ pname, version, src }, { pname: "tool", version: "1.0.0-rc.1", src: { name: file, url, hash } });
+        assertEquals({ nativeBuildInputs, buildInputs }, { nativeBuildInputs: hooks, buildInputs: inputs });
+        const expected = { mainProgram: "tool", platforms: systems.split(" "), sourceProvenance: [provenance] };
+        assertEquals({ meta, doInstallCheck }, { meta: expected, doInstallCheck: true });
+      }
+    });
+  }
+
+  itWithNix("chooses the build for the system, and says for which there is none", async () => {
+    using box = await repo(universal(AMD64, ARM64));
+    const options = ["--version", "1.0.0", "--no-run"];
+    for (const bytes of [universal(AMD64, ARM64), machO(ARM64), elf(62, 64)]) {
+      box.write("out/tool.sh", bytes);
+      await release(box, ...options);
+    }
+    const file = async (system: string) => JSON.parse((await evaluate(box, system, ".src.name")).stdout);
+    assertEquals(await file("aarch64-darwin"), "tool_1.0.0_darwin_arm64.tar.gz");
+    assertEquals(await file("x86_64-darwin"), "tool_1.0.0_darwin_all.tar.gz");
+    assertEquals(await file("x86_64-linux"), "tool_1.0.0_linux_amd64.tar.gz");
+    const { status, stderr } = await evaluate(box, "riscv64-linux", ".src.url");
+    assertEquals(status, 1);
+    const message = "tool 1.0.0 is not released for riscv64-linux, but for aarch64-darwin x86_64-darwin x86_64-linux";
+    assertStringIncludes(stderr, message);
+    const systems = JSON.parse((await evaluate(box, "riscv64-linux", ".meta.platforms")).stdout);
+    assertEquals(systems, ["aarch64-darwin", "x86_64-darwin", "x86_64-linux"]);
+  });
+
+  itWithNix("says when nixpkgs has no such interpreter", async () => {
+    using box = await repo("#!/usr/bin/env cobol\n");
+    await release(box, "--version", "1.0.0", "--no-run");
+    const { stderr } = await evaluate(box, "x86_64-linux", ".buildInputs");
+    assertStringIncludes(stderr, "tool is run by cobol, and nixpkgs has no cobol");
+  });
+
+  itWithNix("is data for the next version, and code for no other", async () => {
+    using box = await repo();
+    await release(box);
+    const before = box.read("releases/tool.nix");
+    box.write("out/tool.sh", elf(62, 64));
+    await release(box, "--version", "1.1.0", "--no-run");
+    assertEquals(box.read("releases/tool.nix"), before);
+    const src = JSON.parse((await evaluate(box, "x86_64-linux", ".src")).stdout);
+    assertEquals(src.hash, record(box).platforms["linux_amd64"]?.hash);
+  });
+
+  itWithNix("installs the program, and checks the version that it prints", async () => {
+    using box = await repo();
+    await release(box);
+    const { stdout } = await evaluate(box, "x86_64-linux");
+    const { installPhase, installCheckPhase } = JSON.parse(stdout);
+    await succeed(["tar", "-xzf", box.at("releases/tool_1.0.0_noarch.tar.gz")], { cwd: box.repo });
+    const environment = { out: box.at("built"), TMPDIR: box.home };
+    const run = async (phase: string) =>
+      (await execute(["bash", "-euo", "pipefail", "-c", `runHook() { :; }\n${phase}`], { cwd: box.repo, environment }))
+        .status;
+    assertEquals(await run(installPhase), 0);
+    assertEquals(await succeed([box.at("built/bin/tool"), "--version"]), "tool 1.0.0\n");
+    assertEquals(await run(installCheckPhase), 0);
+    assertEquals(await run(installCheckPhase.replaceAll("1.0.0", "1.0.1")), 1);
+  });
+
+  itWithNix("has the hash that Nix has, which Nix's own fetcher accepts, and no other", async () => {
+    using box = await repo();
+    await release(box);
+    const [{ file, hash }] = Object.values(record(box).platforms) as [Build];
+    const [sum = ""] = box.read("releases/SHA256SUMS").split(" ");
+    assertEquals((await box.nix("nix", "hash", "to-sri", "--type", "sha256", sum)).stdout, `${hash}\n`);
+    const fetch = async (name: string) => {
+      const expression = `import <nix/fetchurl.nix> { url = "file://${
+        box.at(`releases/${file}`)
+      }"; hash = "${hash}"; name = "${name}"; }`;
+      return await box.nix("nix-build", "--no-out-link", "--expr", expression);
+    };
+    const { stdout, stderr } = await fetch(file);
+    assertMatch(stdout, /tool_1\.0\.0_noarch\.tar\.gz\n$/, stderr);
+    const bytes = Deno.readFileSync(box.at(`releases/${file}`));
+    bytes[bytes.length - 1] = 255 - (bytes.at(-1) ?? 0);
+    box.write(`releases/${file}`, bytes);
+    const refused = await fetch("another");
+    assert(refused.status !== 0);
+    assertStringIncludes(refused.stderr, "hash mismatch");
+  });
+});
+
+// ── verify and list ─────────────────────────────────────────────────────────────────────────────────────────────
+
+describe("verify", () => {
+  const file = "tool_1.0.0_noarch.tar.gz";
+  /** Puts another archive in the place of the released one, and its hash where that is looked for. */
+  const replace = async (box: Sandbox, archive: Uint8Array<ArrayBuffer>) => {
+    const packed = await gzip(archive);
+    const hash = await sha256(packed);
+    box.write(`releases/${file}`, packed);
+    box.write("releases/SHA256SUMS", `${hash.toHex()}  ${file}\n`);
+    const release = record(box);
+    Object.assign(release.platforms["noarch"] ?? {}, { hash: `sha256-${hash.toBase64()}`, size: packed.length });
+    box.write("releases/tool.json", JSON.stringify(release));
+  };
+  const edit = (box: Sandbox, path: string, from: string | RegExp, to: string) => {
+    const text = box.read(path);
+    assert(text.search(from) >= 0);
+    box.write(path, text.replace(from, to));
+  };
+  const good = tar("tool", encode(program("1.0.0")), 0);
+  const rows: [what: string, spoil: (box: Sandbox) => unknown, message: string][] = [
+    ["a tarball with another hash", (box) => {
+      const bytes = Deno.readFileSync(box.at(`releases/${file}`));
+      bytes[4] = 1;
+      box.write(`releases/${file}`, bytes);
+    }, `${file}: its hash is `],
+    [
+      "one that SHA256SUMS does not have",
+      (box) => box.write("releases/SHA256SUMS", ""),
+      `${file}: it is not in SHA256SUMS`,
+    ],
+    ["one that is gone", (box) => box.remove(`releases/${file}`), `${file}: SHA256SUMS has it, and it is not there`],
+    ["one that the record names and that is gone", (box) => {
+      box.remove(`releases/${file}`);
+      box.write("releases/SHA256SUMS", "");
+    }, "tool.json: it names a tarball for noarch, which is not there"],
+    ["no gzip file", (box) => box.write(`releases/${file}`, "<html>"), `${file}: it is not a whole gzip file`],
+    ["one that is cut short", (box) => {
+      box.write(`releases/${file}`, Deno.readFileSync(box.at(`releases/${file}`)).slice(0, -9));
+    }, `${file}: it is not a whole gzip file`],
+    ["something behind the gzip file", (box) => {
+      box.write(`releases/${file}`, new Uint8Array([...Deno.readFileSync(box.at(`releases/${file}`)), 1]));
+    }, `${file}: it is not a whole gzip file, and nothing else`],
+    [
+      "a second member",
+      (box) => replace(box, new Uint8Array([...good.subarray(0, 1024), ...good])),
+      "more than one file",
+    ],
+    [
+      "a member of another name",
+      (box) => replace(box, tar("other", encode("#!/bin/sh\n"), 0)),
+      'is "other", not "tool"',
+    ],
+    ["a member that nobody may run", async (box) => {
+      box.write("tool", program("1.0.0"));
+      Deno.chmodSync(box.at("tool"), 0o644);
+      await succeed(["tar", "--format=ustar", "-cf", "tool.tar", "tool"], { cwd: box.repo });
+      await replace(box, Deno.readFileSync(box.at("tool.tar")));
+    }, "the file in it has mode 0644, not 0755"],
+    [
+      "a program for another platform",
+      (box) => replace(box, tar("tool", elf(62, 64), 0)),
+      "the program in it is for linux_amd64",
+    ],
+    ["no program", (box) => replace(box, tar("tool", encode("hello"), 0)), "neither an ELF file"],
+    [
+      "another size in the record",
+      (box) => edit(box, "releases/tool.json", /"size": \d+/, '"size": 1'),
+      "tool.json has the size 1",
+    ],
+    [
+      "another hash in the record",
+      (box) => edit(box, "releases/tool.json", /sha256-../, "sha256-AA"),
+      "tool.json has the hash sha256-AA",
+    ],
+    [
+      "another interpreter in the record",
+      (box) => edit(box, "releases/tool.json", '"sh"', '"zsh"'),
+      "tool.json has the interpreter zsh, and it is sh",
+    ],
+    [
+      "another version in the record",
+      (box) => edit(box, "releases/tool.json", '"1.0.0"', '"0.9.0"'),
+      "it is of 0.9.0, and 1.0.0 is there",
+    ],
+    [
+      "a record of something else",
+      (box) => edit(box, "releases/tool.json", '"tool"', '"other"'),
+      'tool.json: it is of "other"',
+    ],
+    ["no record", (box) => box.remove("releases/tool.json"), "tool.json: it is not there"],
+    [
+      "a record with a merge conflict in it",
+      (box) => edit(box, "releases/tool.json", "{", "<<<<<<< HEAD\n{"),
+      "tool.json is no record",
+    ],
+    [
+      "a tarball of no version",
+      (box) => box.write("releases/tool_new.tar.gz", ""),
+      "tool_new.tar.gz: its name is not NAME_VERSION_OS_ARCH.tar.gz",
+    ],
+    [
+      "SHA256SUMS with a merge conflict in it",
+      (box) => edit(box, "releases/SHA256SUMS", /^/, "=======\n"),
+      'SHA256SUMS:1: "======="',
+    ],
+  ];
+  for (const [what, spoil, message] of rows) {
+    it(`finds ${what}`, async () => {
+      using box = await repo();
+      await release(box);
+      await spoil(box);
+      assertStringIncludes(await box.fails(1, "verify"), message);
+    });
+  }
+
+  it("is content with what is released, by release.ts or by GNU tar, and with nothing", async () => {
+    using box = await repo();
+    assertStringIncludes((await box.run("verify")).stderr, "Nothing is released");
+    await release(box);
+    assertEquals((await box.run("verify", "tool")).status, 0);
+    box.write("tool", program("1.0.0"));
+    Deno.chmodSync(box.at("tool"), 0o755);
+    await succeed(["tar", "-cf", "tool.tar", "tool"], { cwd: box.repo });
+    await replace(box, Deno.readFileSync(box.at("tool.tar")));
+    const { status, stderr } = await box.run("verify");
+    assertEquals(status, 0, stderr);
+  });
+
+  it("looks at one program alone where it is named, and knows the others", async () => {
+    using box = await repo();
+    await release(box);
+    await release(box, "--name", "other");
+    box.write(`releases/${file}`, "");
+    assertEquals((await box.run("verify", "other")).status, 0);
+    assertStringIncludes(await box.fails(1, "verify", "nosuch"), 'No "nosuch" is released; there are other, tool');
+  });
+
+  /** Answers with raw bytes, and then hangs up. */
+  const raw = (text: string) => async (listener: Deno.Listener) => {
+    for await (const connection of listener) {
+      await connection.read(new Uint8Array(4096));
+      await connection.write(encode(text));
+      connection.close();
+    }
+  };
+  const endless = () => new ReadableStream({ pull: (control) => control.enqueue(new Uint8Array(65536)) });
+  type Answer = (request: Request, bytes: Uint8Array<ArrayBuffer>) => Response | Promise<Response>;
+  const answers: [what: string, answer: Answer | string, message: string | undefined, args?: string[]][] = [
+    ["the file", (_, bytes) => new Response(bytes), undefined],
+    ["the file behind a redirect", ({ url }, bytes) => {
+      return url.endsWith("/x") ? new Response(bytes) : Response.redirect(new URL("/x", url));
+    }, undefined],
+    ["the file, said to be packed gzip", (_, bytes) => {
+      return new Response(bytes, { headers: { "content-encoding": "gzip" } });
+    }, undefined],
+    ["another file", (_, bytes) => new Response(bytes.toReversed()), "gives another content, with the hash sha256-"],
+    [
+      "a web page",
+      () => new Response("<!DOCTYPE html>", { headers: { "content-type": "text/html" } }),
+      "gives a web page, of login perhaps",
+    ],
+    ["a web page that is not called one", () => new Response("\n<html>"), "gives a web page, of login perhaps"],
+    ["404", () => new Response("", { status: 404 }), "is not there (404): is it pushed"],
+    ["500", () => new Response("", { status: 500 }), "answers 500"],
+    ["less", (_, bytes) => new Response(bytes.slice(1)), "bytes of "],
+    ["what breaks off", "HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\nxx", "broke off: "],
+    ["what is no answer", "SSH-2.0-x\r\n", "cannot be fetched: invalid HTTP version"],
+    ["what never ends", () => new Response(endless()), "gives more than the "],
+    ["redirects without end", ({ url }) => Response.redirect(url), "redirects"],
+    ["nothing in time", () => new Promise(() => {}), "took longer than 0.5 seconds", ["--timeout", "0.5"]],
+  ];
+  for (const [what, answer, message, args = []] of answers) {
+    it(`--remote meets ${what}`, async () => {
+      using box = await repo();
+      let bytes = new Uint8Array();
+      const local = { hostname: "127.0.0.1", port: 0 };
+      const quiet = { onListen() {}, onError: () => new Response(null, { status: 500 }) };
+      const listener = typeof answer === "string" ? Deno.listen(local) : undefined;
+      if (listener && typeof answer === "string") raw(answer)(listener).catch(() => {});
+      const control = new AbortController();
+      const server = typeof answer === "string"
+        ? undefined
+        : Deno.serve({ ...local, ...quiet, signal: control.signal }, (request) => answer(request, bytes));
+      try {
+        const { port } = (listener ?? server)!.addr as Deno.NetAddr;
+        await release(box, "--url-base", `http://127.0.0.1:${port}`);
+        bytes = Deno.readFileSync(box.at(`releases/${file}`));
+        const { status, stderr } = await box.run("verify", "--remote", ...args);
+        assertEquals(status, message === undefined ? 0 : 1, stderr);
+        assertStringIncludes(stderr, message ?? "the same at its URL");
+      } finally {
+        control.abort();
+        listener?.close();
+        await server?.finished;
+      }
+    });
+  }
+});
+
+describe("list", () => {
+  it("prints a table of what is released, by name, the newest first, or the same as JSON", async () => {
+    using box = await repo();
+    assertEquals((await box.run("list")).stdout, "");
+    for (const version of ["1.9.0", "1.10.0", "1.10.0-rc.1"]) {
+      box.write("out/tool.sh", program(version));
+      await release(box, "--allow-older");
+    }
+    await release(box, "--name", "another", "--version", "0.1.0", "--no-run");
+    const { stdout } = await box.run("list");
+    assertEquals(
+      stdout.replaceAll(/\d+ B/g, "N").replaceAll(/ +/g, " "),
+      [
+        "NAME VERSION PLATFORM SIZE\n",
+        "another 0.1.0 noarch N newest\n",
+        "tool 1.10.0 noarch N newest\n",
+        "tool 1.10.0-rc.1 noarch N\n",
+        "tool 1.9.0 noarch N\n",
+      ].join(""),
+    );
+    const [first] = JSON.parse((await box.run("list", "--json")).stdout);
+    const { size, ...facts } = first;
+    const file = "another_0.1.0_noarch.tar.gz";
+    assertEquals(size, Deno.statSync(box.at(`releases/${file}`)).size);
+    assertEquals(facts, { file, name: "another", newest: true, platform: "noarch", version: "0.1.0" });
+  });
+});
+
+describe("--help and --version", () => {
+  it("are printed on standard output", async () => {
+    using box = new Sandbox("release.ts");
+    assertMatch((await box.run("--version")).stdout, /^\d+\.\d+\.\d+\n$/);
+    assertStringIncludes((await box.run("--help")).stdout, "Usage: deno run -A release.ts FILE");
+    assertEquals((await box.run("--help")).stdout, (await box.run("-h")).stdout);
   });
 });
