@@ -66,6 +66,9 @@ type Options =
 
 const MiB = 2 ** 20;
 
+/** Bytes in which streams are fed and read; large ones stay in memory for longer than they are needed. */
+const PIECE = 64 * 1024;
+
 const LIMITS = {
   /** Bytes of a program; all of it is held in memory. */
   program: 1024 * MiB,
@@ -74,7 +77,7 @@ const LIMITS = {
   /** Bytes of a tarball from which on the repo's growth is worth a word. */
   warning: 10 * MiB,
   /** Bytes that a program may print for `--version`, and seconds that it may take. */
-  printed: 64 * 1024,
+  printed: PIECE,
   seconds: 10,
 };
 
@@ -218,22 +221,24 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
   return index === a.length && index === b.length;
 }
 
-/** Reads a stream, but not much further than `limit` bytes: what is longer than that has more. */
-async function readUpTo(limit: number, stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
-  const pieces: Uint8Array[] = [];
-  let length = 0;
+/**
+ * Reads a stream, but not much further than `limit` bytes: what is longer than that has more. With `room` for all that
+ * will come it takes less memory; room that is not used costs nothing.
+ */
+async function readUpTo(
+  limit: number,
+  stream: ReadableStream<Uint8Array>,
+  room = PIECE,
+): Promise<Uint8Array<ArrayBuffer>> {
+  let [whole, length] = [new Uint8Array(room), 0];
   for await (const piece of stream) {
-    pieces.push(piece);
-    length += piece.length;
+    const end = length + piece.length;
+    if (end > whole.length) whole = new Uint8Array(whole.buffer.transfer(2 * end));
+    whole.set(piece, length);
+    length = end;
     if (length > limit) break;
   }
-  const whole = new Uint8Array(length);
-  let end = 0;
-  for (const piece of pieces) {
-    whole.set(piece, end);
-    end += piece.length;
-  }
-  return whole;
+  return whole.subarray(0, length);
 }
 
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
@@ -333,24 +338,22 @@ export function untar(archive: Uint8Array<ArrayBuffer>): Member {
   };
 }
 
-/** Sends bytes through a stream, in one piece: gzip's output depends on how its input is cut. */
-async function through(
-  stream: CompressionStream | DecompressionStream,
-  bytes: Uint8Array<ArrayBuffer>,
-  limit: number,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const writer = stream.writable.getWriter();
-  writer.write(bytes).then(() => writer.close()).catch(() => {}); // what goes wrong comes out of the other end, too
-  return await readUpTo(limit, stream.readable);
+/** A stream of bytes, always cut in the same way: gzip's output depends on how its input is cut. */
+function inPieces(bytes: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const count = Math.ceil(bytes.length / PIECE);
+  return ReadableStream.from(
+    Array.from({ length: count }, (_, index) => bytes.subarray(index * PIECE, (index + 1) * PIECE)),
+  );
 }
 
 async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
-  return await through(new CompressionStream("gzip"), bytes, Infinity);
+  const room = bytes.length + bytes.length / 1024 + PIECE; // what cannot be packed gets a little longer
+  return await readUpTo(Infinity, inPieces(bytes).pipeThrough(new CompressionStream("gzip")), Math.ceil(room));
 }
 
 async function gunzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
   const limit = LIMITS.program + 4 * BLOCK;
-  const unpacked = await through(new DecompressionStream("gzip"), bytes, limit)
+  const unpacked = await readUpTo(limit, inPieces(bytes).pipeThrough(new DecompressionStream("gzip")))
     .catch(() => Promise.reject(new Refusal("it is not a whole gzip file, and nothing else")));
   if (unpacked.length > limit) throw new Refusal(`there is more than ${size(LIMITS.program)} in it`);
   return unpacked;
@@ -1511,6 +1514,7 @@ function readArguments(args: string[]): { words: string[]; options: Options } {
 export async function main(args: string[]): Promise<number> {
   try {
     if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
+    if (!("toHex" in Uint8Array.prototype)) throw new Error(`Deno ${Deno.version.deno} is too old: 2.5 is needed`);
     if (args.join() === "--version") return console.log(VERSION), 0;
     const { words: [word, ...more], options } = readArguments(args);
     if (options.help) return console.log(HELP), 0;

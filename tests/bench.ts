@@ -1,5 +1,5 @@
 /**
- * Measures `use-skills.ts` against its goals and prints a Markdown table: `deno task bench [--runs N] [--in DIR]`.
+ * Measures `use-skills.ts` and `release.ts` against their goals and prints a Markdown table: `deno task bench [--runs N] [--in DIR]`.
  *
  * What direnv waits for at every `cd` is a process from start to exit, so whole processes are measured. A machine
  * has other things to do: the two programs of a row run in turn, so that both meet the same of it, and medians
@@ -18,7 +18,7 @@ interface Program {
   repo: string;
   home: string;
   env: Record<string, string>;
-  kind: "first deployment" | "nothing to do";
+  kind: "first deployment" | "nothing to do" | "release";
   /** How many skills each of these folders of the repo holds afterwards. */
   count: number;
   folders: string[];
@@ -26,9 +26,11 @@ interface Program {
 
 const FOLDERS = [".claude/skills", ".opencode/skills", ".codex/skills"];
 /** All that any of the programs makes in a repo. */
-const MADE = [".agents", ".claude", ".codex", ".opencode", "skills-lock.json"];
+const MADE = [".agents", ".claude", ".codex", ".opencode", "skills-lock.json", "releases", "program.tar.gz"];
 
-const script = new URL("../use-skills.ts", import.meta.url).pathname;
+const [script, releaser] = ["use-skills.ts", "release.ts"].map((name) =>
+  new URL(`../${name}`, import.meta.url).pathname
+);
 const options = parseArgs(Deno.args, { string: ["runs", "in"] });
 const temporary = Deno.realPathSync(Deno.makeTempDirSync({ dir: options.in ?? memory(), prefix: "use-skills-bench-" }));
 const interruption = new AbortController();
@@ -80,7 +82,7 @@ function deno(...args: string[]): Program["words"] {
   return [Deno.execPath(), "run", "-A", "--no-lock", ...args];
 }
 
-const useSkills: Make = (count, kind) => ({ name: "use-skills", words: deno(script), ...setUp(count, kind) });
+const useSkills: Make = (count, kind) => ({ name: "use-skills", words: deno(script ?? ""), ...setUp(count, kind) });
 
 /** What no Deno program can be faster than. */
 function emptyFile(): Program {
@@ -136,12 +138,44 @@ async function installNpmSkills(): Promise<Make | undefined> {
   }
 }
 
+/** As large as a program that brings its own runtime, and as hard to pack as can be. */
+const LARGE = 90 * 2 ** 20;
+
+/** A repo with a program of {@linkcode LARGE} bytes, which git ignores. */
+async function setUpRelease(): Promise<Omit<Program, "name" | "words">> {
+  const place = setUp(0, "release");
+  const noise = new Uint8Array(LARGE);
+  for (let at = 0; at < LARGE; at += 65536) crypto.getRandomValues(noise.subarray(at, at + 65536));
+  noise.fill(0, 0, 64);
+  noise.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  noise[18] = 62; // an ELF file for amd64
+  remove(`${place.repo}/.git`);
+  Deno.writeFileSync(`${place.repo}/program`, noise);
+  const git = async (...args: string[]) => {
+    const { success } = await new Deno.Command("git", { args, cwd: place.repo, env: place.env, signal }).output();
+    if (!success) throw new Error(`git ${args[0]} fails`);
+  };
+  await git("init", "--quiet", "--initial-branch=main");
+  await git("remote", "add", "origin", "https://git.example.org/team/program.git");
+  Deno.writeTextFileSync(`${place.repo}/.git/info/exclude`, "*\n!/releases/*\n!/releases/\n");
+  return { ...place, folders: [] };
+}
+
+async function releaseLarge(): Promise<Program> {
+  const args = ["program", "--version", "1.0.0", "--no-run"];
+  return { name: "release", words: deno(releaser ?? "", ...args), ...await setUpRelease() };
+}
+
+async function tarLarge(): Promise<Program> {
+  return { name: "`tar -czf`", words: ["tar", "-czf", "program.tar.gz", "program"], ...await setUpRelease() };
+}
+
 // ── Measuring ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Brings the disk into the state that a run starts from, and gives what starts it. */
 function ready({ words: [path, ...args], repo, home, env, kind }: Program, output: "null" | "piped"): Deno.Command {
   signal.throwIfAborted();
-  if (kind === "first deployment") {
+  if (kind !== "nothing to do") {
     for (const name of MADE) remove(`${repo}/${name}`);
     remove(home);
     Deno.mkdirSync(home);
@@ -219,10 +253,12 @@ interface Row {
   measure: string;
   /** Only its name where it cannot be measured here. */
   of: Program | string;
-  over: Program;
+  over: Program | { name: string; megabytes: number };
   goal?: number;
   /** `duration`, where it says nothing else. */
   gauge?: typeof duration;
+  /** The most runs that it is worth. */
+  most?: number;
 }
 
 async function rows(): Promise<Row[]> {
@@ -230,12 +266,23 @@ async function rows(): Promise<Row[]> {
   const bare = emptyFile();
   const memorable = Deno.build.os === "linux" ? useSkills(1000, idle) : "use-skills";
   const npmSkills = await installNpmSkills();
+  const large = await releaseLarge();
+  const itself = { name: "the file", megabytes: LARGE / 1e6 };
   return [
     { measure: `${idle}, 10 x 3`, of: useSkills(10, idle), over: bare, goal: 1.3 },
     { measure: `${idle}, 1,000 x 3`, of: useSkills(1000, idle), over: bare, goal: 3 },
     { measure: `${first}, 10 x 3`, of: useSkills(10, first), over: bare, goal: 2.5 },
     { measure: `${first}, 1,000 x 3`, of: useSkills(1000, first), over: denoLoop(1000, first), goal: 4 },
     { measure: `peak memory, ${idle}, 1,000 x 3`, of: memorable, over: bare, goal: 1.5, gauge: peakMemory },
+    { measure: "release of 90 MiB", of: large, over: await tarLarge(), goal: 1.5, most: 5 },
+    {
+      measure: "peak memory, release of 90 MiB",
+      of: Deno.build.os === "linux" ? large : "release",
+      over: itself,
+      goal: 4,
+      gauge: peakMemory,
+      most: 5,
+    },
     ...[first, idle].flatMap((kind) => [
       { measure: `${kind}, 10 x 3`, of: shellLoop(10, kind), over: useSkills(10, kind) },
       { measure: `${kind}, 10 x 3`, of: npmSkills?.(10, kind) ?? "npm's `skills`", over: useSkills(10, kind) },
@@ -244,15 +291,19 @@ async function rows(): Promise<Row[]> {
 }
 
 /** Measures the two programs of a row in turn, and gives the cells of its line. */
-async function measureRow({ measure, of, over, goal, gauge = duration }: Row, runs: number): Promise<string[]> {
+async function measureRow(
+  { measure, of, over, goal, gauge = duration, most = Infinity }: Row,
+  runs: number,
+): Promise<string[]> {
   const aim = goal === undefined ? "none" : `<= ${goal}`;
   if (typeof of === "string") return [measure, of, "not measured", over.name, "", "", aim];
   console.error(`${measure}: ${of.name} over ${over.name}`);
-  for (const program of [of, over]) await warmUp(program);
+  await warmUp(of);
+  if ("words" in over) await warmUp(over);
   const [ours, theirs]: [number[], number[]] = [[], []];
-  for (let run = 0; run < runs; run++) {
+  for (let run = 0; run < Math.min(runs, most); run++) {
     ours.push(await gauge(of));
-    theirs.push(await gauge(over));
+    theirs.push("words" in over ? await gauge(over) : over.megabytes);
   }
   const ratio = median(ours) / median(theirs);
   const verdict = goal === undefined ? "" : ratio <= goal ? ", met" : ", missed";
@@ -289,7 +340,7 @@ async function main(): Promise<void> {
   const place = temporary.replace(/\/[^/]*$/, "");
   const lines: string[][] = [];
   for (const row of await rows()) lines.push(await measureRow(row, runs));
-  console.log(`${machine()}. Medians of ${runs} runs, files in ${place}.\n\n${table(lines)}`);
+  console.log(`${machine()}. Medians of ${runs} runs, or 5 for the releases, files in ${place}.\n\n${table(lines)}`);
 }
 
 // What is running is ended and waited for, so that it writes nothing more when the folder is removed.

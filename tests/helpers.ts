@@ -347,6 +347,7 @@ export function isThere(path: string): boolean {
 
 /** How to find out whether a tool is there and may be used. */
 const TOOLS = {
+  curl: ["curl", "--version"],
   direnv: ["direnv", "version"],
   git: ["git", "--version"],
   mkfifo: ["mkfifo", "--version"],

@@ -2,20 +2,23 @@
  * Holds the README against the program: its commands are run, its examples are read, its lists are compared.
  *
  * A fenced block's language says what becomes of it: `sh` is run in a person's repo beside which a checkout lies in
- * `~/use-skills`, `sh checkout` in a copy of this checkout.
+ * `~/use-skills`, `sh release` in one with a program that is built and an origin to push to, `sh checkout` in a copy of
+ * this checkout. `nix` is parsed.
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { AGENTS, parseManifest } from "../use-skills.ts";
-import { execute, installed, requires, Sandbox, succeed } from "./helpers.ts";
+import { execute, installed, isThere, requires, Sandbox, succeed } from "./helpers.ts";
 
 const checkout = new URL("..", import.meta.url).pathname;
 const readme = Deno.readTextFileSync(`${checkout}README.md`);
+const howToRelease = Deno.readTextFileSync(`${checkout}releases/README.md`);
 
-/** The README's fenced blocks of a kind. */
-function blocks(kind: string): string[] {
-  const fences = readme.matchAll(/^```(.*)\n([^]*?)^```$/gm);
-  return [...fences].filter(([, info]) => info === kind).map(([, , text = ""]) => text);
+/** The fenced blocks of a kind. */
+function blocks(kind: string, from = readme): string[] {
+  const fences = from.matchAll(/^( *)```(.*)\n([^]*?)^\1```$/gm);
+  return [...fences].filter(([, , info]) => info === kind)
+    .map(([, indent = "", , text = ""]) => text.replaceAll(new RegExp(`^${indent}`, "gm"), ""));
 }
 
 /** The one block of a kind. */
@@ -38,10 +41,10 @@ function shape(value: unknown): unknown {
 }
 
 /** A person's repo, with a checkout of this one in the home. */
-async function person(): Promise<Sandbox> {
-  const box = new Sandbox();
-  const { script } = await installed("use-skills.ts");
-  box.write(`${box.home}/use-skills/use-skills.ts`, Deno.readTextFileSync(script));
+async function person(program = "use-skills.ts"): Promise<Sandbox> {
+  const box = new Sandbox(program);
+  const { script } = await installed(program);
+  box.write(`${box.home}/use-skills/${program}`, Deno.readTextFileSync(script));
   Deno.symlinkSync(Deno.execPath(), `${box.home}/deno`);
   return box;
 }
@@ -52,6 +55,40 @@ async function runShell(box: Sandbox, script: string, environment: Record<string
   const words = ["bash", "-euo", "pipefail", "-c", script.replaceAll("npx -y deno", "deno")];
   const { status, stderr, stdout } = await execute(words, start);
   assertEquals(status, 0, `${script}\n${stdout}${stderr}`);
+}
+
+/** A person's repo with a program that is built, and a forge that it can be pushed to and fetched from. */
+async function maintainer(): Promise<Sandbox & { site: string; [Symbol.asyncDispose](): Promise<void> }> {
+  const box = await person("release.ts");
+  const bare = `${box.path}/forge.git`;
+  const forge = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async ({ url }) => {
+    const path = new URL(url).pathname.replace("/you/hello/raw/branch/main/", "");
+    const args = ["-C", bare, "show", `main:${path}`];
+    const { success, stdout } = await new Deno.Command("git", { args, stderr: "null" }).output();
+    return new Response(stdout, { status: success ? 200 : 404 });
+  });
+  const site = `http://127.0.0.1:${forge.addr.port}`;
+  box.write("build/hello", "#!/bin/sh\necho hello 1.2.0\n");
+  box.write(".gitignore", "/build/\n");
+  await box.git("init", "--quiet", "--bare", "--initial-branch=main", bare);
+  await box.git("init", "--quiet", "--initial-branch=main");
+  const settings = {
+    "user.name": "A",
+    "user.email": "a@example.org",
+    "remote.origin.url": `${site}/you/hello.git`,
+    [`url.${bare}.pushInsteadOf`]: `${site}/you/hello.git`,
+  };
+  for (const [key, value] of Object.entries(settings)) await box.git("config", key, value);
+  await box.git("add", ".");
+  await box.git("commit", "--quiet", "--message=first");
+  await box.git("push", "--quiet", "--set-upstream", "origin", "main");
+  return Object.assign(box, {
+    site,
+    async [Symbol.asyncDispose]() {
+      await forge.shutdown();
+      box[Symbol.dispose]();
+    },
+  });
 }
 
 describe("README.md", () => {
@@ -71,12 +108,47 @@ describe("README.md", () => {
       box.write(file, Deno.readFileSync(checkout + file));
     }
     await succeed(["cp", "-r", `${checkout}vendor`, box.repo]);
+    await box.git("init", "--quiet");
     // What runs these tests is run by .ci/run, word for word.
     const isOther = (command: string) => !/ task (test|ok)$/.test(command);
     const commands = blocks("sh checkout").flatMap((text) => text.trim().split("\n")).filter(isOther);
     assert(commands.length >= 3, "Where are they?");
     for (const command of commands) await runShell(box, command, { JSR_URL: Deno.env.get("JSR_URL") ?? "" });
     assertEquals(Deno.readLinkSync(box.at(".claude/skills/review-gate")), "../../skills/review-gate");
+  });
+
+  for (const [file, text] of [["README.md", readme], ["releases/README.md", howToRelease]] as const) {
+    requires("git", "curl", "sha256sum", "tar")(`has commands that release a program, in ${file}`, async () => {
+      await using box = await maintainer();
+      if (text === howToRelease) {
+        await runShell(
+          box,
+          `cp ~/use-skills/release.ts . && git add . && git commit --quiet --message paste && git push`,
+        );
+      }
+      const scripts = blocks("sh release", text);
+      assert(scripts.length >= 2, "Where are they?");
+      for (const script of scripts) await runShell(box, script.replaceAll("https://git.example.org", box.site));
+      assertEquals(isThere(box.at("releases/hello_1.2.0_noarch.tar.gz")), true);
+    });
+  }
+
+  requires("nix")("has Nix code that can be read", async () => {
+    using box = new Sandbox();
+    assertEquals(blocks("nix").length, 4);
+    for (const [index, text] of blocks("nix").entries()) {
+      box.write(`${index}.nix`, text);
+      const { status, stderr } = await box.nix("nix-instantiate", "--parse", `${index}.nix`);
+      assertEquals(status, 0, stderr);
+    }
+  });
+
+  it("lists the options of release.ts", async () => {
+    using box = new Sandbox("release.ts");
+    const { stdout } = await box.run("--help");
+    const options = (text: string) => [...new Set(text.match(/--[a-z][a-z-]+/g))].sort();
+    const section = readme.slice(readme.indexOf("## Releasing a program"), readme.indexOf("**In Nix**"));
+    assertEquals(options(section.replaceAll(/```[^]*?```/g, "")), options(stdout));
   });
 
   it("names the test command that .ci/run runs", () => {
@@ -110,7 +182,7 @@ describe("README.md", () => {
   it("has the table that the bench prints", () => {
     const bench = Deno.readTextFileSync(`${checkout}tests/bench.ts`);
     const goals = tableRows(/^\| .* \| (<= [\d.]+), (?:met|missed) \|$/gm);
-    assertEquals(goals.length, 5);
+    assertEquals(goals.length, 7);
     for (const goal of goals) assertStringIncludes(bench, goal.replace("<= ", ""));
   });
 

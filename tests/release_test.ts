@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { type Build, identify, parseRemote, type Release, tar, untar } from "../release.ts";
+import { type Build, identify, type Kind, parseRemote, type Release, tar, untar } from "../release.ts";
 import { execute, installed, isThere, kill, requires, type Result, Sandbox, stamps, succeed, tree } from "./helpers.ts";
 
 // ── What is released ────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,7 +109,7 @@ const [AMD64, ARM64] = [0x01000007, 0x0100000c];
 /** The type of the segment that names what loads a program: `PT_INTERP`. */
 const LOADER = 3;
 
-const KINDS: [name: string, bytes: Uint8Array<ArrayBuffer>, platform: string, kind: string, interpreter?: string][] = [
+const KINDS: [name: string, bytes: Uint8Array<ArrayBuffer>, platform: string, kind: Kind, interpreter?: string][] = [
   ["ELF for amd64", elf(62, 64), "linux_amd64", "elf-static"],
   ["dynamic ELF for amd64", elf(62, 64, { segment: LOADER }), "linux_amd64", "elf-dynamic"],
   ["ELF for arm64", elf(183, 64), "linux_arm64", "elf-static"],
