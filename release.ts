@@ -12,7 +12,6 @@
  * @module
  */
 import { parseArgs } from "jsr:@std/cli@^1/parse-args";
-import { walkSync } from "jsr:@std/fs@^1/walk";
 import { basename, extname, join, relative, resolve } from "jsr:@std/path@^1/posix";
 import { canParse, compare, parse } from "jsr:@std/semver@^1";
 
@@ -40,7 +39,7 @@ Usage: deno run -A release.ts FILE [OPTION...]     pack FILE into releases/
       --allow-older        though a newer version is released
       --no-run             do not run FILE to see which version it prints
       --remote             fetch what was released and compare it, too (verify)
-      --timeout SECONDS    how long one file may take (verify --remote), ${60} by default
+      --timeout SECONDS    how long one file may take (verify --remote), 60 by default
   -h, --help               --version alone prints this program's
 
 A FILE called list or verify is ./list or ./verify.
@@ -57,6 +56,12 @@ const SWITCHES = [
   "remote",
   "help",
 ] as const;
+
+/** Which of them go with a command that is not the release of a file. */
+const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
+  verify: ["remote", "timeout", "help"],
+  list: ["json", "help"],
+};
 
 /** The command line's options. */
 type Options =
@@ -76,30 +81,19 @@ const LIMITS = {
   tarball: 100 * MiB,
   /** Bytes of a tarball from which on the repo's growth is worth a word. */
   warning: 10 * MiB,
-  /** Bytes that a program may print for `--version`, and seconds that it may take. */
-  printed: PIECE,
+  /** Seconds that a program may take to print its version. */
   seconds: 10,
 };
 
-/** What this program knows to make packages for, and on which systems, in Nix's words, each runs. */
-const PLATFORMS: Readonly<Record<string, readonly string[]>> = {
-  darwin_all: ["aarch64-darwin", "x86_64-darwin"],
-  darwin_amd64: ["x86_64-darwin"],
-  darwin_arm64: ["aarch64-darwin"],
-  linux_386: ["i686-linux"],
-  linux_amd64: ["x86_64-linux"],
-  linux_arm64: ["aarch64-linux"],
-  linux_armv7: ["armv7l-linux"],
-  linux_riscv64: ["riscv64-linux"],
-  noarch: [
-    "aarch64-darwin",
-    "aarch64-linux",
-    "armv7l-linux",
-    "i686-linux",
-    "riscv64-linux",
-    "x86_64-darwin",
-    "x86_64-linux",
-  ],
+/** What runs on each of Nix's systems, best first. */
+const SYSTEMS: Readonly<Record<string, readonly string[]>> = {
+  "aarch64-darwin": ["darwin_arm64", "darwin_all", "noarch"],
+  "aarch64-linux": ["linux_arm64", "noarch"],
+  "armv7l-linux": ["linux_armv7", "noarch"],
+  "i686-linux": ["linux_386", "noarch"],
+  "riscv64-linux": ["linux_riscv64", "noarch"],
+  "x86_64-darwin": ["darwin_amd64", "darwin_all", "noarch"],
+  "x86_64-linux": ["linux_amd64", "noarch"],
 };
 
 /** `e_machine` of an ELF file, with the bits that belong to it: x32, for one, is none of these. Source: `elf.h`. */
@@ -110,6 +104,9 @@ const ELF_MACHINES = new Map([
   [183, { bits: 64, name: "arm64" }],
   [243, { bits: 64, name: "riscv64" }],
 ]);
+
+/** `e_type` of ELF files that cannot be run. */
+const ELF_NO_PROGRAMS = new Map([[1, "an object file"], [4, "a core dump"]]);
 
 /** `cputype` of a Mach-O file. Source: `mach/machine.h`. */
 const MACH_O_MACHINES = new Map([[0x01000007, "amd64"], [0x0100000c, "arm64"]]);
@@ -142,13 +139,6 @@ const HOSTS: Readonly<Record<string, string>> = {
   "git.sr.ht": "sourcehut",
 };
 
-/** Hosts that serve ssh on the port of https, and whose pages are elsewhere. */
-const ALIASES: Readonly<Record<string, string>> = {
-  "ssh.github.com": "github.com",
-  "altssh.gitlab.com": "gitlab.com",
-  "altssh.bitbucket.org": "bitbucket.org",
-};
-
 // ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What stands in the way of a release: what is wrong, where, and what to do. */
@@ -162,10 +152,10 @@ function quote(value: string): string {
   return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 }
 
-/** `text` with everything but line ends written out that could fool a reader or a terminal. */
+/** `text` with everything but line ends and tabs written out that could fool a reader or a terminal. */
 function harmless(text: string): string {
   return text.replace(
-    /[^\n\P{C}]|[\p{Zl}\p{Zp}]/gu,
+    /[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu,
     (odd) => Array.from(odd.split(""), (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
   );
 }
@@ -182,7 +172,7 @@ function sayStep(step: string, text: string): void {
 
 /** What went wrong, in the operating system's words and without its numbers. */
 function explain(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)[^]*/, "");
+  return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)/, "");
 }
 
 /** A number of bytes for people. */
@@ -201,6 +191,15 @@ function at(path: string): Deno.FileInfo | undefined {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
+  }
+}
+
+/** What `read` returns, or the error with which it fails. */
+function tryTo<T>(read: () => T): T | Error {
+  try {
+    return read();
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
   }
 }
 
@@ -394,42 +393,44 @@ export interface Identity {
  * ```
  */
 export function identify(bytes: Uint8Array): Identity {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const magic = bytes.length < 4 ? 0 : view.getUint32(0);
-  if (magic === 0x7f454c46) return identifyElf(bytes);
-  if (magic === 0xcffaedfe) return { platform: `darwin_${machO(view.getUint32(4, true))}`, kind: "mach-o" };
-  if (magic === 0xcafebabe || magic === 0xcafebabf) return identifyUniversal(view);
+  const start = new Uint8Array(64); // zeros behind a file that is shorter
+  start.set(bytes.subarray(0, 64));
+  const header = new DataView(start.buffer);
+  const magic = header.getUint32(0);
+  if (magic === 0x7f454c46) return identifyElf(header, bytes);
+  if (magic === 0xcffaedfe) return { platform: `darwin_${machO(header.getUint32(4, true))}`, kind: "mach-o" };
+  if (magic === 0xcafebabe || magic === 0xcafebabf) return identifyUniversal(bytes);
   if (magic >>> 16 === 0x2321) return identifyScript(bytes);
   throw new Refusal("it is neither an ELF file, nor a Mach-O file, nor a script that begins with #!");
 }
 
 /** Source: `man 5 elf`. */
-function identifyElf(bytes: Uint8Array): Identity {
-  const [wide, order, system] = [bytes[4] === 2, bytes[5], bytes[7]];
-  const padded = new Uint8Array(64); // the header of a file that ends before it does
-  padded.set(bytes.subarray(0, 64));
-  const header = new DataView(padded.buffer);
-  const machine = header.getUint16(18, true);
+function identifyElf(header: DataView, bytes: Uint8Array): Identity {
+  const [wide, order, system] = [header.getUint8(4) === 2, header.getUint8(5), header.getUint8(7)];
+  const [type, machine] = [header.getUint16(16, true), header.getUint16(18, true)];
   const known = ELF_MACHINES.get(machine);
   if (order !== 1 || known?.bits !== (wide ? 64 : 32)) {
     const which = `${wide ? 64 : 32}-bit ${order === 1 ? "little" : "big"}-endian machine ${machine}`;
     throw new Refusal(`it is an ELF file for a ${which}, which has no name here`);
   }
   if (system !== 0 && system !== 3) throw new Refusal(`it is an ELF file for another system than Linux (${system})`);
+  const other = ELF_NO_PROGRAMS.get(type);
+  if (other !== undefined) throw new Refusal(`it is ${other}, not a program`);
 
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  /** A field of the machine's word, which a 32-bit file has elsewhere. */
-  const word = (from: DataView, offset64: number, offset32: number) =>
+  /** A field as wide as an address, which a 32-bit file has elsewhere. */
+  const address = (from: DataView, offset64: number, offset32: number) =>
     wide ? Number(from.getBigUint64(offset64, true)) : from.getUint32(offset32, true);
-  const table = word(header, 32, 28);
   const [entry, count] = [header.getUint16(wide ? 54 : 42, true), header.getUint16(wide ? 56 : 44, true)];
   let isDynamic = false;
   for (let index = 0; index < count; index++) {
-    const start = table + index * entry;
-    const end = start + (wide ? 56 : 32);
-    const needed = end > bytes.length ? end : word(view, start + 8, start + 4) + word(view, start + 32, start + 16);
+    const segment = address(header, 32, 28) + index * entry;
+    const end = segment + (wide ? 56 : 32);
+    const needed = end > bytes.length
+      ? end
+      : address(view, segment + 8, segment + 4) + address(view, segment + 32, segment + 16);
     if (needed > bytes.length) throw new Refusal(`it is cut short: ${bytes.length} bytes of at least ${needed}`);
-    if (view.getUint32(start, true) === 3) isDynamic = true; // PT_INTERP
+    if (view.getUint32(segment, true) === 3) isDynamic = true; // PT_INTERP
   }
   return { platform: `linux_${known.name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
 }
@@ -440,27 +441,30 @@ function machO(type: number): string {
   return name;
 }
 
-/** Several Mach-O files in one; so that a Java class, which begins with the same bytes, is none. Source: `mach-o/fat.h`. */
-function identifyUniversal(view: DataView): Identity {
-  const count = view.byteLength < 8 ? 0 : view.getUint32(4);
+/** Several Mach-O files in one. A Java class begins with the same bytes. Source: `mach-o/fat.h`. */
+function identifyUniversal(bytes: Uint8Array): Identity {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const count = bytes.length < 8 ? 0 : view.getUint32(4);
   if (count === 0 || count > 20) throw new Refusal("it begins as a universal Mach-O file does, and is none");
   const step = view.getUint32(0) === 0xcafebabf ? 32 : 20;
-  const starts = Array.from({ length: count }, (_, index) => 8 + index * step).filter((at) =>
-    at + 4 <= view.byteLength
-  );
-  const [first, ...more] = new Set(starts.flatMap((at) => MACH_O_MACHINES.get(view.getUint32(at)) ?? []));
-  return { platform: `darwin_${first !== undefined && more.length === 0 ? first : "all"}`, kind: "mach-o" };
+  const offsets = Array.from({ length: count }, (_, index) => 8 + index * step);
+  const types = offsets.filter((offset) => offset + 4 <= bytes.length).map((offset) => view.getUint32(offset));
+  const [name, ...more] = new Set(types.flatMap((type) => MACH_O_MACHINES.get(type) ?? []));
+  if (name === undefined) { for (const type of types) if (type !== 0) machO(type); }
+  return { platform: `darwin_${name !== undefined && more.length === 0 ? name : "all"}`, kind: "mach-o" };
 }
 
-/** Source: `man 2 execve`, `man 1 env`. */
+/** Of the ways to call `env`, those that nixpkgs can rewrite. Source: `man 2 execve`; `patch-shebangs.sh` of nixpkgs. */
 function identifyScript(bytes: Uint8Array): Identity {
-  const line = new TextDecoder().decode(bytes.subarray(2, 1024)).split("\n", 1)[0] ?? "";
+  const line = new TextDecoder().decode(bytes.subarray(0, 1024)).split("\n", 1)[0] ?? "";
   if (line.endsWith("\r")) throw new Refusal("its first line ends in CR LF, so that no system finds what is to run it");
-  const [path = "", ...words] = line.replace(/\s-S(?=\S)/, " ").trim().split(/\s+/);
-  const isEnv = basename(path) === "env";
-  const program = isEnv ? words.find((word) => !word.startsWith("-") && !word.includes("=")) : path;
-  if (!program) throw new Refusal("its first line begins with #! and names nothing to run it");
-  return { platform: "noarch", kind: "script", interpreter: basename(program) };
+  const [, path = "", words = ""] = /^#!\s*(\S+)\s*(.*?)\s*$/.exec(line) ?? [];
+  if (path.startsWith("/nix/")) throw new Refusal(`it is run by ${path}, which others do not have`);
+  const program = basename(path) === "env" ? /^(?:-S\s+)?(?!-)([^\s="']+)(?=\s|$)/.exec(words)?.[1] : path;
+  if (program) return { platform: "noarch", kind: "script", interpreter: basename(program) };
+  throw new Refusal(
+    `its first line is ${quote(line)}: write #!/usr/bin/env NAME or #!/usr/bin/env -S NAME ARGUMENT...`,
+  );
 }
 
 /** A program's file, read into the archive that will hold it. */
@@ -515,9 +519,6 @@ function compareVersions(a: string, b: string): number {
   return compare(parse(a), parse(b));
 }
 
-/** What a run of a program for its version came to. */
-type Run = { versions: string[] } | { problem: string };
-
 /** What is run here: what is for another machine would be given to a shell, as if it were a script. */
 const NATIVE = [
   "noarch",
@@ -525,34 +526,34 @@ const NATIVE = [
   ...Deno.build.os === "darwin" ? ["darwin_all"] : [],
 ];
 
-/** Runs the program as it will be unpacked and reads the versions that it prints, each as printed. */
-async function askVersion(program: Program, name: string): Promise<Run> {
-  if (!NATIVE.includes(program.platform)) return { problem: `it is not for this machine, so it was not run` };
+/**
+ * Runs a program as it will be unpacked.
+ *
+ * @returns The versions that it prints, in the first line that has any, and why there are none.
+ */
+async function askVersion(program: Program, name: string): Promise<{ printed: string[]; problem: string }> {
+  const none = (problem: string) => ({ printed: [], problem });
+  if (!NATIVE.includes(program.platform)) return none("it is not for this machine");
   const directory = Deno.makeTempDirSync({ prefix: "release-" });
   try {
     Deno.writeFileSync(`${directory}/${name}`, program.content);
     Deno.chmodSync(`${directory}/${name}`, 0o755); // whatever the umask
-    const child = new Deno.Command(`${directory}/${name}`, {
-      args: ["--version"],
-      cwd: directory,
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const printed = Promise.all([child.stdout, child.stderr].map((stream) => readUpTo(LIMITS.printed, stream)));
+    const streams = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
+    const child = new Deno.Command(`${directory}/${name}`, { args: ["--version"], cwd: directory, ...streams }).spawn();
+    const run = Promise.all([readUpTo(PIECE, child.stdout), readUpTo(PIECE, child.stderr)]);
     const { promise: late, resolve: isLate } = Promise.withResolvers<void>();
     const timer = setTimeout(isLate, LIMITS.seconds * 1000);
-    const texts = await Promise.race([printed, late]);
+    const texts = await Promise.race([run, late]);
+    const status = await Promise.race([child.status, late]);
     clearTimeout(timer);
-    try {
-      child.kill("SIGKILL");
-    } catch { /* It has ended, as it should. */ }
-    if (texts === undefined) return { problem: `it did not answer --version within ${LIMITS.seconds} seconds` };
-    const text = texts.map((bytes) => new TextDecoder().decode(bytes)).find((each) => each.trim() !== "") ?? "";
-    const versions = text.match(/(?<![\w.+-])v?\d+\.\d+[\w.+-]*(?<![.+-])/g) ?? [];
-    return { versions };
+    if (status === undefined) child.kill("SIGKILL");
+    if (texts === undefined || status === undefined) return none(`it did not end within ${LIMITS.seconds} seconds`);
+    const lines = texts.flatMap((bytes) => new TextDecoder().decode(bytes).split("\n"));
+    if (!status.success) return none(`it ends with status ${status.code} and ${quote(lines.find(Boolean) ?? "")}`);
+    const versions = lines.map((line) => line.match(/(?<![\w.+-])v?\d+\.\d+[\w.+-]*(?<![.+-])/g) ?? []);
+    return { printed: versions.find(({ length }) => length > 0) ?? [], problem: "it prints no version for --version" };
   } catch (error) {
-    return { problem: `it cannot be run here: ${explain(error)}` };
+    return none(`it cannot be run here: ${explain(error)}`);
   } finally {
     remove(directory);
   }
@@ -574,9 +575,9 @@ export interface Ref {
   name: string;
 }
 
-/** `text` with each of its path segments fit for a URL. */
+/** A path with each of its segments fit for a URL. */
 function encodePath(path: string): string {
-  return path.split("/").map((segment) => encodeURIComponent(segment).replaceAll("%7E", "~")).join("/");
+  return path.split("/").map(encodeURIComponent).join("/");
 }
 
 /**
@@ -584,7 +585,7 @@ function encodePath(path: string): string {
  *
  * @param address What `git remote get-url` prints: an https or ssh URL, or ssh's short form. A user, a password and
  * ssh's port are left out.
- * @returns The place, or `undefined` where the address has none, as that of a folder.
+ * @returns The place, or `undefined` where the address has none, as that of a folder, or a host that only ssh knows.
  *
  * @example
  * ```ts
@@ -592,34 +593,32 @@ function encodePath(path: string): string {
  * ```
  */
 export function parseRemote(address: string): Remote | undefined {
-  const short = /^(?:[^@/:]+@)?(\[[^\]]+\]|[^/:]+):(?!\/\/)(.+)$/.exec(address);
-  const url = URL.parse(short ? `ssh://${short[1]}/${encodePath(short[2] ?? "")}` : address);
+  const [, host, path] = /^(?:[^@/:]+@)?(\[[^\]]+\]|[^/:]+):(?!\/\/)(.+)$/.exec(address) ?? [];
+  const url = URL.parse(host !== undefined && path !== undefined ? `ssh://${host}/${encodePath(path)}` : address);
   if (!url || !/^(https?|ssh|git|git\+ssh):$/.test(url.protocol)) return undefined;
   const isWeb = url.protocol.startsWith("http");
-  const name = url.hostname.toLowerCase();
-  const host = ALIASES[name] ?? (isWeb ? url.host : name);
+  if (!isWeb && !/[.:]/.test(url.hostname)) return undefined;
+  const common = url.hostname.toLowerCase().replace(/^(www|ssh|altssh)\./, ""); // ssh.github.com has no pages
+  const site = common in HOSTS ? common : isWeb ? url.host : url.hostname;
   const project = url.pathname.replace(/\/+$/, "").replace(/\.git$/, "").split("/").filter((part) => part !== "");
-  if (host === "" || project.length < 2) return undefined;
-  return { site: `${isWeb ? url.protocol : "https:"}//${host}`, project: project.join("/") };
+  if (project.length < 2) return undefined;
+  return { site: `${isWeb ? url.protocol : "https:"}//${site}`, project: project.join("/") };
 }
 
 /** `text` without the users, passwords and tokens in the URLs in it. */
 function withoutSecrets(text: string): string {
-  return text.replace(/\/\/[^/\s]*@/g, "//").replace(/[?#]\S+/g, "");
+  return text.replace(/\/\/\S*@/g, "//").replace(/[?#]\S+/g, "");
 }
 
 /** The URL of the folder `releases/`, to which a file's name is added. */
-function folderUrl(root: string, options: Options, tag: string): string {
+function folderUrl(root: string, options: Options, tag: string, file: string): string {
   const base = options["url-base"];
   if (base !== undefined) {
     const url = URL.parse(base);
-    if (!url || !/^(https?|file):$/.test(url.protocol)) {
-      throw new Misuse(`--url-base is no URL: ${quote(withoutSecrets(base))}`);
+    if (url && /^(https?|file):$/.test(url.protocol) && !(url.username || url.password || url.search || url.hash)) {
+      return url.href.replace(/\/*$/, "");
     }
-    if (url.username || url.password) {
-      throw new Misuse("--url-base has a user or a password in it, and everybody would read it");
-    }
-    return url.href.replace(/\/*$/, "");
+    throw new Misuse(`--url-base has to be a URL that anybody may use as it is, not ${quote(withoutSecrets(base))}`);
   }
   const address = ask(root, "remote", "get-url", "origin");
   if (address === undefined) {
@@ -629,26 +628,34 @@ function folderUrl(root: string, options: Options, tag: string): string {
   if (remote === undefined) {
     throw new Refusal(`Cannot make a URL for ${quote(withoutSecrets(address))}, where origin is: give --url-base`);
   }
-  const forge = options.forge ?? HOSTS[new URL(remote.site).hostname] ?? ask(root, "config", "release.forge") ??
-    "forgejo";
+  const known = options.forge ?? HOSTS[new URL(remote.site).hostname] ?? ask(root, "config", "release.forge");
+  const forge = known ?? "forgejo";
   const write = Object.hasOwn(FORGES, forge) ? FORGES[forge] : undefined;
   if (write === undefined) throw new Misuse(`Unknown forge ${quote(forge)}: one of ${Object.keys(FORGES).join(", ")}`);
-  const { kind, name } = findRef(root, options.ref, tag);
+  const { kind, name } = findRef(root, options.ref, tag, file);
+  sayStep("url", `as ${forge} has it${known ? "" : " (a guess; else give --forge)"}, of ${kind} ${name}`);
   return write(remote, { kind, name: encodePath(name) }, FOLDER);
 }
 
-/** The branch or tag in the URL. */
-function findRef(root: string, wanted: string | undefined, tag: string): Ref {
-  if (wanted === undefined) {
-    const main = ask(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")?.replace("refs/remotes/origin/", "");
-    const name = main ?? ask(root, "symbolic-ref", "--quiet", "--short", "HEAD");
-    if (name === undefined) throw new Refusal("No branch is checked out to make the URL with: give --ref BRANCH");
+/** The branch or tag in the URL, in which the tarball is, or will be. */
+function findRef(root: string, wanted: string | undefined, tag: string, file: string): Ref {
+  const current = ask(root, "symbolic-ref", "--quiet", "--short", "HEAD");
+  const is = (ref: string) => ask(root, "show-ref", "--verify", "--quiet", ref) !== undefined;
+  const main = ask(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")?.replace("refs/remotes/origin/", "");
+  const name = wanted ?? main ?? current;
+  if (name === undefined) throw new Refusal("No branch is checked out to make the URL with: give --ref BRANCH");
+  if (name === current || is(`refs/heads/${name}`) || is(`refs/remotes/origin/${name}`)) {
+    if (name !== current) {
+      sayStep("note", `the URL works when this is on ${name}; you are on ${current ?? "no branch"}`);
+    }
     return { kind: "branch", name };
   }
-  const is = (ref: string) => ask(root, "show-ref", "--verify", "--quiet", ref) !== undefined;
-  if (is(`refs/heads/${wanted}`) || is(`refs/remotes/origin/${wanted}`)) return { kind: "branch", name: wanted };
-  if (is(`refs/tags/${wanted}`) || wanted === tag) return { kind: "tag", name: wanted };
-  throw new Refusal(`There is no branch or tag ${quote(wanted)} here (--ref); this release's own tag is ${tag}`);
+  if (!is(`refs/tags/${name}`)) {
+    if (name === tag) return { kind: "tag", name };
+    throw new Refusal(`There is no branch or tag ${quote(name)} here (--ref); this release's own tag is ${tag}`);
+  }
+  if (ask(root, "cat-file", "-e", `refs/tags/${name}:${FOLDER}/${file}`) !== undefined) return { kind: "tag", name };
+  throw new Refusal(`The tag ${name} (--ref) is there, without ${file}, and tags do not move: give --ref BRANCH`);
 }
 
 // ── The folder ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -687,14 +694,16 @@ export interface Release {
 /** What lies in `releases/`. */
 interface Folder {
   path: string;
-  /** The names in it, sorted. */
+  /** The names of the files in it, sorted. */
   files: string[];
+  /** The names of those that are in the last commit. */
+  committed: string[];
   tarballs: Tarball[];
   /** What `SHA256SUMS` says: a hash in hexadecimal by file. */
   sums: Map<string, string>;
 }
 
-const TARBALL = new RegExp(`^(.+)_([^_]+)_(${Object.keys(PLATFORMS).join("|")})\\.tar\\.gz$`);
+const TARBALL = new RegExp(`^(.+)_([^_]+)_(${[...new Set(Object.values(SYSTEMS).flat())].join("|")})\\.tar\\.gz$`);
 
 /** Takes a tarball's name apart; nothing where it is no tarball's. */
 function parseTarball(file: string): Tarball[] {
@@ -702,29 +711,41 @@ function parseTarball(file: string): Tarball[] {
   return isVersion(version) ? [{ file, name, version, platform }] : [];
 }
 
-/** Reads what is in `releases/` and what is written in `SHA256SUMS`. */
+/** Reads what is in `releases/`, on the disk and in git, and what is written in `SHA256SUMS`. */
 function readFolder(root: string): Folder {
   const path = join(root, FOLDER);
   const info = at(path);
   if (info && !info.isDirectory) {
     throw new Refusal(`${path} has to be a directory, and is ${info.isSymlink ? "a link" : "a file"}`);
   }
-  const files = info ? [...Deno.readDirSync(path)].map(({ name }) => name).sort(byCode) : [];
-  const lines = files.includes(SUMS) ? Deno.readTextFileSync(join(path, SUMS)).split("\n") : [];
-  const sums = lines.flatMap((line, index): [string, string][] => {
-    const [, hash, file] = /^([0-9a-f]{64}) [ *](.+?)\r?$/.exec(line) ?? [];
-    if (hash !== undefined && file !== undefined) return [[file, hash]];
-    if (line.trim() === "") return [];
-    throw new Refusal(
-      `${FOLDER}/${SUMS}:${index + 1}: ${quote(line)} is not a hash and a file: after a merge, keep both sides' lines`,
-    );
-  });
-  return { path, files, tarballs: files.flatMap(parseTarball), sums: new Map(sums) };
+  const entries = info ? [...Deno.readDirSync(path)] : [];
+  const files = entries.filter(({ isFile }) => isFile).map(({ name }) => name).sort(byCode);
+  const committed = ask(root, "ls-tree", "-z", "--name-only", "HEAD", `${FOLDER}/`)?.split("\0") ?? [];
+  const folder = {
+    path,
+    files,
+    committed: committed.map((each) => basename(each)),
+    tarballs: files.flatMap(parseTarball),
+    sums: new Map<string, string>(),
+  };
+  for (const [index, line] of (readText(folder, SUMS) ?? "").split("\n").entries()) {
+    const [, hash = "", file = ""] = /^([0-9a-f]{64}) [ *](.+)$/.exec(line) ?? [];
+    if (line.trim() === "" || folder.sums.get(file) === hash) continue;
+    const place = `${FOLDER}/${SUMS}:${index + 1}`;
+    if (file === "") {
+      throw new Refusal(`${place}: ${quote(line)} is no hash and a file: after a merge, keep all such lines`);
+    }
+    if (folder.sums.has(file)) {
+      throw new Refusal(`${place}: a second hash of ${file}: keep the one that git log has first`);
+    }
+    folder.sums.set(file, hash);
+  }
+  return folder;
 }
 
-/** Reads a text of the folder, if it is there. */
-function readText({ path, files }: Folder, file: string): string | undefined {
-  return files.includes(file) ? Deno.readTextFileSync(join(path, file)) : undefined;
+/** Reads a text of the folder, if it is there; git may have given its lines other ends. */
+function readText({ path, files }: Pick<Folder, "path" | "files">, file: string): string | undefined {
+  return files.includes(file) ? Deno.readTextFileSync(join(path, file)).replaceAll("\r\n", "\n") : undefined;
 }
 
 /** Reads a `NAME.json`, if it is there. */
@@ -733,8 +754,10 @@ function readRelease(folder: Folder, name: string): Release | undefined {
   const text = readText(folder, file);
   if (text === undefined) return undefined;
   try {
-    const release: Release = JSON.parse(text);
-    const builds = Object.values(release.platforms).flatMap(({ file, hash, kind, url }) => [file, hash, kind, url]);
+    const release: Release = Object(JSON.parse(text));
+    const builds = Object.values(release.platforms ?? {}).flatMap((
+      { file, hash, kind, url },
+    ) => [file, hash, kind, url]);
     if (![release.name, ...builds].every((text) => typeof text === "string")) {
       throw new Error("a name, a hash or a URL is missing");
     }
@@ -769,7 +792,9 @@ interface Target extends Identity {
   version: string;
   /** The tarball's name. */
   file: string;
+  /** Where it will be; `isChosen` where the command line says so. */
   url: string;
+  isChosen: boolean;
   /** The name of its tag. */
   tag: string;
 }
@@ -785,20 +810,22 @@ interface Plan extends Target {
 
 /** Decides what has to be written into the folder for a tarball to be released. */
 async function plan(folder: Folder, target: Target, tarball: Uint8Array<ArrayBuffer>): Promise<Plan> {
-  const { name, version, platform, kind, interpreter, file, url } = target;
-  const hash = await sha256(tarball);
-  if ((folder.sums.get(file) ?? hash.toHex()) !== hash.toHex()) {
+  const { name, version, platform, kind, interpreter, file } = target;
+  const digest = await sha256(tarball);
+  const [hex, hash] = [digest.toHex(), `sha256-${digest.toBase64()}`];
+  if ((folder.sums.get(file) ?? hex) !== hex) {
     throw new Refusal(
       `${FOLDER}/${file} was released with other bytes, says ${SUMS}, and is gone: get it back from git`,
     );
   }
-  const build: Build = { file, hash: `sha256-${hash.toBase64()}`, kind, size: tarball.length, url };
-  if (interpreter !== undefined) build.interpreter = interpreter;
   const recorded = readRelease(folder, name);
   const others = recorded?.version === version ? recorded.platforms : {};
+  const before = others[platform];
+  const url = before?.hash === hash && !target.isChosen ? before.url : target.url;
+  const build: Build = { file, hash, ...interpreter !== undefined && { interpreter }, kind, size: tarball.length, url };
   const record: Release = { name, version, platforms: { ...others, [platform]: build } };
 
-  const sums = [...new Map(folder.sums).set(file, hash.toHex())].sort(([a], [b]) => byCode(a, b));
+  const sums = [...new Map(folder.sums).set(file, hex)].sort(([a], [b]) => byCode(a, b));
   const texts = new Map([[SUMS, sums.map(([file, hash]) => `${hash}  ${file}\n`).join("")]]);
   if (compareVersions(version, newestVersion(folder, name) ?? version) >= 0) texts.set(`${name}.json`, toJson(record));
   if (!folder.files.includes(`${name}.nix`)) texts.set(`${name}.nix`, nixPackage(name));
@@ -806,19 +833,16 @@ async function plan(folder: Folder, target: Target, tarball: Uint8Array<ArrayBuf
     [...texts].filter(([each, text]) => readText(folder, each) !== text),
   );
   if (!folder.files.includes(file)) files.set(file, tarball);
-  return { ...target, record, build, files };
+  return { ...target, url, record, build, files };
 }
 
 // ── The package ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A program's Nix package, which takes every fact from `NAME.json`. */
 function nixPackage(name: string): string {
-  const systems = [...new Set(Object.values(PLATFORMS).flat())].sort(byCode);
-  const platformsOf = (system: string) => Object.keys(PLATFORMS).filter((each) => PLATFORMS[each]?.includes(system));
-  const rows = systems.map((system) => {
-    const platforms = platformsOf(system).sort((a, b) => (PLATFORMS[a]?.length ?? 0) - (PLATFORMS[b]?.length ?? 0));
-    return `    ${system} = [ ${platforms.map((platform) => `"${platform}"`).join(" ")} ];\n`;
-  });
+  const rows = Object.entries(SYSTEMS).map(([system, platforms]) =>
+    `    ${system} = [ ${platforms.map((platform) => `"${platform}"`).join(" ")} ];\n`
+  );
   return `# The package of ${name}:
 #
 #   ${name} = pkgs.callPackage ./${FOLDER}/${name}.nix { };
@@ -856,7 +880,9 @@ ${rows.join("")}  };
   # Where nixpkgs has another name for an interpreter than its command.
   attributes = {
     Rscript = "R";
+    awk = "gawk";
     node = "nodejs";
+    nu = "nushell";
     pwsh = "powershell";
     python = "python3";
     sh = "bash";
@@ -864,6 +890,7 @@ ${rows.join("")}  };
   };
   # python3.12 is python312 there.
   attribute = builtins.replaceStrings [ "." ] [ "" ] (attributes.\${build.interpreter} or build.interpreter);
+  exactly = builtins.replaceStrings [ "." "+" ] [ "[.]" "[+]" ];
   interpreter =
     pkgs.\${attribute} or (throw "\${name} is run by \${build.interpreter}, and nixpkgs has no \${attribute}");
 in
@@ -888,7 +915,9 @@ stdenv.mkDerivation {
 
   dontConfigure = true;
   dontBuild = true;
-  dontStrip = true; # a program may carry its data behind its code
+  # A program may carry its data behind its code.
+  dontStrip = true;
+  dontPatchELF = true;
   installPhase = ''
     runHook preInstall
     install -D -m 755 \${name} "$out/bin/\${name}"
@@ -898,7 +927,7 @@ stdenv.mkDerivation {
   doInstallCheck = stdenv.buildPlatform.canExecute stdenv.hostPlatform;
   installCheckPhase = ''
     runHook preInstallCheck
-    HOME=$TMPDIR "$out/bin/\${name}" --version 2>&1 | grep --fixed-strings --word-regexp -- "\${version}"
+    HOME=$TMPDIR "$out/bin/\${name}" --version 2>&1 | grep -E "(^|[^A-Za-z0-9_.+-])v?\${exactly version}[.]?([^A-Za-z0-9_.+-]|$)"
     runHook postInstallCheck
   '';
 
@@ -948,21 +977,20 @@ function runGit(root: string, args: string[]): Deno.CommandOutput {
 
 /** The root of the repo that the working directory is in. */
 function findRoot(): string {
-  const root = ask(".", "rev-parse", "--show-toplevel");
-  if (!root) throw new Refusal(`${Deno.cwd()} is not in a git repo, and ${FOLDER}/ is a folder at the root of one`);
-  return root;
+  const { success, stdout, stderr } = runGit(".", ["rev-parse", "--show-toplevel"]);
+  const [root, reason] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes).trim());
+  if (success && root) return root;
+  throw new Refusal(
+    `${FOLDER}/ is a folder at the root of a git repo, and ${Deno.cwd()} is in none:\n${reason || "a bare one"}`,
+  );
 }
 
 /** Refuses a tree in which something is not committed, but for what is written here, and the program that was built. */
 function checkTree(root: string, program: string): void {
   const status = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames");
-  const built = `?? ${relative(root, Deno.realPathSync(program))}`;
-  const isOwn = (path: string) => {
-    const [folder, file = "", ...deeper] = path.split("/");
-    if (folder === WORKSHOP) return true;
-    return folder === FOLDER && deeper.length === 0 && (file === SUMS || /\.(json|nix|tar\.gz)$/.test(file));
-  };
-  const changes = status.split("\0").filter((line) => line !== "" && line !== built && !isOwn(line.slice(3)));
+  const built = [program, Deno.realPathSync(program)].map((path) => `?? ${relative(root, path)}`);
+  const own = new RegExp(`^...${FOLDER}/(${SUMS}|[^/]+\\.(json|nix|tar\\.gz))$`, "s");
+  const changes = status.split("\0").filter((line) => line !== "" && !built.includes(line) && !own.test(line));
   if (changes.length === 0) return;
   const more = changes.length > 5 ? `\n  and ${changes.length - 5} more` : "";
   throw new Refusal(
@@ -971,27 +999,34 @@ function checkTree(root: string, program: string): void {
   );
 }
 
+/** Refuses a folder from which something is missing that is committed: what was released would be forgotten. */
+function checkComplete({ committed, files }: Folder): void {
+  const missing = committed.find((file) => !files.includes(file) && (file === SUMS || /\.(json|tar\.gz)$/.test(file)));
+  if (missing === undefined) return;
+  throw new Refusal(
+    `${FOLDER}/${missing} is committed, and not here: get it back (git restore ${FOLDER}, or git sparse-checkout add ${FOLDER})`,
+  );
+}
+
 /** Refuses files that git would not take as they are: which are ignored, or a tarball that is changed on its way. */
-function checkKept(root: string, files: string[]): void {
+function checkKept(root: string, files: string[], tarball: string): void {
   const paths = files.map((file) => `${FOLDER}/${file}`);
-  const lines = (ask(root, "check-ignore", "--verbose", "--", ...paths) ?? "").split("\n");
-  for (const line of lines) {
+  for (const line of (ask(root, "check-ignore", "--verbose", "--", ...paths) ?? "").split("\n")) {
     const [, place, pattern = "", path] = /^(.*:\d+):(.*)\t(.*)$/.exec(line) ?? [];
     if (place === undefined || pattern.startsWith("!")) continue;
-    throw new Refusal(
-      `git ignores ${path}, because of ${quote(pattern)} in ${place}: ` +
-        `take that out, or add a line "!/${FOLDER}/*" below it`,
-    );
+    const orEnd = place.startsWith(FOLDER) ? "" : `, or end .gitignore with the lines\n  !/${FOLDER}/\n  !/${FOLDER}/*`;
+    throw new Refusal(`git ignores ${path}, because of ${quote(pattern)} in ${place}: take that out${orEnd}`);
   }
-  const path = paths.find((each) => each.endsWith(".tar.gz")) ?? "";
-  const names = ["text", "eol", "filter", "ident", "working-tree-encoding"];
+  const path = `${FOLDER}/${tarball}`;
+  const names = ["text", "crlf", "eol", "filter", "ident", "working-tree-encoding"];
   const fields = git(root, "check-attr", "-z", ...names, "--", path).split("\0");
-  const is = new Map(names.map((name, index) => [name, fields[index * 3 + 2] ?? "unspecified"]));
-  const isOff = (value = "") => value === "unspecified" || value === "unset";
-  // "text=auto" leaves a file with zero bytes alone, as every gzip file is; "eol" alone makes a file text.
-  if (is.get("text") === "auto") is.set("text", "unset");
-  if (is.get("text") === "unset") is.set("eol", "unset");
-  const wrong = [...is].find(([, value]) => !isOff(value));
+  const attributes = names.map((name, index) => [name, fields[index * 3 + 2] ?? ""] as const);
+  const [, text = ""] = attributes[0] ?? [];
+  const wrong = attributes.find(([name, value]) => {
+    if (value === "unspecified" || value === "unset") return false;
+    // "text=auto" leaves a file with zero bytes alone, as every gzip file is, and "text" decides before these two.
+    return !(name === "text" && value === "auto" || /^(crlf|eol)$/.test(name) && text !== "unspecified");
+  });
   if (wrong === undefined) return;
   throw new Refusal(
     `git would change ${path} on commit: .gitattributes gives it ${wrong.join("=")}. ` +
@@ -1002,7 +1037,7 @@ function checkKept(root: string, files: string[]): void {
 /**
  * Refuses a version whose tag is already somewhere else.
  *
- * @param isNew Whether the version is not released yet; another platform's build comes after the tag.
+ * @param isNew Whether no build of the version is committed yet; another platform's build may come after the tag.
  * @param isTagged Whether the tag is to be made.
  */
 function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean): void {
@@ -1019,16 +1054,22 @@ function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean):
 }
 
 /** Refuses a commit that could not be made, or would name tarballs that it has not. */
-function checkCommit(root: string, folder: Folder, files: string[]): void {
+function checkCommit(root: string, folder: Folder, { tag }: Target, files: string[]): void {
+  const is = (...args: string[]) => ask(root, ...args) !== undefined;
   git(root, "var", "GIT_COMMITTER_IDENT");
-  const status = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", FOLDER);
-  const other = status.split("\0").map((line) => line.slice(3 + FOLDER.length + 1))
-    .find((file) => folder.sums.has(file) && !files.includes(file));
+  if (!is("symbolic-ref", "--quiet", "HEAD")) {
+    throw new Refusal("No branch is checked out, so the commit would be on none");
+  }
+  if (is("rev-parse", "--verify", "--quiet", "MERGE_HEAD")) {
+    throw new Refusal("A merge is not finished: commit it first");
+  }
+  if (!is("check-ref-format", `refs/tags/${tag}`)) throw new Refusal(`${quote(tag)} cannot be a tag in git`);
+  const other = folder.files.find((file) => folder.sums.has(file) && ![...folder.committed, ...files].includes(file));
   if (other === undefined) return;
   throw new Refusal(`${FOLDER}/${other} is not committed, and ${SUMS}, which would be, has it: commit that first`);
 }
 
-/** Commits files of the folder, and nothing else, and tags the commit; what is done already is left. */
+/** Commits files of the folder and nothing else, and tags the commit; what is done already is left. */
 function commit(root: string, files: string[], { name, version, tag }: Target): string {
   const paths = files.map((file) => `${FOLDER}/${file}`);
   const done: string[] = [];
@@ -1037,7 +1078,7 @@ function commit(root: string, files: string[], { name, version, tag }: Target): 
     git(root, "commit", "--quiet", "--message", `release: ${name} ${version}`, "--only", "--", ...paths);
     done.push(`"release: ${name} ${version}"`);
   }
-  for (const path of paths) {
+  for (const path of paths.filter((each) => each.endsWith(".tar.gz"))) {
     if (git(root, "rev-parse", `HEAD:${path}`) === git(root, "hash-object", "--no-filters", "--", path)) continue;
     throw new Refusal(
       `git has committed other bytes than are in ${path}: undo it (git reset --soft HEAD~1), and see .gitattributes`,
@@ -1052,8 +1093,11 @@ function commit(root: string, files: string[], { name, version, tag }: Target): 
 
 // ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Where the new folder is made: beside the old one, for one step to put it there. */
-const WORKSHOP = ".releases.new";
+/** Where the new folder is made: where nobody looks, if that is on the same disk. */
+function workshopOf(root: string): string {
+  const hidden = resolve(root, git(root, "rev-parse", "--git-path", "release.ts").trimEnd());
+  return at(resolve(hidden, ".."))?.dev === Deno.statSync(root).dev ? hidden : join(root, ".releases.new");
+}
 
 /**
  * Locks the repo against another run, until the handle is closed or the process ends, however it ends.
@@ -1072,82 +1116,111 @@ function lock(root: string): Deno.FsFile {
 
 /** Clears away what a killed run has left. */
 function recover(root: string): void {
-  const [workshop, folder] = [join(root, WORKSHOP), join(root, FOLDER)];
-  if (!at(folder) && at(`${workshop}/old`)) Deno.renameSync(`${workshop}/old`, folder);
-  remove(workshop);
+  const [workshop, folder] = [workshopOf(root), join(root, FOLDER)];
+  const old = `${workshop}/old`; // in here only where two paths cannot be swapped
+  if (at(old) && at(folder)) {
+    throw new Refusal(`A run was killed, and left the folder in ${old}; now ${folder} is there, too: keep one of them`);
+  }
+  if (at(old)) Deno.renameSync(old, folder);
+  discard(workshop);
 }
 
-/** What tells whether anything in a folder was changed, by path. */
-function fingerprint(folder: string): string {
-  if (!at(folder)) return "";
-  const paths = [...walkSync(folder, { followSymlinks: false })].map(({ path }) => path).filter((path) =>
-    path !== folder
-  );
-  const lines = paths.sort(byCode).map((path) => {
-    const { ino, size, mtime } = Deno.lstatSync(path);
-    return [relative(folder, path), ino, size, mtime?.getTime()].join(" ");
-  });
-  return lines.join("\n");
+/** Removes a directory, folders that may not be written to included. */
+function discard(directory: string): void {
+  if (!at(directory)) return;
+  for (const [path, { isDirectory }] of walk(directory)) if (isDirectory) Deno.chmodSync(`${directory}/${path}`, 0o700);
+  remove(directory);
+}
+
+/** All that is below a directory, by path, directories before what is in them. */
+function* walk(directory: string, prefix = ""): Generator<[path: string, info: Deno.FileInfo]> {
+  for (const { name } of [...Deno.readDirSync(directory)].sort((a, b) => byCode(a.name, b.name))) {
+    const info = Deno.lstatSync(`${directory}/${name}`);
+    yield [prefix + name, info];
+    if (info.isDirectory) yield* walk(`${directory}/${name}`, `${prefix}${name}/`);
+  }
+}
+
+/** What tells whether a file was changed. */
+function stamp({ ino, size, mtime }: Deno.FileInfo): string {
+  return `${ino} ${size} ${mtime?.getTime()}`;
+}
+
+/** Makes a directory that holds the same files, not copies of them. */
+function linkAll(from: string, to: string): void {
+  const directories: [path: string, mode: number | null][] = [[to, Deno.statSync(from).mode]];
+  Deno.mkdirSync(to);
+  for (const [path, { isDirectory, isSymlink, mode }] of walk(from)) {
+    const [source, target] = [`${from}/${path}`, `${to}/${path}`];
+    if (isDirectory) {
+      Deno.mkdirSync(target);
+      directories.push([target, mode]);
+    } else if (isSymlink) {
+      Deno.symlinkSync(Deno.readLinkSync(source), target);
+    } else {
+      try {
+        Deno.linkSync(source, target);
+      } catch {
+        Deno.copyFileSync(source, target); // not every file system has links
+      }
+    }
+  }
+  for (const [path, mode] of directories.reverse()) if (mode !== null) Deno.chmodSync(path, mode & 0o7777);
 }
 
 /**
  * Puts files into the folder, all of them or none, whenever this is killed and whoever looks.
  *
  * A new folder is made, in which what stays is linked and not copied, and takes the place of the old one in one step.
- * Should somebody have written in the old one meanwhile, that step is undone, and all is made again.
+ * Where no two paths can be swapped, there is no folder for an instant, and the next run puts it back if need be.
  */
 function writeFolder(root: string, files: ReadonlyMap<string, string | Uint8Array>): void {
-  const [workshop, folder] = [join(root, WORKSHOP), join(root, FOLDER)];
-  const made = `${workshop}/new`;
-  for (let attempt = 0; attempt < 10; attempt++) {
-    recover(root);
+  const [workshop, folder] = [workshopOf(root), join(root, FOLDER)];
+  const [made, old] = [`${workshop}/new`, `${workshop}/old`];
+  try {
     Deno.mkdirSync(workshop);
-    Deno.writeTextFileSync(`${workshop}/.gitignore`, "*\n"); // should it be left behind
-    const before = fingerprint(folder);
-    copyFolder(folder, made);
+    const before = at(folder) && new Map([...walk(folder)].map(([path, info]) => [path, stamp(info)]));
+    if (before === undefined) Deno.mkdirSync(made);
+    else linkAll(folder, made);
     for (const [file, content] of files) {
-      remove(`${made}/${file}`);
+      remove(`${made}/${file}`); // not to write into what is linked
       using handle = Deno.openSync(`${made}/${file}`, { write: true, createNew: true });
       writeAll(handle, typeof content === "string" ? new TextEncoder().encode(content) : content);
       handle.syncSync();
     }
-    if (before === "" && !at(folder)) {
-      Deno.renameSync(made, folder);
-    } else if (exchange(made, folder)) {
-      if (fingerprint(made) !== before && exchange(made, folder)) continue;
-    } else {
-      Deno.renameSync(folder, `${workshop}/old`);
-      Deno.renameSync(made, folder);
-    }
-    return remove(workshop);
+    if (before === undefined) return Deno.renameSync(made, folder);
+    if (exchange(made, folder)) return carryOver(made, folder, before, files);
+    Deno.renameSync(folder, old);
+    Deno.renameSync(made, folder);
+    carryOver(old, folder, before, files);
+    discard(old);
+  } finally {
+    if (!at(old)) discard(workshop);
   }
-  remove(workshop);
-  throw new Refusal(`Somebody keeps writing in ${folder}: run this again when that has ended`);
+}
+
+/** Does in the new folder what somebody has done in the old one since that was looked at. */
+function carryOver(
+  old: string,
+  folder: string,
+  before: ReadonlyMap<string, string>,
+  files: ReadonlyMap<string, unknown>,
+): void {
+  const isAsBefore = (path: string) => {
+    const info = at(`${folder}/${path}`);
+    return (info && stamp(info)) === before.get(path);
+  };
+  for (const [path, info] of walk(old)) {
+    if (info.isDirectory) Deno.mkdirSync(`${folder}/${path}`, { recursive: true });
+    else if (before.get(path) !== stamp(info) && !files.has(path) && isAsBefore(path)) {
+      Deno.renameSync(`${old}/${path}`, `${folder}/${path}`);
+    }
+  }
+  for (const path of before.keys()) if (!at(`${old}/${path}`) && isAsBefore(path)) remove(`${folder}/${path}`);
 }
 
 function writeAll(handle: Deno.FsFile, bytes: Uint8Array): void {
   for (let written = 0; written < bytes.length;) written += handle.writeSync(bytes.subarray(written));
-}
-
-/** Makes a folder with the same files in it, not with copies of them; an empty one where there is none. */
-function copyFolder(from: string, to: string): void {
-  Deno.mkdirSync(to);
-  const info = at(from);
-  if (!info) return;
-  if (info.mode !== null) Deno.chmodSync(to, info.mode & 0o7777);
-  for (const { name, isDirectory } of Deno.readDirSync(from)) {
-    if (isDirectory) copyFolder(`${from}/${name}`, `${to}/${name}`);
-    else linkFile(`${from}/${name}`, `${to}/${name}`);
-  }
-}
-
-function linkFile(from: string, to: string): void {
-  try {
-    if (Deno.lstatSync(from).isSymlink) Deno.symlinkSync(Deno.readLinkSync(from), to);
-    else Deno.linkSync(from, to);
-  } catch {
-    Deno.copyFileSync(from, to); // not every file system has links
-  }
 }
 
 /**
@@ -1159,10 +1232,7 @@ function linkFile(from: string, to: string): void {
  * @returns Whether it was done; where the system cannot, two renames have to do.
  */
 function exchange(a: string, b: string): boolean {
-  const [first, second] = [a, b].map((path) => new TextEncoder().encode(`${path}\0`)) as [
-    Uint8Array<ArrayBuffer>,
-    Uint8Array<ArrayBuffer>,
-  ];
+  const [first, second] = [new TextEncoder().encode(`${a}\0`), new TextEncoder().encode(`${b}\0`)];
   const swap = 2; // RENAME_EXCHANGE, RENAME_SWAP
   try {
     if (Deno.build.os === "darwin") {
@@ -1179,38 +1249,36 @@ function exchange(a: string, b: string): boolean {
 // ── Release ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Decides which version a program is released as, and has it say so itself where it can be run. */
-async function findVersion(program: Program, name: string, options: Options): Promise<string> {
-  const wanted = options.version;
-  if (wanted !== undefined && !isVersion(wanted)) throw new Misuse(`--version ${wanted}: ${notAVersion(wanted)}`);
-  const run: Run = options.run ? await askVersion(program, name) : { problem: "it was not run (--no-run)" };
-  const printed = "versions" in run ? run.versions : [];
-  const problem = "problem" in run ? run.problem : "it prints no version for --version";
-  if (wanted === undefined) {
-    const [version] = printed;
-    if (version === undefined) throw new Refusal(`Which version is ${name}? Say it with --version: ${problem}`);
-    if (!isVersion(version)) {
-      throw new Refusal(`${name} prints ${quote(version)} for --version: ${notAVersion(version)}`);
-    }
-    sayStep("version", `${version}, as it prints`);
-    return version;
-  }
-  if (printed.some((version) => version.replace(/^v/, "") === wanted)) {
-    sayStep("version", `${wanted}, as it prints`);
-  } else if (printed[0] !== undefined) {
+async function findVersion(program: Program, name: string, { version: wanted, run }: Options): Promise<string> {
+  if (wanted !== undefined) checkVersion(wanted, "--version", Misuse);
+  const { printed, problem } = run
+    ? await askVersion(program, name)
+    : { printed: [], problem: "it was not run (--no-run)" };
+  const [first, ...others] = new Set(printed);
+  if (wanted !== undefined && first !== undefined && !printed.some((each) => each.replace(/^v/, "") === wanted)) {
     throw new Refusal(
-      `${name} prints version ${
-        printed[0]
-      }, not ${wanted}: build it anew, or give --no-run if it is right all the same`,
+      `${name} prints version ${first}, not ${wanted}: build it anew, or give --no-run if it is right all the same`,
     );
-  } else {
-    sayStep("version", `${wanted}; ${problem}`);
   }
-  return wanted;
+  const version = wanted ?? first;
+  if (version === undefined) throw new Refusal(`Which version is ${name}? Say it with --version: ${problem}`);
+  if (wanted === undefined && others.length > 0) {
+    throw new Refusal(`${name} prints several versions, ${printed.join(" and ")}: say which it is with --version`);
+  }
+  checkVersion(version, `What ${name} prints for --version`, Refusal);
+  sayStep("version", first !== undefined ? `${version}, as it prints` : `${version}; ${problem}`);
+  if (first === undefined && run) {
+    sayStep("note", `the install check of ${name}.nix runs ${name} --version, and wants to see ${version}`);
+  }
+  return version;
 }
 
-function notAVersion(text: string): string {
-  if (/^v\d/.test(text)) return `a version has no "v" in front, so write --version ${text.slice(1)}`;
-  return "not semantic versioning, which is MAJOR.MINOR.PATCH and perhaps -PRERELEASE and +BUILD, so write --version 1.2.3, say";
+function checkVersion(version: string, whence: string, Problem: typeof Refusal): void {
+  if (isVersion(version)) return;
+  const [hint, example] = /^v\d/.test(version)
+    ? ['has a "v" in front', version.slice(1)]
+    : ["is not semantic versioning, MAJOR.MINOR.PATCH and perhaps -PRERELEASE and +BUILD", "1.2.3"];
+  throw new Problem(`${whence}, ${quote(version)}, ${hint}: give --version ${example}`);
 }
 
 /** A name that is fit for a file, a URL, a tag and the Nix store. */
@@ -1265,32 +1333,36 @@ async function aim(root: string, path: string, program: Program, options: Option
   const version = await findVersion(program, name, options);
   const file = `${name}_${version}_${platform}.tar.gz`;
   const tag = `${name}-v${version}`;
-  const url = `${folderUrl(root, options, tag)}/${encodeURIComponent(file)}`;
-  return { name, version, platform, kind, interpreter, file, url, tag };
+  const url = `${folderUrl(root, options, tag, file)}/${encodeURIComponent(file)}`;
+  const isChosen = (options.ref ?? options.forge ?? options["url-base"]) !== undefined;
+  return { name, version, platform, kind, interpreter, file, url, isChosen, tag };
 }
 
-/** The files that belong to a release, whether or not they are there yet. */
-function filesOf({ tarballs }: Folder, { name, version, file }: Target): string[] {
-  const others = tarballs.filter((each) => each.name === name && each.version === version).map((each) => each.file);
-  return [...new Set([...others, file]), SUMS, `${name}.json`, `${name}.nix`];
+/** The files that a release's commit has, whether or not they are there yet. */
+function filesOf({ tarballs, committed }: Folder, { name, version, file }: Target): string[] {
+  const builds = tarballs.filter((each) => each.name === name && each.version === version).map((each) => each.file);
+  const nix = `${name}.nix`; // a person's own, once it is there
+  return [...new Set([...builds, file]), SUMS, `${name}.json`, ...committed.includes(nix) ? [] : [nix]];
 }
 
 /** Refuses what must not be released from this tree, at this time. */
 function checkRelease(root: string, folder: Folder, target: Target, program: Program, options: Options): void {
   const { name, version, file, tag } = target;
+  const files = filesOf(folder, target);
+  checkComplete(folder);
   if (!options["allow-dirty"]) checkTree(root, program.path);
   const newest = newestVersion(folder, name) ?? version;
   if (!options["allow-older"] && compareVersions(version, newest) < 0) {
     throw new Refusal(`${name} ${newest} is released, and ${version} is older: give --allow-older if that is meant`);
   }
-  checkKept(root, [file, SUMS, `${name}.json`, `${name}.nix`]);
-  const isNew = !folder.tarballs.some((each) => each.name === name && each.version === version);
+  checkKept(root, files, file);
+  const isNew = !folder.committed.flatMap(parseTarball).some((each) => each.name === name && each.version === version);
   checkTag(root, tag, isNew, options.commit);
-  if (options.commit) checkCommit(root, folder, filesOf(folder, target));
-  sayStep("tree", options["allow-dirty"] ? "not looked at (--allow-dirty)" : "all is committed");
+  if (options.commit) checkCommit(root, folder, target, files);
+  sayStep("tree", options["allow-dirty"] ? "not looked at (--allow-dirty)" : `all is committed but ${FOLDER}/`);
 }
 
-/** Refuses a tarball that forges refuse, and warns of one that is a burden; tells what it is. */
+/** Refuses a tarball that forges refuse, and warns of one that is a burden; tells of it. */
 function checkSize({ path, files }: Folder, { file, build }: Plan): void {
   if (build.size > LIMITS.tarball) {
     throw new Refusal(
@@ -1308,7 +1380,8 @@ function checkSize({ path, files }: Folder, { file, build }: Plan): void {
 /** Releases a program: looks, refuses what must not be, then writes. */
 async function release(path: string, options: Options): Promise<void> {
   const root = findRoot();
-  using _lock = options["dry-run"] ? undefined : lock(root);
+  const isDry = options["dry-run"];
+  using _lock = isDry ? undefined : lock(root);
   const program = readProgram(path);
   const target = await aim(root, path, program, options);
   writeHeader(program.archive, target.name, program.content.length, archiveTime());
@@ -1321,35 +1394,41 @@ async function release(path: string, options: Options): Promise<void> {
   const planned = done ?? await plan(folder, target, await gzip(program.archive));
   checkSize(folder, planned);
 
-  const { name, version, tag, url, files, record } = planned;
-  const names = [...files.keys()].sort(byCode).join(", ");
-  const nix = readText(folder, `${name}.nix`) ?? nixPackage(name);
-  if (nix !== nixPackage(name)) sayStep("note", `${FOLDER}/${name}.nix was changed by somebody, and is left as it is`);
+  const { name, version, url, files, record } = planned;
+  const isInside = `${Deno.cwd()}/`.startsWith(`${join(root, FOLDER)}/`);
+  if ((readText(folder, `${name}.nix`) ?? nixPackage(name)) !== nixPackage(name)) {
+    sayStep("note", `${FOLDER}/${name}.nix was changed by somebody, and is left as it is`);
+  }
   if (isDone) sayStep("done", `${name} ${version} is released already, with just this content`);
-  else if (options["dry-run"]) sayStep("would", `write ${names}`);
-  else {
-    writeFolder(root, files);
-    sayStep("wrote", names);
-  }
-  if (options.commit && !options["dry-run"]) {
-    const made = commit(root, filesOf(folder, target), target);
-    if (made !== "") sayStep("commit", made);
-  }
-  const push = options.commit
-    ? `git push origin HEAD ${tag}`
-    : `git add ${FOLDER} && git commit -m "release: ${name} ${version}" && git push`;
-  if (!isDone || options.commit) {
-    sayStep("next", push);
-    sayStep("nix", `${name} = pkgs.callPackage ./${FOLDER}/${name}.nix { };   (in a flake, or in an overlay)`);
-  }
+  else sayStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? ", if this were no dry run" : ""}`);
+  if (!isDone && !isDry) writeFolder(root, files);
+  const made = options.commit && !isDry ? commit(root, filesOf(folder, target), target) : "";
+  if (made !== "") sayStep("commit", made);
+  if (!isDone || made !== "") sayNext(planned, options);
+  if (isInside && !isDone) sayStep("note", `${FOLDER}/ is a new folder, and you are in the old one: cd "$PWD"`);
   console.log(options.json ? toJson(record).trimEnd() : url);
+}
+
+/** Tells what is left to do. */
+function sayNext({ name, version, tag, url }: Plan, options: Options): void {
+  const message = JSON.stringify(`release: ${name} ${version}`);
+  const isTagged = options.commit || decodeURIComponent(url).includes(`/${tag}/`);
+  const steps = [
+    ...options.commit ? [] : [`git add ${FOLDER}`, `git commit -m ${message}`],
+    ...isTagged && !options.commit ? [`git tag -a -m ${message} ${tag}`] : [],
+    isTagged ? `git push origin HEAD ${tag}` : "git push",
+  ];
+  sayStep("next", steps.join(" && "));
+  const attribute = /^[A-Za-z_][\w-]*$/.test(name) ? name : JSON.stringify(name);
+  sayStep("nix", `${attribute} = pkgs.callPackage ./${FOLDER}/${name}.nix { };   (in a flake, or in an overlay)`);
 }
 
 // ── Verify ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What is wrong with one tarball. */
 async function examine(folder: Folder, tarball: Tarball, release: Release | undefined): Promise<string[]> {
-  const bytes = Deno.readFileSync(join(folder.path, tarball.file));
+  const bytes = tryTo(() => Deno.readFileSync(join(folder.path, tarball.file)));
+  if (bytes instanceof Error) return [explain(bytes)];
   const hash = await sha256(bytes);
   const recorded = folder.sums.get(tarball.file);
   const wrong: string[] = [];
@@ -1400,13 +1479,14 @@ async function examineRemote({ url, hash, size: length }: Build, seconds: number
     if (response.status === 404) return [`${url} is not there (404): is it pushed, and may everybody read it?`];
     if (!response.ok) return [`${url} answers ${response.status} ${response.statusText}`];
     const bytes = await readUpTo(length, response.body ?? new Blob().stream());
+    const got = `sha256-${(await sha256(bytes)).toBase64()}`;
+    if (got === hash) return [];
     const isPage = /text\/html/.test(response.headers.get("content-type") ?? "") ||
       /^\s*<(!doctype|html)/i.test(new TextDecoder().decode(bytes.subarray(0, 256)));
     if (isPage) return [`${url} gives a web page, of login perhaps, and not the file`];
     if (bytes.length > length) return [`${url} gives more than the ${length} bytes that it should`];
     if (bytes.length < length) return [`${url} gives ${bytes.length} bytes of ${length}`];
-    const got = `sha256-${(await sha256(bytes)).toBase64()}`;
-    return got === hash ? [] : [`${url} gives another content, with the hash ${got}`];
+    return [`${url} gives another content, with the hash ${got}`];
   } catch (error) {
     if (error instanceof DOMException) return [`${url} took longer than ${seconds} seconds`];
     const cause = explain(error instanceof Error && error.cause || error).replace(/^.*client error \(\w+\): /, "");
@@ -1419,44 +1499,45 @@ async function examineRemote({ url, hash, size: length }: Build, seconds: number
 /** Checks all that is released, or all of one program; whether all is well. */
 async function verify(name: string | undefined, options: Options): Promise<boolean> {
   const folder = readFolder(findRoot());
-  const isMeant = (each: string) => name === undefined || name === each;
   const records = folder.files.filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -".json".length));
-  const names = [...new Set([...folder.tarballs.map((each) => each.name), ...records])].sort(byCode);
+  const listed = [...folder.sums.keys()].flatMap(parseTarball);
+  const names = [...new Set([...folder.tarballs, ...listed].map((each) => each.name).concat(records))].sort(byCode);
   if (name !== undefined && !names.includes(name)) {
     throw new Refusal(`No ${quote(name)} is released${names.length > 0 ? `; there are ${names.join(", ")}` : ""}`);
   }
   let problems = 0;
-  const report = (file: string, wrong: readonly string[], what = "as recorded") => {
+  const report = (file: string, wrong: readonly string[], well = "as recorded") => {
     problems += wrong.length;
-    for (const each of wrong.length > 0 ? wrong : [what]) say(`${file}: ${each}`);
+    for (const each of wrong.length > 0 ? wrong : [well]) say(`${file}: ${each}`);
   };
-  for (const each of names.filter(isMeant)) {
-    let release: Release | undefined;
-    try {
-      release = readRelease(folder, each);
-      if (release) report(`${each}.json`, examineRecord(folder, each, release), "all that it names is there");
-      else report(`${each}.json`, ["it is not there"]);
-    } catch (error) {
-      report(`${each}.json`, [explain(error)]);
-    }
+  const isMeant = (each: Pick<Tarball, "name"> | undefined) => name === undefined || name === each?.name;
+  for (const each of names.filter((name) => isMeant({ name }))) {
+    const release = tryTo(() => readRelease(folder, each));
+    const record = release instanceof Error ? undefined : release;
+    if (release instanceof Error) report(`${each}.json`, [explain(release)]);
+    else report(`${each}.json`, record ? examineRecord(folder, each, record) : ["it is not there"], "all is there");
+    if (!folder.files.includes(`${each}.nix`)) report(`${each}.nix`, ["it is not there"]);
     for (const tarball of folder.tarballs.filter(({ name }) => name === each)) {
-      report(tarball.file, await examine(folder, tarball, release));
+      report(tarball.file, await examine(folder, tarball, record));
     }
-    for (const build of options.remote ? Object.values(release?.platforms ?? {}) : []) {
+    for (const build of options.remote ? Object.values(record?.platforms ?? {}) : []) {
       report(build.file, await examineRemote(build, options.timeout), "the same at its URL");
     }
   }
-  if (name === undefined) {
-    const isTarball = (file: string) => folder.tarballs.some((tarball) => tarball.file === file);
-    for (const file of folder.sums.keys()) {
-      if (!folder.files.includes(file)) report(file, [`${SUMS} has it, and it is not there`]);
-    }
-    for (const file of folder.files) {
-      if (/\.tar\.gz$/.test(file) && !isTarball(file)) report(file, ["its name is not NAME_VERSION_OS_ARCH.tar.gz"]);
+  for (const file of folder.sums.keys()) {
+    if (!folder.files.includes(file) && isMeant(parseTarball(file)[0])) {
+      report(file, [`${SUMS} has it, and it is not there`]);
     }
   }
-  const count = folder.tarballs.filter((tarball) => isMeant(tarball.name)).length;
-  say(count === 0 ? `Nothing is released in ${folder.path}` : `Tarballs: ${count}. Problems: ${problems}`);
+  for (const file of folder.files.filter((each) => each.endsWith(".tar.gz") && parseTarball(each).length === 0)) {
+    if (isMeant(undefined)) report(file, ["its name is not NAME_VERSION_OS_ARCH.tar.gz"]);
+  }
+  const count = folder.tarballs.filter(isMeant).length;
+  say(
+    names.length === 0 && problems === 0
+      ? `Nothing is released in ${folder.path}`
+      : `Tarballs: ${count}. Problems: ${problems}`,
+  );
   return problems === 0;
 }
 
@@ -1491,18 +1572,23 @@ function readArguments(args: string[]): { words: string[]; options: Options } {
     string: ["_", ...TEXTS],
     boolean: SWITCHES,
     negatable: ["run"],
-    default: { run: true },
+    default: { run: true, timeout: "60" },
     alias: { "dry-run": "n", help: "h" },
     unknown: (argument, key) => key === undefined || (unknown.push(argument), false),
   });
   if (unknown[0] !== undefined) throw new Misuse(`Unknown option ${quote(unknown[0])}`);
+  const words = parsed._.map(String);
   const empty = TEXTS.find((name) => parsed[name] === "");
   if (empty !== undefined) throw new Misuse(`--${empty} needs a value`);
-  const timeout = Number(parsed.timeout ?? 60);
-  if (!(timeout > 0 && timeout <= 86400)) {
-    throw new Misuse(`--timeout is a number of seconds, not ${quote(parsed.timeout ?? "")}`);
-  }
-  return { words: parsed._.map(String), options: { ...parsed, timeout } };
+  const fitting = OPTIONS_OF[words[0] ?? ""];
+  const stray = [...TEXTS, ...SWITCHES].find((name) => {
+    const isGiven = name === "run" ? !parsed.run : name === "timeout" ? parsed.timeout !== "60" : Boolean(parsed[name]);
+    return isGiven && fitting !== undefined && !fitting.includes(name);
+  });
+  if (stray !== undefined) throw new Misuse(`--${stray === "run" ? "no-run" : stray} does not go with ${words[0]}`);
+  const timeout = Number(parsed.timeout);
+  if (timeout > 0 && timeout <= 86400) return { words, options: { ...parsed, timeout } };
+  throw new Misuse(`--timeout is a number of seconds, not ${quote(String(parsed.timeout))}`);
 }
 
 /**
