@@ -5,8 +5,9 @@
  * One file, meant to be copied: paste it into a repo, or call it from a checkout. The README has the manual,
  * `deno run -A use-skills.ts --help` the short form.
  *
- * Going down the page: tables, manifest, skills, folders, plan, disk, roster, deploy, report, commands. What to do
- * under a name is decided by a pure function; all before it only reads, all after it carries out and tells.
+ * Going down the page: tables, manifest, lock, skills, folders, plan, disk, git, store, supply, roster, deploy, report,
+ * commands. What to do under a name is decided by a pure function; all before it only reads, all after it carries out
+ * and tells.
  *
  * direnv runs this at every `cd`, so a start must cost next to nothing. Deno reads all that a module imports, and all
  * that it sees will be imported, before the first line runs: one function of `@std/path` makes an empty file start 15%
@@ -15,6 +16,7 @@
  * @module
  */
 import type * as Cli from "jsr:@std/cli@^1/parse-args";
+import type * as Distance from "jsr:@std/text@^1/levenshtein-distance";
 import type * as Text from "jsr:@std/text@^1/closest-string";
 import type * as Yaml from "jsr:@std/yaml@^1/parse";
 
@@ -70,40 +72,63 @@ const SKILL_FIELDS = ["name", "description", "license", "compatibility", "metada
 
 /** The commands, and the options that each takes besides those that all take. */
 const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
-  ["sync", ["copy", "dry-run", "json", "quiet"]],
+  ["sync", ["copy", "dry-run", "json", "quiet", "frozen", "offline", "allow-large"]],
   ["check", ["json", "quiet"]],
   ["list", ["json"]],
-  ["clean", ["dry-run", "json", "quiet"]],
+  ["add", ["quiet", "as", "for", "allow-large"]],
+  ["remove", ["quiet"]],
+  ["update", ["dry-run", "quiet", "trust", "allow-large"]],
+  ["clean", ["dry-run", "json", "quiet", "store"]],
   ["init", ["dry-run", "quiet"]],
 ]);
 
-const FLAGS = { global: "g", "dry-run": "n", quiet: "q", help: "h", version: "V", copy: "", json: "" };
+/** The commands that are followed by words of their own. */
+const WITH_WORDS = ["add", "remove", "update"];
+
+const FLAGS = {
+  global: "g",
+  "dry-run": "n",
+  quiet: "q",
+  help: "h",
+  version: "V",
+  copy: "",
+  json: "",
+  frozen: "",
+  offline: "",
+  store: "",
+  trust: "",
+  "allow-large": "",
+};
 
 const HELP = `use-skills ${VERSION}: agents' skill folders hold exactly what .skills names
-
 Usage: deno run -A use-skills.ts [COMMAND] [OPTION...]
 
-  sync     deploy what .skills names, remove what it no longer names (default)
-  check    change nothing; print every difference and problem, exit 1 on any
-  list     each deployed skill: name, source, agents, state
-  clean    remove everything that sync made here
-  init     write a commented .skills and the block for .envrc
+  sync              deploy what .skills names, remove the rest (default)
+  check             change nothing; print every difference and problem
+  list              each skill: name, source, agents, state, commit
+  add REF...        write skills into .skills, then sync
+  remove NAME...    take skills out of .skills, then sync
+  update [NAME...]  fetch the newest of git references, show changes, then sync
+  clean             remove everything that sync made here
+  init              write a commented .skills and the block for .envrc
 
-  -g, --global          for your home: ~/.config/use-skills/skills
-  -C, --directory DIR   as if started in DIR
-      --copy            real copies instead of links (sync)
-  -n, --dry-run         only print what would be done (sync, clean, init)
-      --json            one JSON object on standard output (not init)
-  -q, --quiet           print problems only
-  -h, --help            -V, --version
+  -g, --global             for your home: ~/.config/use-skills/skills
+  -C, --directory DIR      as if started in DIR
+  -n, --dry-run            only print what would be done
+  -q, --quiet; --json      print problems only; print one JSON object
+      --copy               real copies instead of links (sync)
+      --frozen, --offline  lock nothing new, fetch nothing (sync)
+      --allow-large        over 5,000 files or 50 MiB, too (sync, add, update)
+      --as NAME, --for AGENT (add)   --trust (update)   --store (clean)
+  -h, --help               -V, --version
 
-.skills, one a line: NAME, ./FOLDER or ~/FOLDER/*, then [as NAME] [for AGENT...]
-Agents: claude opencode codex agents cursor gemini and more (README), or ./FOLDER
+.skills: NAME, ./DIR, ./DIR/*, OWNER/REPO/PATH#REF or a URL; as NAME; for AGENT
 Exit status: 0 done, 1 a problem or a difference, 2 wrong usage or manifest`;
 
 /** What is imported when it is needed; the types above name the same. */
 const LIBRARY = {
   cli: "jsr:@std/cli@^1/parse-args",
+  distance: "jsr:@std/text@^1/levenshtein-distance",
   text: "jsr:@std/text@^1/closest-string",
   yaml: "jsr:@std/yaml@^1/parse",
 };
@@ -286,8 +311,11 @@ export type Reference =
   | { kind: "name"; name: string }
   /** A skill's directory, or with `all` every skill directly inside it. */
   | { kind: "path"; path: string; all: boolean }
-  /** A folder in a git repo; `tail` is a ref and a path not yet divided, since only the server's refs tell where. */
-  | { kind: "git"; url: string; path: string; ref?: string; tail?: string };
+  /**
+   * A folder in a git repo, or with `all` every skill directly inside it, or anywhere in the repo where there is no path.
+   * `tail` is a ref and a path not yet divided, since only the server's refs tell where.
+   */
+  | { kind: "git"; url: string; path: string; all?: true; ref?: string; tail?: string };
 
 /** The agents after `for`, with the line where they are written. */
 export interface AgentList {
@@ -337,15 +365,19 @@ function parseAddress(text: string): Reference {
   }
   for (const form of BROWSE_URLS) {
     const [, url, tail] = text.match(form) ?? [];
-    if (url && tail) return { kind: "git", url, path: "", tail: withoutExtraSlashes(tail) };
+    if (url && tail) {
+      const all = tail.endsWith("/*") && { all: true as const };
+      return { kind: "git", url, path: "", ...all, tail: withoutExtraSlashes(tail.replace(/\*$/, "")) };
+    }
   }
   const [, address = "", ref] = text.match(/^([^#]*)(?:#(.*))?$/s) ?? [];
   if (ref === "") throw new SyntaxError(`Nothing follows the "#" of ${quote(text)}`);
   const git = (url: string, path = "") => {
     if (/(^|\/)\.\.?(\/|$)/.test(path)) throw new SyntaxError(`A path in a repo has no "." or "..": ${quote(text)}`);
-    return { kind: "git" as const, url, path: withoutExtraSlashes(path), ref };
+    const all = /(^|\/)\*$/.test(path) && { all: true as const };
+    return { kind: "git" as const, url, path: withoutExtraSlashes(path.replace(/\*$/, "")), ...all, ref };
   };
-  const [, scheme, url = "", path] = address.match(/^([a-zA-Z][\w+.-]*):\/\/(.+?)(?:\/\/(.*))?$/) ?? [];
+  const [, scheme, url = "", path] = address.match(/^([a-zA-Z][\w+.-]*):\/\/(.+?)(?:\/\/(.*)|\/(\*))?$/) ?? [];
   if (scheme !== undefined) {
     if (!/^(https|ssh|file)$/.test(scheme)) {
       throw new SyntaxError(`Only https, ssh and file URLs can be fetched, not ${quote(text)}`);
@@ -419,6 +451,166 @@ export function parseManifest(text: string): { entries: Entry[]; errors: Problem
     }
   }
   return { entries, errors };
+}
+
+// ── Lock: which commit of a repo, and which files, a git reference stands for ───────────────────────────────────
+
+/** What the lock has of a git reference: enough to have the very same files on every machine. */
+export interface Locked {
+  commit: string;
+  /** Whether it was let in though it is larger than a skill may be. */
+  large?: true;
+  /** The folder in the repo; "" for its root. */
+  path: string;
+  /** Of a reference to many: the git tree hash of each skill, by its path below `path`. */
+  skills?: Record<string, string>;
+  /** The git tree hash of the folder. */
+  tree: string;
+  /** The tree whose hidden characters the person has trusted. */
+  trusted?: string;
+  url: string;
+}
+
+/** A git reference of the manifest. */
+type GitEntry = Entry & { reference: Extract<Reference, { kind: "git" }> };
+
+function isGitEntry(entry: Entry): entry is GitEntry {
+  return entry.reference.kind === "git";
+}
+
+function lockPath(root: Root): string {
+  return `${root.manifest}.lock`;
+}
+
+/** Whether a value that was read from a lock is an entry that this program could have written. */
+function isLocked(value: Partial<Locked> | null): value is Locked {
+  const isHash = (hash: unknown) => /^[0-9a-f]{40}$/.test(`${hash}`);
+  const isPath = (path: unknown) =>
+    typeof path === "string" && path.split("/").every((segment) => !["", ".", ".."].includes(segment));
+  const skills = Object.entries(value?.skills ?? {});
+  return isHash(value?.commit) && isHash(value?.tree) && typeof value?.url === "string" &&
+    typeof value.path === "string" &&
+    (value.path === "" || isPath(value.path)) && skills.every(([path, tree]) => isPath(path) && isHash(tree)) &&
+    (value.trusted === undefined || isHash(value.trusted));
+}
+
+/**
+ * Reads the lock of a root, by reference as written in the manifest.
+ *
+ * @throws {Unusable} If it is not what this program writes.
+ */
+function readLock(root: Root): Map<string, Locked> {
+  const text = ifThere(() => Deno.readTextFileSync(lockPath(root)));
+  if (text === undefined) return new Map();
+  const refuse = (why: string) => new Unusable(`${showManifest(root)}.lock${why}`);
+  const { version, skills } = tryTo(() => JSON.parse(text)) ?? {};
+  if (version === 1 && typeof skills === "object" && skills !== null) {
+    const wrong = Object.entries<Locked>(skills).find(([, locked]) => !isLocked(locked));
+    if (!wrong) return new Map(Object.entries<Locked>(skills));
+    throw refuse(
+      ` has an entry that is not right, ${quote(wrong[0])}: get the file back from git, or take that line out`,
+    );
+  }
+  if (version > 1) throw refuse(" is from a newer use-skills: bring this one up to date");
+  const line = text.split("\n").findIndex((each) => /^(<{7}|={7}|>{7})/.test(each)) + 1;
+  if (line > 0) {
+    throw refuse(`:${line}: a merge conflict: keep the lines of both sides, or one of two for the same skill`);
+  }
+  throw refuse(" is not what use-skills writes: get it back from git, or remove it");
+}
+
+/** The text of a lock: an entry a line, sorted, so that git can merge it; nothing where there are none. */
+function renderLock(lock: ReadonlyMap<string, Locked>): string | undefined {
+  const lines = [...lock].sort(([a], [b]) => a < b ? -1 : 1).map(([reference, locked]) => {
+    const sorted = Object.entries(locked).filter(([, value]) => value !== undefined).sort(([a], [b]) => a < b ? -1 : 1);
+    return `${JSON.stringify(reference)}: ${JSON.stringify(Object.fromEntries(sorted))}`;
+  });
+  return lines.length === 0 ? undefined : `{\n"skills": {\n${lines.join(",\n")}\n},\n"version": 1\n}\n`;
+}
+
+/** Changes the lock of a root as it is now, whoever else has just written it. */
+async function changeLock(root: Root, change: (lock: Map<string, Locked>) => void): Promise<void> {
+  using _lock = await lock(root.directory);
+  const before = ifThere(() => Deno.readTextFileSync(lockPath(root)));
+  const locked = readLock(root);
+  change(locked);
+  const after = renderLock(locked);
+  if (after !== before) replaceFile(lockPath(root), after, `${lockPath(root)}.new`);
+}
+
+/** The folder that holds what was fetched, for all roots of this person; named by what is in it, it never changes. */
+function storeFolder(): string {
+  const data = xdgFolder("XDG_DATA_HOME", ".local/share");
+  if (data === undefined) throw new Error("Neither XDG_DATA_HOME nor HOME says where fetched skills are to be kept");
+  return `${data}/use-skills/store`;
+}
+
+/** A skill that a reference stands for. */
+interface Stored {
+  name: string;
+  /** Its path in the repo. */
+  path: string;
+  tree: string;
+  /** Where it is in the store. */
+  directory: string;
+}
+
+/** The skills that a reference stands for. */
+function storedSkills({ url, path, tree, skills }: Locked): Stored[] {
+  const stored = (path: string, tree: string): Stored => {
+    const name = lastSegment(path || url.replace(/\/+$/, "").replace(/\.git$/, "").replace(/^[^/]*:/, ""));
+    return { name, path, tree, directory: `${storeFolder()}/${tree}/${name}` };
+  };
+  if (skills === undefined) return [stored(path, tree)];
+  return Object.entries(skills).map(([below, tree]) => stored(path ? `${path}/${below}` : below, tree));
+}
+
+/** Beside a skill in the store: the hidden characters that were found in it. */
+const HIDDEN = "hidden.json";
+
+/** Why a skill that is in the store may not be used; nothing if it may. */
+function distrust({ directory, tree }: Stored, entry: GitEntry, locked: Locked): string | undefined {
+  const text = ifThere(() => Deno.readTextFileSync(`${directory}/../${HIDDEN}`));
+  if (text === undefined || entry.trust && locked.trusted === locked.tree) return undefined;
+  const found: string[] = tryTo(() => JSON.parse(text)) ?? [];
+  const shown = `${found.slice(0, 5).join("; ")}${found.length > 5 ? `; and ${found.length - 5} more` : ""}`;
+  const way = entry.trust
+    ? `it has changed since it was trusted: look at it, then "update --trust"`
+    : `look at it (tree ${tree.slice(0, 12)}), and end its line with "trust" if it is meant`;
+  return `${quote(entry.text)} has characters that nobody sees: ${shown}; ${way}`;
+}
+
+/** Why a git reference is not even asked for. What could be a path is never taken for a stranger's repo. */
+function gitProblem({ text, reference, as }: GitEntry, root: Root): string | undefined {
+  const owner = reference.url.startsWith("https://github.com/") && /^[^:/]+(?=\/)/.exec(text)?.[0];
+  if (owner && ifThere(() => Deno.lstatSync(expand(owner, root)))) {
+    return `${quote(text)} could be a path, since ${owner} is here: write ./${text} (or ${reference.url})`;
+  }
+  return reference.all && as !== undefined ? `"as" names one skill, and ${quote(text)} stands for many` : undefined;
+}
+
+/** The directories of the skills that a git reference names; all is read from the lock and the store. */
+function locateGit(entry: GitEntry, root: Root, lock: ReadonlyMap<string, Locked>): string[] {
+  const { text, reference } = entry;
+  const problem = gitProblem(entry, root);
+  if (problem) throw new Error(problem);
+  const locked = lock.get(text);
+  if (locked === undefined) {
+    throw new Error(`${quote(text)} is not in ${lastSegment(lockPath(root))} yet: sync fetches it`);
+  }
+  const { url, path, tail } = reference;
+  if (
+    locked.url !== url ||
+    (tail === undefined ? locked.path !== path : !`/${tail}`.endsWith(`/${locked.path}`) && locked.path)
+  ) {
+    throw new Error(`${quote(text)} is locked to something else, ${quote(locked.url)}: take its line out of the lock`);
+  }
+  return storedSkills(locked).map((skill) => {
+    if (!isThere(skill.directory)) throw new Error(`${quote(text)} is not on this machine yet: sync fetches it`);
+    const reason = distrust(skill, entry, locked);
+    if (reason) throw new Error(reason);
+    return skill.directory;
+  });
 }
 
 // ── Skills ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -557,7 +749,7 @@ function searchPath(root: Root): string[] {
 
 /** The name that an entry is deployed under; "" for one that stands for many. */
 function deployedName({ reference, as }: Entry, root: Root): string {
-  if (reference.kind === "path" && reference.all) return "";
+  if (reference.kind !== "name" && reference.all) return "";
   if (as !== undefined) return as;
   if (reference.kind === "name") return reference.name;
   if (reference.kind === "path") return lastSegment(tryTo(() => expand(reference.path, root)) ?? reference.path);
@@ -593,22 +785,25 @@ function locatePath(path: string, { text, as }: Entry, all: boolean): string[] {
   return names.sort().map((name) => `${path}/${name}`).filter((skill) => isThere(`${skill}/SKILL.md`));
 }
 
-/** Why a git reference is not had. What could be a path is never taken for a stranger's repo. */
-function gitProblem(url: string, text: string, root: Root): string {
-  const owner = url.startsWith("https://github.com/") && /^[^:/]+(?=\/)/.exec(text)?.[0];
-  if (owner && ifThere(() => Deno.lstatSync(expand(owner, root)))) {
-    return `${quote(text)} could be a path, since ${owner} is here: write ./${text} (or ${url})`;
-  }
-  const shown = quote(text.replace(/(?<=:\/\/)[^/@]*@/, "***@")); // there may be a password before the @
-  return `Cannot fetch ${shown}: git sources are not built yet`;
+/** What git references come to: what is locked, and why others could not be had. */
+export interface Supplied {
+  lock: ReadonlyMap<string, Locked>;
+  failures: ReadonlyMap<string, string>;
 }
 
 /** The directories of the skills that an entry names. */
-function locate(entry: Entry, root: Root, findByName: (name: string) => string): string[] {
+function locate(
+  entry: Entry,
+  root: Root,
+  findByName: (name: string) => string,
+  { lock, failures }: Supplied,
+): string[] {
   const { reference, text } = entry;
   if (reference.kind === "name") return [findByName(reference.name)];
   if (reference.kind === "path") return locatePath(expand(reference.path, root), entry, reference.all);
-  throw new Error(gitProblem(reference.url, text, root));
+  const failure = failures.get(text);
+  if (failure !== undefined) throw new Error(failure);
+  return locateGit(entry as GitEntry, root, lock);
 }
 
 /**
@@ -616,9 +811,10 @@ function locate(entry: Entry, root: Root, findByName: (name: string) => string):
  *
  * @param entries The manifest's entries.
  * @param root Whose manifest it is.
+ * @param supplied What its git references come to.
  * @returns What is wanted in which folder, and a problem for everything that cannot be had.
  */
-export function resolveEntries(entries: readonly Entry[], root: Root): Resolved {
+export function resolveEntries(entries: readonly Entry[], root: Root, supplied: Supplied): Resolved {
   const result: Resolved = { folders: new Map(), keptNames: new Set(), keptSources: [], problems: [] };
   const fail = (line: number, name: string, error: unknown) => {
     const near = error instanceof Error ? error.cause as Near | undefined : undefined;
@@ -631,7 +827,9 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
     result.folders.set(path, folder);
     return folder;
   });
-  const keep = (name: string, { reference }: Entry) => {
+  const keep = (name: string, { reference, text }: Entry) => {
+    const locked = reference.kind === "git" && reference.all ? supplied.lock.get(text) : undefined;
+    for (const { name } of locked ? storedSkills(locked) : []) result.keptNames.add(name);
     const source = reference.kind === "path" && reference.all ? tryTo(() => expand(reference.path, root)) : undefined;
     if (source !== undefined) result.keptSources.push(source);
     else result.keptNames.add(name);
@@ -654,13 +852,13 @@ export function resolveEntries(entries: readonly Entry[], root: Root): Resolved 
     }
     let skills: string[] = [];
     try {
-      skills = locate(entry, root, findByName);
+      skills = locate(entry, root, findByName, supplied);
     } catch (error) {
       fail(line, name, error);
       keep(name, entry);
     }
     for (const skill of skills) {
-      const wish = { name: name || lastSegment(skill), line, skill };
+      const wish = { name: entry.as ?? (entry.reference.kind === "name" ? name : lastSegment(skill)), line, skill };
       const problem = nameProblem(wish.name);
       if (problem) {
         fail(line, wish.name, entry.as ? problem : `${problem}: rename it, or write "as NAME" after its path`);
@@ -875,24 +1073,25 @@ interface Node {
 }
 
 /**
- * Lists a directory that is to be copied, or was.
+ * Lists a directory that is to be copied, or was; with `loose`, its links may lead nowhere.
  *
  * @throws {Error} If a copy would not be whole, or would carry in what lies outside: on a link that leads out of the
  * directory or nowhere, a socket, a device.
  */
-function scan(directory: string, top = Deno.realPathSync(directory), inside = ""): Node[] {
+function scan(directory: string, loose = false, top = Deno.realPathSync(directory), inside = ""): Node[] {
   return Array.from(Deno.readDirSync(directory), ({ name }): Node => {
     const path = `${directory}/${name}`;
     const shown = quote(inside + name);
     const info = Deno.lstatSync(path);
     const node: Node = { name, kind: "file", executable: false, target: "", children: [] };
-    if (info.isDirectory) return { ...node, kind: "directory", children: scan(path, top, `${inside}${name}/`) };
+    if (info.isDirectory) return { ...node, kind: "directory", children: scan(path, loose, top, `${inside}${name}/`) };
     if (info.isFile) return { ...node, executable: ((info.mode ?? 0) & 0o111) !== 0 };
     if (!info.isSymlink) throw new Error(`${shown} in it is neither a file nor a folder nor a link`);
     const target = Deno.readLinkSync(path);
     const real = tryTo(() => Deno.realPathSync(path));
-    if (real === undefined) throw new Error(`the link ${shown} in it leads nowhere`);
-    const isInside = below("/top", resolve(`/top/${inside}`, target)) !== undefined && below(top, real) !== undefined;
+    if (real === undefined && !loose) throw new Error(`the link ${shown} in it leads nowhere`);
+    const isInside = below("/top", resolve(`/top/${inside}`, target)) !== undefined &&
+      below(top, real ?? top) !== undefined;
     if (target.startsWith("/") || !isInside) {
       throw new Error(`the link ${shown} in it leads out of it, to ${quote(target)}`);
     }
@@ -1197,12 +1396,14 @@ function removeAll(path: string): void {
  *
  * The lock is the operating system's, on the directory itself, so that a run which is killed leaves none behind.
  *
- * @throws {Error} If another run holds the lock for more than ten seconds: nobody is kept from their directory.
+ * @throws {Error} If another run holds the lock for longer than that many seconds: nobody is kept from their directory.
  */
-async function lock(directory: string): Promise<Deno.FsFile | undefined> {
+async function lock(directory: string, seconds = 10): Promise<Deno.FsFile | undefined> {
   const handle = ifThere(() => Deno.openSync(directory));
   for (let wait = 1; handle && !handle.tryLockSync(true); wait++) {
-    if (wait > 400) throw new Deno.errors.TimedOut("another run has been at work there for ten seconds");
+    if (wait > 40 * seconds) {
+      throw new Deno.errors.TimedOut(`another run has been at work there for ${seconds} seconds`);
+    }
     await new Promise((go) => setTimeout(go, 25));
   }
   const [locked, current] = [handle?.statSync(), ifThere(() => Deno.statSync(directory))];
@@ -1351,6 +1552,739 @@ async function applyPlan(plan: Plan): Promise<Map<string, string>> {
   } finally {
     removeAll(workshop);
   }
+  return failures;
+}
+
+// ── Git: what is asked of a server, and of the cache in which it is kept ────────────────────────────────────────
+
+/** Settings of every git that is run: nothing of a repo that could run a program, nothing in the background. */
+const GIT_SETTINGS = {
+  "core.hooksPath": "/dev/null",
+  "core.askPass": "",
+  "credential.interactive": "false",
+  "gc.auto": "0",
+  "maintenance.auto": "false",
+  "http.lowSpeedLimit": "100",
+  "http.lowSpeedTime": "30",
+};
+
+/** What a git server has under a name. */
+interface Place {
+  commit: string;
+  path: string;
+  kind: "branch" | "tag" | "commit";
+}
+
+/** A file, link or submodule in a commit. */
+interface Blob {
+  mode: string;
+  hash: string;
+  path: string;
+}
+
+/** How long a repo may take, in seconds. */
+function patience(): number {
+  const given = Number(environment("SKILLS_TIMEOUT") ?? 60);
+  return given > 0 ? given : 60;
+}
+
+/** A repo on a server, and the bare cache of what was fetched of it. */
+class Repo implements Disposable {
+  #ssh = "ssh";
+  #held: Deno.FsFile | undefined;
+  readonly #deadline: AbortSignal;
+
+  private constructor(readonly url: string, readonly cache: string, readonly seconds: number) {
+    this.#deadline = AbortSignal.timeout(seconds * 1000);
+  }
+
+  /** Opens the cache of a repo, once no other run uses it. */
+  static async open(url: string): Promise<Repo> {
+    if (/^https:\/\/[^/]*@/.test(url)) {
+      throw new Error("There is a user or a password in the address: leave it to git's credential helper");
+    }
+    const caches = xdgFolder("XDG_CACHE_HOME", ".cache");
+    if (caches === undefined) throw new Error("Neither XDG_CACHE_HOME nor HOME says where to keep what is fetched");
+    const name = encodeURIComponent(url);
+    const repo = new Repo(url, `${caches}/use-skills/git/${name.slice(-150)}-${fnv1a(name)}`, patience());
+    Deno.mkdirSync(repo.cache, { recursive: true });
+    repo.#held = await lock(repo.cache, repo.seconds);
+    for (const path of ["shallow.lock", "config.lock", "HEAD.lock", "packed-refs.lock"]) {
+      removeAll(`${repo.cache}/${path}`);
+    }
+    repo.#ssh = (await repo.#try("config", "core.sshCommand"))?.trim() || "ssh";
+    if (!isThere(`${repo.cache}/HEAD`)) await repo.#git(["init", "--quiet", "--bare", repo.cache]);
+    return repo;
+  }
+
+  [Symbol.dispose](): void {
+    this.#held?.close();
+  }
+
+  /** Runs git; gives what it prints. */
+  async #git(args: string[], input = ""): Promise<Uint8Array<ArrayBuffer>> {
+    const settings = Object.entries(GIT_SETTINGS).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
+    const remote = ["-c", `remote.origin.url=${this.url}`];
+    const own = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
+    const env = {
+      ...Object.fromEntries(own),
+      GIT_DIR: this.cache,
+      GIT_ALLOW_PROTOCOL: "https:ssh:file",
+      GIT_TERMINAL_PROMPT: "0",
+      GIT_ASKPASS: "false",
+      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes`,
+      GCM_INTERACTIVE: "never",
+      LC_ALL: "C",
+    };
+    const words = [...settings, ...remote, ...args];
+    const streams = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
+    let child: Deno.ChildProcess;
+    try {
+      child = new Deno.Command("git", { args: words, env, clearEnv: true, cwd: this.cache, ...streams }).spawn();
+    } catch (error) {
+      throw error instanceof Deno.errors.NotFound ? new Error("git is not installed, or not on the PATH") : error;
+    }
+    const writer = child.stdin.getWriter();
+    writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // git tells why it did not read it
+    const over = new Promise<undefined>((late) => {
+      if (this.#deadline.aborted) late(undefined);
+      this.#deadline.addEventListener("abort", () => late(undefined));
+    });
+    const output = await Promise.race([child.output(), over]); // what git has started may outlive it
+    if (output === undefined) {
+      tryTo(() => child.kill("SIGTERM"));
+      throw new Error(`Cannot fetch ${this.shown}: no answer within ${this.seconds} seconds (SKILLS_TIMEOUT)`);
+    }
+    if (output.success) return output.stdout;
+    throw new Error(this.#explain(new TextDecoder().decode(output.stderr)), { cause: "git" });
+  }
+
+  /** The address, as a person may see it. */
+  get shown(): string {
+    return this.url.replace(/(?<=:\/\/)[^/@]*@/, "");
+  }
+
+  /** Why git could not do it. */
+  #explain(stderr: string): string {
+    const said = stderr.replace(/\/\/[^/\s]*@/g, "//");
+    if (
+      /could not read Username|Authentication failed|Permission denied|terminal prompts|returned error: 40[13]/i.test(
+        said,
+      )
+    ) {
+      return `Cannot fetch ${this.shown}: it wants access, or is not there; git has none here (try: git ls-remote ${this.shown})`;
+    }
+    if (/repository '.*' not found|does not appear to be a git repository|returned error: 404/i.test(said)) {
+      return `Cannot fetch ${this.shown}: there is no such repo, or it is private`;
+    }
+    const line = said.split("\n").findLast((each) => /^(fatal|error|remote|ERROR): ?\S/.test(each)) ??
+      said.trim().split("\n")[0];
+    return `Cannot fetch ${this.shown}: ${line?.replace(/^(fatal|error): /, "")}`;
+  }
+
+  /** Runs git; what it prints, or nothing where it fails. */
+  async #try(...args: string[]): Promise<string | undefined> {
+    return await this.#git(args).then((bytes) => new TextDecoder().decode(bytes), (error) => {
+      if (this.#deadline.aborted) throw error;
+      return undefined;
+    });
+  }
+
+  /**
+   * Finds out which commit a reference means now, and where in a pasted address the name of a branch ends: where the
+   * longest name ends that the server has.
+   */
+  async resolve({ ref, path, tail }: GitEntry["reference"]): Promise<Place> {
+    const segments = (tail ?? ref ?? "").split("/");
+    const names = tail === undefined
+      ? [ref ?? "HEAD"]
+      : segments.map((_, index) => segments.slice(0, index + 1).join("/"));
+    const first = names[0] ?? "";
+    const rest = (name: string) => tail === undefined ? path : tail.slice(name.length + 1);
+    const full = names.find((name) => /^[0-9a-f]{40}$/.test(name));
+    if (full !== undefined) return { commit: full, path: rest(full), kind: "commit" };
+    const patterns = names.flatMap((name) =>
+      name === "HEAD" ? [name] : [`refs/heads/${name}`, `refs/tags/${name}`, `refs/tags/${name}^{}`]
+    );
+    const listed = new TextDecoder().decode(
+      await this.#git(["ls-remote", "--quiet", "--end-of-options", "origin", ...patterns]),
+    );
+    const refs = new Map(listed.split("\n").map((line) => line.split("\t").reverse() as [string, string]));
+    for (const name of names.toReversed()) {
+      const [branch, tag] = [refs.get(name === "HEAD" ? name : `refs/heads/${name}`), `refs/tags/${name}`];
+      const commit = branch ?? refs.get(`${tag}^{}`) ?? refs.get(tag);
+      if (commit !== undefined) return { commit, path: rest(name), kind: branch === undefined ? "tag" : "branch" };
+    }
+    if (/^[0-9a-f]{7,39}$/.test(first)) {
+      throw new Error(`${this.shown} has no branch or tag ${first}; a commit is written whole`);
+    }
+    throw new Error(
+      ref === undefined && tail === undefined
+        ? `${this.shown} is empty`
+        : `${this.shown} has no branch or tag ${quote(first)}`,
+    );
+  }
+
+  /** Whether an object is in the cache. */
+  async has(object: string): Promise<boolean> {
+    return await this.#try("cat-file", "-e", object) !== undefined;
+  }
+
+  /** Fetches a commit without its files; as little of the rest as the server can leave out. */
+  async fetch(commit: string): Promise<void> {
+    if (await this.has(`${commit}^{tree}`)) return;
+    const all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+    let problem: unknown;
+    for (
+      const how of [["--depth=1", ...PARTIAL, "origin", commit], [...PARTIAL, "origin", ...all], ["origin", ...all]]
+    ) {
+      try {
+        await this.#git([
+          ...how[0] === "origin" ? [] : PARTIAL_SETTINGS,
+          "fetch",
+          "--quiet",
+          "--no-tags",
+          "--no-write-fetch-head",
+          ...how,
+        ]);
+        if (await this.has(`${commit}^{tree}`)) return;
+      } catch (error) {
+        problem = error;
+        // Only what a server cannot do is tried in another way.
+        if (!/unadvertised|not our ref|shallow|filter|dumb|remote error|want/i.test(explain(error))) throw error;
+      }
+    }
+    const gone = `${this.shown} no longer has the commit ${commit}: "update" takes the newest`;
+    throw problem instanceof Error && !/not our ref|unadvertised|remote error/i.test(problem.message)
+      ? problem
+      : new Error(gone);
+  }
+
+  /** The hash of the tree at a path, if there is one. */
+  async tree(commit: string, path: string): Promise<string | undefined> {
+    const line = await this.#try("rev-parse", "--verify", "--quiet", "--end-of-options", `${commit}:${path}`);
+    const hash = line?.trim();
+    return hash && (await this.#try("cat-file", "-t", hash))?.trim() === "tree" ? hash : undefined;
+  }
+
+  /** All files, links and submodules below a tree. */
+  async list(tree: string): Promise<Blob[]> {
+    const text = new TextDecoder().decode(await this.#git(["ls-tree", "-r", "-z", tree]));
+    return text.split("\0").filter((line) => line !== "").map((line) => {
+      const [, mode = "", hash = "", path = ""] = /^(\d+) \w+ ([0-9a-f]+)\t([^]*)$/.exec(line) ?? [];
+      return { mode, hash, path };
+    });
+  }
+
+  /** The content of blobs, fetched in one go where they are not here. */
+  async read(hashes: string[]): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
+    const wanted = [...new Set(hashes)];
+    const known = new TextDecoder().decode(await this.#git(["cat-file", "--batch-check"], wanted.join("\n")));
+    const missing = known.split("\n").flatMap((line) => /^([0-9a-f]+) missing$/.exec(line)?.[1] ?? []);
+    if (missing.length > 0) {
+      const how = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", ...PARTIAL, "--stdin", "origin"];
+      await this.#git([...PARTIAL_SETTINGS, "-c", "fetch.negotiationAlgorithm=noop", ...how], missing.join("\n"));
+    }
+    const bytes = await this.#git(["cat-file", "--batch"], wanted.join("\n"));
+    const found = new Map<string, Uint8Array<ArrayBuffer>>();
+    for (let start = 0; start < bytes.length;) {
+      const end = bytes.indexOf(10, start);
+      const [hash = "", type, size] = new TextDecoder().decode(bytes.subarray(start, end)).split(" ");
+      if (type !== "blob") throw new Error(`${this.shown} does not give ${hash}`);
+      found.set(hash, bytes.subarray(end + 1, end + 1 + Number(size)));
+      start = end + Number(size) + 2;
+    }
+    return found;
+  }
+
+  /** What differs between two trees, for a person. */
+  async diff(from: string, to: string): Promise<string> {
+    await this.read(
+      [...await this.list(from), ...await this.list(to)].filter(({ mode }) => mode !== SUBMODULE).map(({ hash }) =>
+        hash
+      ),
+    );
+    return new TextDecoder().decode(await this.#git(["diff", "--stat", "--no-ext-diff", "--no-textconv", from, to]))
+      .trimEnd();
+  }
+}
+
+/** What asks a server to leave out the content of files, which is then asked for by name. */
+const PARTIAL = ["--filter=blob:none"];
+const PARTIAL_SETTINGS = ["-c", "remote.origin.promisor=true", "-c", "remote.origin.partialCloneFilter=blob:none"];
+
+/** The modes that git gives links and submodules. */
+const [LINK, SUBMODULE] = ["120000", "160000"];
+
+// ── Hidden characters: what a person does not see in a text, and an agent reads ─────────────────────────────────
+
+/** A character that people do not see and agents may read: where it is, counted from 1, and what it is. */
+export interface Hidden {
+  line: number;
+  /** In characters, as editors count; not in bytes or UTF-16 units. */
+  column: number;
+  codePoint: number;
+  what: string;
+}
+
+/** The kinds of hidden characters, the first that fits counting. `\p{DI}` is all that Unicode says to show nothing for. */
+const HIDDEN_KINDS = [
+  ["tag character", String.raw`[\u{E0000}-\u{E007F}]`],
+  ["bidirectional control", String.raw`\p{Bidi_C}`],
+  ["zero-width character", String.raw`[\u200B-\u200D\u2060-\u2064\uFEFF]`],
+  ["variation selector", String.raw`\p{VS}`],
+  ["private-use character", String.raw`\p{Co}`],
+  ["control character", String.raw`\p{Cc}`],
+  ["invisible character", String.raw`[^]`],
+] as const;
+
+/**
+ * Matches every hidden character but those that emoji and scripts need, with a group for each kind.
+ *
+ * What is let through carries next to nothing: it stands beside something visible that needs it, and not in a run.
+ * Scripts are given as their blocks, as a pattern with the names of 25 scripts takes 30 ms to compile.
+ *
+ * @param suspect Every character that may be hidden, for one quick test of all the others.
+ */
+function hiddenPattern(suspect: string): RegExp {
+  const raw = String.raw;
+  const beside = (which: string, visible: string) =>
+    raw`${which}(?:(?<=(?!\p{DI})${visible}${which})|(?=(?!\p{DI})${visible}))`;
+  const rightToLeft = raw`(?!\p{DI})[\u0590-\u08FF\uFB1D-\uFDFF\uFE70-\uFEFC\u{10800}-\u{10FFF}\u{1E800}-\u{1EFFF}]`;
+  const flags = ["gbeng\x7F", "gbsct\x7F", "gbwls\x7F"]
+    .map((tags) => tags.replace(/./g, (tag) => raw`\u{E00${tag.charCodeAt(0).toString(16)}}`)).join("|");
+  const needed = [
+    // The flags of England, Scotland and Wales. Others would be letters of anything under a black flag.
+    raw`(?<=(?=\u{1F3F4}(?:${flags})).[\u{E0061}-\u{E007A}]{0,5})[\u{E0061}-\u{E007F}]`,
+    // Marks that put punctuation right, close to Hebrew or Arabic.
+    raw`(?<!\p{Bidi_C})[\u061C\u200E\u200F](?!\p{Bidi_C})(?:(?<=${rightToLeft}.{0,20})|(?=.{0,20}${rightToLeft}))`,
+    // Emoji joined to one.
+    raw`(?<=\p{ExtPict}\uFE0F?\p{EMod}?)\u200D(?=\p{ExtPict})`,
+    // Arabic to Sinhala, Tibetan, Burmese, Khmer, Mongolian, Balinese and others, in which letters join or stack.
+    beside(
+      raw`[\u200C\u200D]`,
+      raw`[\u0600-\u0DFF\u0F00-\u109F\u1780-\u18AF\u1B00-\u1BBF\uA840-\uA87F\uA980-\uA9DF\uAA60-\uAA7F\uFB50-\uFDFF` +
+        raw`\uFE70-\uFEFC\u{10D00}-\u{10D3F}\u{11000}-\u{116FF}\u{1E900}-\u{1E95F}]`,
+    ),
+    // Thai, Lao, Tibetan, Burmese and Khmer, in which no space parts words.
+    beside(raw`\u200B`, raw`[\u0E00-\u109F\u1780-\u17FF]`),
+    // Variants: of emoji, of mathematical signs and some letters, of ideographs (none has more), of Mongolian letters.
+    raw`(?<=[\p{Emoji}\p{ExtPict}])[\uFE0E\uFE0F]`,
+    raw`(?<=[\u1000-\u109F\u2200-\u2AFF\uA840-\uA87F\p{sc=Hani}])[\uFE00-\uFE02]`,
+    raw`(?<=\p{sc=Hani})[\u{E0100}-\u{E011F}]`,
+    raw`(?<=[\u1820-\u18AA])[\u180B-\u180F]`,
+    // Syllables of old Korean that lack a part.
+    beside(raw`[\u115F\u1160]`, raw`[\u1100-\u11FF\uA960-\uA97F\uD7B0-\uD7FF]`),
+  ];
+  const kinds = HIDDEN_KINDS.map(([, which]) => `(${which})`);
+  return new RegExp(`(?=${suspect})(?!${needed.join("|")})(?:${kinds.join("|")})`, "gu");
+}
+
+const hiddenPatterns = new Map<string, RegExp>();
+
+/** Whether much of it is not UTF-8, as in compressed data: people see rows of `\uFFFD`. Chance puts no four in a row. */
+const isNoise = (text: string) =>
+  (text.match(/\uFFFD/g)?.length ?? 0) > 8 + text.replace(/\0+/g, "").length / 8 && !/\p{DI}{4}/u.test(text);
+
+/**
+ * Finds the characters in a file that people do not see, and that may tell an agent what nobody has read.
+ *
+ * Let through are those that emoji and scripts need, and a byte order mark. A file that is not text has none. Neither
+ * a NUL nor a few stray bytes make it one: only a beginning which anyone who opens it would see is not text.
+ *
+ * @param bytes The content of the file: UTF-8, or UTF-16 with a byte order mark.
+ * @returns The first 100 of them, in order.
+ */
+export function hiddenCharacters(bytes: Uint8Array): Hidden[] {
+  const order = bytes[0]! << 8 | bytes[1]!;
+  const decoder = new TextDecoder(order === 0xFFFE ? "utf-16le" : order === 0xFEFF ? "utf-16be" : "utf-8");
+  if (isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
+  const text = decoder.decode(bytes);
+  if (!/[^\t\n\f\r -~]/.test(text)) return [];
+  // With a NUL it may be an archive or a database that is valid UTF-8, and its control characters are numbers.
+  const controls = text.includes("\0") ? "" : String.raw`\x01-\x08\x0B\x0E-\x1F\x7F-\x9F`;
+  const suspect = String.raw`[\p{DI}\p{Co}\p{Zl}\p{Zp}\uFFF9-\uFFFB\u{13430}-\u{13440}${controls}]`;
+  let pattern = hiddenPatterns.get(suspect);
+  if (!pattern) hiddenPatterns.set(suspect, pattern = hiddenPattern(suspect));
+  const found: Hidden[] = [];
+  let [line, column, index] = [1, 1, 0];
+  for (const match of text.matchAll(pattern)) {
+    if (isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // As a stream in a PDF
+    for (const character of text.slice(index, match.index)) {
+      column++;
+      if (character === "\n") [line, column] = [line + 1, 1];
+    }
+    index = match.index;
+    const [what] = HIDDEN_KINDS[match.indexOf(match[0], 1) - 1]!;
+    found.push({ line, column, codePoint: match[0].codePointAt(0)!, what });
+    if (found.length === 100) break;
+  }
+  return found;
+}
+
+// ── Store: skills as they are in git, checked, and read-only ────────────────────────────────────────────────────
+
+/** The most that a skill may hold. */
+const MOST = { files: 5_000, bytes: 50 * 2 ** 20 };
+
+/** The time that all files in the store have, in seconds: another tells that somebody has written there. */
+const STORE_TIME = 1;
+
+/** Whether nothing in a stored skill was written since it was made, as far as times tell. */
+function isIntact(directory: string): boolean {
+  const isUnchanged = (path: string): boolean => {
+    const { isDirectory, isSymlink, mtime } = Deno.lstatSync(path);
+    if (!isSymlink && mtime?.getTime() !== STORE_TIME * 1000) return false;
+    return !isDirectory || Array.from(Deno.readDirSync(path)).every(({ name }) => isUnchanged(`${path}/${name}`));
+  };
+  return tryTo(() => isUnchanged(directory)) ?? false;
+}
+
+/** Why a skill is not let in, by what its files are called and are; nothing if it is. */
+function refusal(blobs: readonly Blob[], large: boolean): string | undefined {
+  const seen = new Map<string, string>();
+  for (const { mode, path } of blobs) {
+    const segments = path.split("/");
+    const shown = quote(path);
+    if (mode === SUBMODULE) return `${shown} is a submodule`;
+    if (segments.some((each) => /^\.git( |\.|$)|^git~\d+$/i.test(each.normalize("NFKC").replace(/\p{Cf}/gu, "")))) {
+      return `it has ${shown}`;
+    }
+    if (segments.some((each) => ["", ".", ".."].includes(each))) return `it has the path ${shown}`;
+    if (path.includes("\ufffd")) return `the name ${shown} is not UTF-8`;
+    for (const [index] of segments.entries()) {
+      const part = segments.slice(0, index + 1).join("/");
+      const other = seen.get(part.normalize("NFC").toLowerCase()) ?? part;
+      if (other !== part) return `${quote(part)} and ${quote(other)} differ only in case`;
+      seen.set(part.normalize("NFC").toLowerCase(), part);
+    }
+  }
+  if (!large && blobs.length > MOST.files) {
+    return `it has ${blobs.length} files, more than ${MOST.files} (--allow-large)`;
+  }
+}
+
+/** Why the links among files are not let in; nothing if they are. */
+function linkRefusal(links: readonly { path: string; target: string }[]): string | undefined {
+  for (const { path, target } of links) {
+    const isInside = !target.startsWith("/") && below("/top", resolve(`/top/${path}`, "..", target)) !== undefined;
+    if (!isInside || target === "") return `the link ${quote(path)} leads out of it, to ${quote(target)}`;
+  }
+}
+
+/** Brings a skill into the store. */
+async function store(repo: Repo, { directory, tree }: Stored, label: string, large: boolean): Promise<void> {
+  if (isThere(directory)) {
+    if (isIntact(directory) || await isRight(directory, tree)) return;
+    makeWritable(directory);
+    removeAll(directory);
+  }
+  const refuse = (reason: string | undefined) => {
+    if (reason) throw new Error(`Refused ${quote(label)}: ${reason}`);
+  };
+  const blobs = await repo.list(tree);
+  refuse(refusal(blobs, large));
+  const contents = await repo.read(blobs.map(({ hash }) => hash));
+  const bytes = blobs.reduce((sum, { hash }) => sum + (contents.get(hash)?.length ?? 0), 0);
+  if (!large && bytes > MOST.bytes) {
+    refuse(`it has ${Math.ceil(bytes / 2 ** 20)} MiB, more than ${MOST.bytes / 2 ** 20} (--allow-large)`);
+  }
+  const files = blobs.map(({ mode, path, hash }) => ({ mode, path, bytes: contents.get(hash) ?? new Uint8Array() }));
+  const links = files.filter(({ mode }) => mode === LINK).map(({ path, bytes }) => ({
+    path,
+    target: new TextDecoder().decode(bytes),
+  }));
+  refuse(linkRefusal(links));
+  const hidden = files.filter(({ mode }) => mode !== LINK).flatMap(({ path, bytes }) =>
+    hiddenCharacters(bytes).slice(0, MANY).map(({ line, column, codePoint, what }) =>
+      `${path}:${line}:${column} U+${codePoint.toString(16).toUpperCase().padStart(4, "0")} ${what}`
+    )
+  );
+
+  const workshop = Deno.makeTempDirSync({ dir: makeDirectory(storeFolder()), prefix: ".new-" });
+  try {
+    const made = `${workshop}/${lastSegment(directory)}`;
+    Deno.mkdirSync(made);
+    for (const { mode, path, bytes } of files.filter(({ mode }) => mode !== LINK)) {
+      Deno.mkdirSync(resolve(`${made}/${path}`, ".."), { recursive: true });
+      Deno.writeFileSync(`${made}/${path}`, bytes, { createNew: true });
+      Deno.chmodSync(`${made}/${path}`, mode === "100755" ? 0o555 : 0o444);
+    }
+    for (const { path, target } of links) { // last, so that nothing is ever written through one
+      Deno.mkdirSync(resolve(`${made}/${path}`, ".."), { recursive: true });
+      Deno.symlinkSync(target, `${made}/${path}`);
+    }
+    if (!tryTo(() => scan(made, true))) refuse("a link leads out of it, over another link");
+    if (!await isRight(made, tree)) refuse(`what ${repo.shown} gives is not what its hash says`);
+    setTimes(made);
+    makeDirectory(resolve(directory, ".."));
+    if (hidden.length > 0) {
+      Deno.writeTextFileSync(`${workshop}/${HIDDEN}`, JSON.stringify(hidden));
+      Deno.renameSync(`${workshop}/${HIDDEN}`, resolve(directory, "..", HIDDEN));
+    }
+    try {
+      Deno.renameSync(made, directory);
+    } catch (error) {
+      if (!isThere(directory)) throw error; // else another run was quicker
+    }
+    makeReadOnly(directory);
+  } finally {
+    makeWritable(workshop);
+    removeAll(workshop);
+  }
+}
+
+/** Whether a directory has the content that a tree hash says. */
+async function isRight(directory: string, tree: string): Promise<boolean> {
+  try {
+    return await treeHash(directory, scan(directory, true)) === tree;
+  } catch {
+    return false; // what cannot be read is not right
+  }
+}
+
+function makeDirectory(path: string): string {
+  Deno.mkdirSync(path, { recursive: true });
+  return path;
+}
+
+/** Gives all files and directories below a path the store's time; directories last, as writing in them changes theirs. */
+function setTimes(path: string): void {
+  const { isDirectory, isSymlink } = Deno.lstatSync(path);
+  if (isDirectory) { for (const { name } of Deno.readDirSync(path)) setTimes(`${path}/${name}`); }
+  if (!isSymlink) Deno.utimeSync(path, STORE_TIME, STORE_TIME);
+}
+
+/** Takes the right to write from all directories below a path; the files have none already. */
+function makeReadOnly(path: string): void {
+  for (const { name, isDirectory } of Deno.readDirSync(path)) if (isDirectory) makeReadOnly(`${path}/${name}`);
+  Deno.chmodSync(path, 0o555);
+}
+
+// ── Supply: what git references stand for, into the lock and the store ──────────────────────────────────────────
+
+/** What a run may do to have what it needs. */
+interface Access {
+  /** Whether nothing may be added to the lock. */
+  frozen?: boolean;
+  /** Whether the network must not be touched. */
+  offline?: boolean;
+  /** Whether skills may be larger than {@linkcode MOST}. */
+  large?: boolean;
+}
+
+/** Whether all that a reference stands for is locked and stored, and no word about it is missing. */
+function isSupplied(entry: GitEntry, locked: Locked | undefined): boolean {
+  if (locked === undefined || locked.url !== entry.reference.url) return false;
+  const skills = storedSkills(locked);
+  return skills.every(({ directory }) => isIntact(directory)) && !isNewlyTrusted(entry, locked, skills);
+}
+
+/** Whether the person trusts hidden characters, and the lock does not say so yet. */
+function isNewlyTrusted({ trust }: GitEntry, { trusted }: Locked, skills: Stored[]): boolean {
+  return trust && trusted === undefined && skills.some(({ directory }) => isThere(resolve(directory, "..", HIDDEN)));
+}
+
+/** Finds out what a reference stands for at a place in its repo. */
+async function lookUp(
+  repo: Repo,
+  { reference, text }: GitEntry,
+  { commit, path }: Omit<Place, "kind">,
+): Promise<Locked> {
+  await repo.fetch(commit);
+  const { url, all } = reference;
+  const tree = await repo.tree(commit, path);
+  const top = tree ?? await repo.tree(commit, "") ?? "";
+  const blobs = await repo.list(top);
+  const folders = blobs.flatMap((blob) =>
+    blob.mode !== LINK && /^(?:(.*)\/)?SKILL\.md$/.exec(blob.path) ? [blob.path.slice(0, -9)] : []
+  );
+  const skills = folders.filter((folder) =>
+    !folders.some((other) => other !== folder && (other === "" || below(other, folder) !== undefined))
+  );
+  if (tree !== undefined && !all && folders.includes("")) return { commit, path, tree, url };
+  const chosen = all && tree !== undefined
+    ? skills.filter((folder) => folder !== "" && (path === "" || !folder.includes("/")))
+    : [];
+  if (chosen.length > 0 && tree !== undefined) {
+    const hashes = await Promise.all(
+      chosen.map(async (folder) => [folder, await repo.tree(tree, folder) ?? ""] as const),
+    );
+    return { commit, path, skills: Object.fromEntries(hashes.sort(([a], [b]) => a < b ? -1 : 1)), tree, url };
+  }
+  const there = skills.map((folder) => tree !== undefined && path ? `${path}/${folder}` : folder || "its root").sort();
+  const distance = await import(LIBRARY.distance).then(
+    (library: typeof Distance) => library.levenshteinDistance,
+    () => () => 0, // not worth failing for
+  );
+  const last = lastSegment(path);
+  const nearest = there.toSorted((a, b) => distance(last, lastSegment(a)) - distance(last, lastSegment(b)));
+  const what = tree === undefined
+    ? `no folder ${quote(path)}`
+    : path
+    ? `no skill in ${quote(path)}`
+    : "no skill at its root";
+  const list = nearest.slice(0, 20).join(", ") + (nearest.length > 20 ? ` and ${nearest.length - 20} more` : "");
+  throw new Error(
+    `${quote(text)}: the repo has ${what} at ${commit.slice(0, 12)}${
+      list ? `; its skills are ${list}` : ", and no skills"
+    }`,
+  );
+}
+
+/** Has what a reference stands for in the store; gives what belongs into the lock. */
+async function obtain(
+  repo: Repo,
+  entry: GitEntry,
+  before: Locked | undefined,
+  { large = false }: Access,
+): Promise<Locked> {
+  const isSame = before?.url === entry.reference.url;
+  const locked = isSame ? { ...before } : await lookUp(repo, entry, await repo.resolve(entry.reference));
+  if (isSame) {
+    await repo.fetch(locked.commit);
+    const tree = await repo.tree(locked.commit, locked.path);
+    if (tree !== locked.tree) {
+      throw new Error(`${quote(entry.text)} is not what the lock says, in ${repo.shown} at ${locked.commit}`);
+    }
+  }
+  if (large) locked.large = true;
+  const skills = storedSkills(locked);
+  for (const skill of skills) {
+    const tree = await repo.tree(locked.commit, skill.path);
+    if (tree !== skill.tree) throw new Error(`${quote(skill.path)} is not what the lock says, in ${repo.shown}`);
+    await store(repo, skill, skill.path || entry.text, locked.large === true);
+  }
+  if (isNewlyTrusted(entry, locked, skills)) locked.trusted = locked.tree;
+  return locked;
+}
+
+/** Does work on each repo of some references, side by side but not too many; a failure is that of its references. */
+async function forEachRepo(
+  entries: readonly GitEntry[],
+  failures: Map<string, string>,
+  work: (repo: Repo, entry: GitEntry) => Promise<void>,
+): Promise<void> {
+  const groups = [...Map.groupBy(entries, ({ reference }) => reference.url)];
+  const workers = Array.from({ length: 4 }, async () => {
+    for (let group; (group = groups.shift());) {
+      const [url, same] = group;
+      try {
+        using repo = await Repo.open(url);
+        for (const entry of same) await work(repo, entry).catch((error) => failures.set(entry.text, explain(error)));
+      } catch (error) {
+        for (const { text } of same) failures.set(text, explain(error));
+      }
+    }
+  });
+  await Promise.all(workers);
+}
+
+/**
+ * Has all that a manifest's git references stand for in the lock and in the store, as far as it may.
+ *
+ * @returns Why a reference cannot be had, by its text.
+ */
+async function supply(root: Root, entries: readonly Entry[], access: Access): Promise<Map<string, string>> {
+  const failures = new Map<string, string>();
+  const wanted = entries.filter(isGitEntry);
+  if (wanted.length === 0 && !isThere(lockPath(root))) return failures;
+  const locked = readLock(root);
+  const stale = [...locked.keys()].some((text) => !wanted.some((entry) => entry.text === text));
+  const lacking = wanted.filter((entry) => !isSupplied(entry, locked.get(entry.text)));
+  if (lacking.length === 0 && !stale) return failures;
+  const allowed = lacking.filter((entry) => {
+    const { text, reference } = entry;
+    const isLocked = locked.get(text)?.url === reference.url;
+    if (gitProblem(entry, root)) return false;
+    const reason = access.frozen && !isLocked
+      ? `is not in ${
+        lastSegment(lockPath(root))
+      }, and --frozen (or CI) lets nothing be added: run sync without, and commit that file`
+      : access.offline
+      ? "is not on this machine, and --offline lets nothing be fetched"
+      : undefined;
+    if (reason) failures.set(text, `${quote(text)} ${reason}`);
+    return reason === undefined;
+  });
+  const added = new Map<string, Locked>();
+  await forEachRepo(allowed, failures, async (repo, entry) => {
+    // Another run may have done it while this one waited for its turn.
+    const now = readLock(root).get(entry.text) ?? added.get(entry.text);
+    if (now && isSupplied(entry, now)) return;
+    const result = await obtain(repo, entry, now, access);
+    added.set(entry.text, result);
+    if (!access.frozen) await changeLock(root, (lock) => lock.set(entry.text, result));
+  });
+  if (stale && !access.frozen) {
+    const texts = parseManifest(readManifest(root)).entries.filter(isGitEntry).map(({ text }) => text);
+    await changeLock(
+      root,
+      (lock) => lock.keys().filter((text) => !texts.includes(text)).toArray().forEach((text) => lock.delete(text)),
+    );
+  }
+  return failures;
+}
+
+/** What happened to a reference, for a person. */
+async function describeUpdate(repo: Repo, text: string, before: Locked, after: Locked): Promise<string[]> {
+  const lines = [`${text}: ${before.commit.slice(0, 12)} -> ${after.commit.slice(0, 12)}`];
+  if (before.tree === after.tree) return [`${lines[0]}, and the skill is the same`];
+  if (!await repo.fetch(before.commit).then(() => true, () => false)) {
+    return [...lines, " (what it was is gone, so nothing can be compared)"];
+  }
+  lines.push(await repo.diff(before.tree, after.tree));
+  const old = new Map((await repo.list(before.tree)).map(({ path, mode }) => [path, mode]));
+  for (const { path, mode } of await repo.list(after.tree)) {
+    if (mode === "100755" && old.get(path) !== mode) lines.push(` can be run now: ${path}`);
+    if (mode === LINK && old.get(path) !== mode) lines.push(` is a link now: ${path}`);
+  }
+  for (const { directory } of storedSkills(after)) {
+    const text = ifThere(() => Deno.readTextFileSync(resolve(directory, "..", HIDDEN)));
+    const found: string[] = text === undefined ? [] : JSON.parse(text);
+    lines.push(...found.slice(0, MANY).map((each) => ` nobody sees: ${each}`));
+  }
+  return lines.filter((line) => line !== "");
+}
+
+/**
+ * Brings git references to the newest commit of their branch.
+ *
+ * @returns Why a reference cannot be brought there, by its text.
+ */
+async function update(
+  root: Root,
+  entries: readonly GitEntry[],
+  { write, trust, ...access }: Access & { write: boolean; trust: boolean },
+): Promise<Map<string, string>> {
+  const failures = new Map<string, string>();
+  const locked = readLock(root);
+  await forEachRepo(entries, failures, async (repo, entry) => {
+    const { text, reference } = entry;
+    const before = locked.get(text);
+    const place = await repo.resolve(reference);
+    if (before?.url === reference.url && before.commit !== place.commit && place.kind === "tag") {
+      throw new Error(
+        `The tag of ${quote(text)} was moved, from ${before.commit.slice(0, 12)} to ${place.commit.slice(0, 12)}: ` +
+          "tags do not move; if you know why, take its line out of the lock",
+      );
+    }
+    const isSame = before?.url === reference.url && before.commit === place.commit;
+    if (isSame && !trust) return;
+    const after: Locked = { ...await lookUp(repo, entry, place), large: before?.large, trusted: before?.trusted };
+    if (access.large) after.large = true;
+    for (const skill of storedSkills(after)) await store(repo, skill, skill.path || text, after.large === true);
+    const isHidden = storedSkills(after).some(({ directory }) => isThere(resolve(directory, "..", HIDDEN)));
+    if (trust && entry.trust && isHidden) after.trusted = after.tree;
+    else if (!isHidden) delete after.trusted;
+    const lines = before
+      ? isSame ? [] : await describeUpdate(repo, text, before, after)
+      : [`${text}: ${after.commit.slice(0, 12)}, new`];
+    if (lines.length > 0) say(lines.join("\n"));
+    const reason = storedSkills(after).map((skill) => distrust(skill, entry, after)).find((each) => each !== undefined);
+    if (reason) throw new Error(reason);
+    if (write) await changeLock(root, (lock) => lock.set(text, after));
+  });
   return failures;
 }
 
@@ -1508,10 +2442,11 @@ function readManifest(root: Root): string {
  *
  * @throws {Unusable} If there are lines that the grammar does not cover.
  */
-function resolveManifest(text: string, root: Root): Resolved {
+function resolveManifest(text: string, root: Root, failures: ReadonlyMap<string, string>): Resolved {
   const { entries, errors } = parseManifest(text);
   if (errors.length > 0) throw new Unusable("", errors);
-  return resolveEntries(entries, root);
+  const lock = entries.some(isGitEntry) ? readLock(root) : new Map();
+  return resolveEntries(entries, root, { lock, failures });
 }
 
 /** How a root is to be deployed. */
@@ -1520,6 +2455,8 @@ interface Mode extends Pick<Run, "copy" | "thorough"> {
   write: boolean;
   /** As if the manifest were empty. */
   clean: boolean;
+  /** Why git references could not be had, by their text. */
+  failures?: ReadonlyMap<string, string>;
 }
 
 /** What came of a deployment: what was done, or with `write` off would be; what could not be; what else to say. */
@@ -1649,9 +2586,9 @@ async function inOrder(problems: readonly Problem[]): Promise<Problem[]> {
  * Each round does what is left to do, until a look at all of it finds nothing. So a run that began with an older
  * manifest than another corrects itself, and whoever looks last is right.
  */
-async function deploy(root: Root, { write, clean, ...mode }: Mode): Promise<Outcome> {
+async function deploy(root: Root, { write, clean, failures: lacking = new Map(), ...mode }: Mode): Promise<Outcome> {
   const inspect = remember(inspectSkill);
-  const resolved = remember((text) => resolveManifest(text, root));
+  const resolved = remember((text) => resolveManifest(text, root, lacking));
   const { deeds, notes }: Outcome = { deeds: [], problems: [], notes: new Set() };
   const unrecorded = (error: unknown) => {
     notes.add(`use-skills: Cannot record in ${rosterFolder()} which folders were deployed into: ${explain(error)}`);
@@ -1758,17 +2695,21 @@ function jsonActions(deeds: readonly Deed[]) {
 }
 
 /** The rows of `list`: skills by name, source and state, each with the agents that have it so. */
-function listRows(deeds: readonly Deed[], root: Root) {
-  const rows = new Map<string, { name: string; from: string; agents: string[]; state: string }>();
+function listRows(deeds: readonly Deed[], root: Root, fetched: ReadonlyMap<string, { text: string; commit: string }>) {
+  const rows = new Map<
+    string,
+    { name: string; from: string; agents: string[]; state: string; commit: string | null }
+  >();
   for (const { name, action, wish, form, path, agents, found } of deeds) {
     if (!wish && (!form || action === "ok")) continue; // what another root has there is not ours to list
     const skill = wish?.skill ?? (form && resolve(path, "..", form.target));
     const isBroken = found.kind === "link" && form && skill && !ifThere(() => Deno.statSync(`${skill}/SKILL.md`));
     const isEdited = action === "blocked" && found.kind === "directory" && found.hash !== undefined;
     const state = isBroken ? "broken" : isEdited ? "changed" : WORDS[action].state;
-    const from = skill === undefined ? "" : show(skill, root);
+    const { text, commit = null } = fetched.get(skill ?? "") ?? {};
+    const from = text ?? (skill === undefined ? "" : show(skill, root));
     const key = JSON.stringify([name, from, state]);
-    const row = rows.get(key) ?? { name, from, agents: [], state };
+    const row = rows.get(key) ?? { name, from, agents: [], state, commit };
     row.agents.push(...agents);
     rows.set(key, row);
   }
@@ -1786,6 +2727,11 @@ function table(rows: readonly string[][]): string {
 /** What the command line asks for. */
 interface Request {
   command: string;
+  /** What follows the command. */
+  words: string[];
+  /** For `add`: the name, and the agents. */
+  as?: string;
+  agents: string[];
   flags: Partial<Record<keyof typeof FLAGS, boolean>>;
   directory: string;
 }
@@ -1799,7 +2745,8 @@ async function readArguments(args: string[]): Promise<Request> {
   const wrong: string[] = [];
   const parsed: Record<string, unknown> = parseArgs(args, {
     boolean: names,
-    string: ["directory"],
+    string: ["directory", "as", "for"],
+    collect: ["for"],
     alias: { ...Object.fromEntries(letters), C: "directory" },
     unknown(argument: string, key?: string) {
       (key === undefined ? words : wrong).push(argument);
@@ -1808,11 +2755,13 @@ async function readArguments(args: string[]): Promise<Request> {
   });
   const [command = "sync", ...extra] = [...words, ...(parsed["_"] as unknown[]).map(String)];
   const flags = Object.fromEntries(names.map((name) => [name, parsed[name] === true])) as Request["flags"];
-  const directory = parsed["directory"] as string | undefined;
+  const [directory, as] = [parsed["directory"], parsed["as"]] as (string | undefined)[];
+  const agents = (parsed["for"] ?? []) as string[];
   const options = COMMANDS.get(command);
   if (directory === "") throw new Unusable("--directory needs a directory");
+  if (as === "" || agents.includes("")) throw new Unusable(`--${as === "" ? "as needs a name" : "for needs an agent"}`);
   if (wrong[0] !== undefined) {
-    const known = [...names, "directory"].map((name) => `--${name}`);
+    const known = [...names, "directory", "as", "for"].map((name) => `--${name}`);
     const near = { word: wrong[0].replace(/=.*/s, ""), words: known };
     throw new Unusable(`Unknown option ${quote(wrong[0])}${await suggestion(near)}`);
   }
@@ -1821,11 +2770,17 @@ async function readArguments(args: string[]): Promise<Request> {
       `Unknown command ${quote(command)}${await suggestion({ word: command, words: [...COMMANDS.keys()] })}`,
     );
   }
-  if (extra[0] !== undefined) throw new Unusable(`Unexpected ${quote(extra[0])} after ${command}`);
-  for (const name of ["copy", "dry-run", "json", "quiet"] as const) {
-    if (flags[name] && !options.includes(name)) throw new Unusable(`--${name} does not go with ${command}`);
+  if (extra[0] !== undefined && !WITH_WORDS.includes(command)) {
+    throw new Unusable(`Unexpected ${quote(extra[0])} after ${command}`);
   }
-  return { command, flags, directory: directory ?? "." };
+  const given = [
+    ...names.filter((name) => flags[name]),
+    ...as === undefined ? [] : ["as"],
+    ...agents.length > 0 ? ["for"] : [],
+  ];
+  const stray = given.find((name) => ![...options, "global", "help", "version"].includes(name));
+  if (stray !== undefined) throw new Unusable(`--${stray} does not go with ${command}`);
+  return { command, words: extra, flags, directory: directory ?? ".", as, agents };
 }
 
 /** The directories from `start` up to the repo's root; a home, whose skills are its own tier, only as the start. */
@@ -1855,7 +2810,7 @@ function findRoot({ command, flags, directory }: Request): Root {
     for (const each of directoriesUp(start)) if (readRoster(rootAt(each)).folders.length > 0) return rootAt(each);
   }
   const top = directoriesUp(start).find((each) => ifThere(() => Deno.lstatSync(`${each}/.git`)));
-  return rootAt(command === "init" ? top ?? start : start);
+  return rootAt(command === "init" || command === "add" ? top ?? start : start);
 }
 
 const MANIFEST = `# The skills that the agents have here; use-skills.ts keeps their folders so. One a line, for example:
@@ -1864,6 +2819,7 @@ const MANIFEST = `# The skills that the agents have here; use-skills.ts keeps th
 # ./tools/skills/house-style      # a skill's folder
 # ~/notes/skills/*                # every skill in a folder
 # ./skills/pdf as pdf-forms       # under another name
+# anthropics/skills/skills/pdf    # from GitHub; any git server has an address, too
 # hq for claude codex             # for these agents, not for the usual ones
 `;
 
@@ -1883,13 +2839,174 @@ function scriptInEnvrc(root: Root): { call: string; isFound: boolean } {
 function envrcBlock(call: string): string {
   return `# use-skills: the agents have the skills that .skills names
 watch_file .skills
-if declare -F require_allowed >/dev/null; then require_allowed .skills; fi
-if has deno; then
-  deno run -A --no-lock ${call} || log_status "use-skills: not all skills are deployed"
-else
+watch_file .skills.lock
+if ! has deno; then
   log_status "use-skills: deno is not installed, so no skills are deployed"
+elif declare -F require_allowed >/dev/null; then
+  require_allowed .skills .skills.lock
+  deno run -A --no-lock ${call} || log_status "use-skills: not all skills are deployed"
+else # this direnv cannot ask you about a changed .skills, so nothing new is fetched
+  deno run -A --no-lock ${call} sync --frozen || log_status "use-skills: not all skills are deployed"
 fi
 `;
+}
+
+/** The part of a reference or a name that a person may call a git entry by. */
+function isCalled(entry: Entry, root: Root, lock: ReadonlyMap<string, Locked>, word: string): boolean {
+  const locked = lock.get(entry.text);
+  const names = locked ? storedSkills(locked).map(({ name }) => name) : [];
+  return [entry.text, deployedName(entry, root), ...entry.as ? [] : names].includes(word);
+}
+
+/** The manifest's text with lines for standard agents put where no `for` line is above them, and others at its end. */
+function withLines(text: string, lines: readonly string[], isForAll: boolean): string {
+  const end = text.includes("\r\n") ? "\r\n" : "\n";
+  const own = text === "" || text.endsWith("\n") ? text : text + end;
+  const all = own.split("\n");
+  const following = isForAll ? all.findIndex((line) => /^\s*for\s/.test(line)) : -1;
+  if (following < 0) return own + lines.map((line) => line + end).join("");
+  const last = all.slice(0, following).findLastIndex((line) => line.trim() !== "");
+  return all.toSpliced(last + 1, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
+}
+
+/** Writes lines for references into the manifest, if all that they name can be had. */
+async function add(root: Root, { words, flags, as, agents }: Request): Promise<Problem[]> {
+  if (words.length === 0) throw new Unusable("Which skills are to be added? add REF...");
+  if (as !== undefined && words.length > 1) throw new Unusable("--as names one skill, and several are to be added");
+  const clauses = [...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]];
+  const lines = words.map((word) => [word, ...clauses].join(" "));
+  const added = parseManifest(lines.join("\n"));
+  if (added.errors[0]) throw new Unusable(added.errors[0].message);
+  const before = ifThere(() => readText(root.manifest)) ?? "";
+  const lock = readLock(root);
+  const failures = new Map<string, string>();
+  const git = added.entries.filter(isGitEntry).filter((entry) => !gitProblem(entry, root));
+  await forEachRepo(git, failures, async (repo, entry) => {
+    lock.set(entry.text, await obtain(repo, entry, lock.get(entry.text), { large: flags["allow-large"] }));
+  });
+  const text = withLines(before, lines, agents.length === 0);
+  const { entries } = parseManifest(text);
+  const isNew = ({ line }: { line?: number }) =>
+    entries.some((entry) => entry.line === line && words.includes(entry.text));
+  const { problems, folders } = resolveEntries(entries, root, { lock, failures });
+  const wishes = [...folders.values()].flatMap((folder) => [...folder.wishes.values()]).filter(isNew);
+  for (const { line, name, skill } of new Map(wishes.map((wish) => [wish.skill, wish])).values()) {
+    const { problem } = await inspectSkill(skill);
+    if (problem) problems.push({ line, name, message: `Cannot add ${quote(name)}: ${problem}` });
+  }
+  const wrong = problems.filter(isNew);
+  if (wrong.length > 0) return wrong.map(({ message, near }) => ({ message, near }));
+  replaceFile(root.manifest, text, `${root.manifest}.new`);
+  const texts = entries.map((entry) => entry.text);
+  await changeLock(root, (now) => lock.forEach((locked, text) => texts.includes(text) && now.set(text, locked)));
+  return [];
+}
+
+/** Takes the lines of skills out of the manifest. */
+function removeLines(root: Root, { words }: Request): void {
+  if (words.length === 0) throw new Unusable("Which skills are to be removed? remove NAME...");
+  const text = readManifest(root);
+  const { entries, errors } = parseManifest(text);
+  if (errors.length > 0) throw new Unusable("", errors);
+  const lock = readLock(root);
+  const gone = words.flatMap((word) => {
+    const found = entries.filter((entry) => isCalled(entry, root, lock, word));
+    const many = found.find(({ text, reference }) => text !== word && reference.kind !== "name" && reference.all) ??
+      entries.find((entry) =>
+        entry.reference.kind === "path" && entry.reference.all &&
+        isThere(resolve(expand(entry.reference.path, root), word))
+      );
+    if (many && (found.length === 0 || found.includes(many))) {
+      throw new Unusable(
+        `${quote(word)} comes from ${
+          quote(many.text)
+        } in line ${many.line}, with others: remove that, or name the others one by one`,
+      );
+    }
+    if (found.length === 0) throw new Unusable(`No line of ${showManifest(root)} is for ${quote(word)}`);
+    return found.map(({ line }) => line);
+  });
+  const kept = text.split("\n").filter((_, index) => !gone.includes(index + 1)).join("\n");
+  replaceFile(root.manifest, kept, `${root.manifest}.new`);
+}
+
+/** Brings git references of the manifest up to date, or tells which are not. */
+async function updateLock(root: Root, { words, flags }: Request): Promise<Map<string, string>> {
+  const { entries, errors } = parseManifest(readManifest(root));
+  if (errors.length > 0) throw new Unusable("", errors);
+  const lock = readLock(root);
+  const git = entries.filter(isGitEntry);
+  const unknown = words.find((word) => !git.some((entry) => isCalled(entry, root, lock, word)));
+  if (unknown !== undefined) throw new Unusable(`No line of ${showManifest(root)} fetches ${quote(unknown)}`);
+  const chosen = words.length === 0
+    ? git
+    : git.filter((entry) => words.some((word) => isCalled(entry, root, lock, word)));
+  return await update(root, chosen, {
+    write: !flags["dry-run"],
+    trust: flags.trust === true,
+    large: flags["allow-large"],
+  });
+}
+
+/** Problems with what is in the store for a manifest. */
+async function checkStore(root: Root): Promise<Problem[]> {
+  const lock = readLock(root);
+  const problems: Problem[] = [];
+  for (const entry of parseManifest(readManifest(root)).entries.filter(isGitEntry)) {
+    const locked = lock.get(entry.text);
+    for (const { name, tree, directory } of locked ? storedSkills(locked) : []) {
+      if (!isThere(directory) || await isRight(directory, tree)) continue;
+      const way = isIntact(directory)
+        ? `remove ${show(resolve(directory, ".."), root)}, then sync`
+        : "sync brings it back";
+      problems.push({
+        line: entry.line,
+        name,
+        message: `${quote(name)} in the store is not what its hash says: ${way}`,
+      });
+    }
+  }
+  return problems;
+}
+
+/** Bytes of all files below a path. */
+function sizeOf(path: string): number {
+  const { isDirectory, size } = Deno.lstatSync(path);
+  return isDirectory ? [...Deno.readDirSync(path)].reduce((sum, { name }) => sum + sizeOf(`${path}/${name}`), 0) : size;
+}
+
+/** Removes what is in the store and no root uses, as far as roots are known; gives the number of skills and bytes. */
+function cleanStore(root: Root, write: boolean): { count: number; bytes: number } {
+  const place = rosterFolder();
+  const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
+  const rosters = [readRoster(root), ...files.flatMap((file) => readRosterFile(file, "/") ?? [])];
+  const links = rosters.flatMap(({ manifest, folders }) =>
+    folders.map((folder) => resolve(manifest, "..", folder)).flatMap((folder) =>
+      [...tryTo(() => readState(folder))?.entries.values() ?? []].map(({ target }) => resolve(folder, target))
+    )
+  );
+  const locks = rosters.filter(({ manifest }) => isThere(manifest)).map(({ manifest }) =>
+    tryTo(() => Deno.readTextFileSync(`${manifest}.lock`)) ?? ""
+  );
+  const used = new Set([...links, ...locks].join("\n").match(/\b[0-9a-f]{40}\b/g));
+  const unused = (tryTo(() => [...Deno.readDirSync(storeFolder())]) ?? []).filter(({ name }) => !used.has(name));
+  let bytes = 0;
+  for (const { name } of unused) {
+    const path = `${storeFolder()}/${name}`;
+    bytes += sizeOf(path);
+    if (write) removeAll(path);
+  }
+  return { count: unused.length, bytes };
+}
+
+/** Cleans the store, and tells. */
+function sayStore(root: Root, flags: Request["flags"]): number {
+  if (flags.json) throw new Unusable("--json does not go with --store");
+  const { count, bytes } = cleanStore(root, !flags["dry-run"]);
+  const freed = bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  const would = flags["dry-run"] ? "would remove" : "removed";
+  if (!flags.quiet) say(`use-skills: ${would} what no known repo uses from the store: ${count} skills, ${freed}`);
+  return 0;
 }
 
 /** Writes a manifest and the block in `.envrc`, each only where it is not there yet. */
@@ -1931,10 +3048,30 @@ async function run(request: Request): Promise<number> {
   const { command, flags } = request;
   const root = findRoot(request);
   if (command === "init") return init(root, flags);
+  if (flags.store) return sayStore(root, flags);
   const isSync = command === "sync";
-  const write = (isSync || command === "clean") && !flags["dry-run"];
+  const write = !["check", "list"].includes(command) && !flags["dry-run"];
+  let failures = new Map<string, string>();
+  if (command === "add") {
+    const wrong = await inOrder(await add(root, request));
+    sayProblems(wrong, root);
+    if (wrong.length > 0) return 1;
+  } else if (command === "remove") {
+    removeLines(root, request);
+  } else if (command === "update") {
+    failures = await updateLock(root, request);
+  }
+  if (write && command !== "clean") {
+    const { entries, errors } = parseManifest(readManifest(root));
+    const access = {
+      frozen: isSync && (flags.frozen || environment("CI") === "true"),
+      offline: flags.offline,
+      large: flags["allow-large"],
+    };
+    if (errors.length === 0) failures = new Map([...await supply(root, entries, access), ...failures]);
+  }
   let isUnreadable = false;
-  const mode = { write, clean: command === "clean", thorough: command === "check" };
+  const mode = { write, clean: command === "clean", thorough: command === "check", failures };
   const { deeds, problems, notes } = await deploy(root, { ...mode, copy: isSync ? flags.copy === true : undefined })
     .catch((error): Outcome => {
       isUnreadable = error instanceof Unusable && error.problems.length > 0;
@@ -1942,11 +3079,23 @@ async function run(request: Request): Promise<number> {
       return { deeds: [], problems: error.problems, notes: new Set() };
     });
   const changes = deeds.filter(isChange);
+  if (command === "check" && !isUnreadable) problems.push(...await checkStore(root));
   if (command === "list") {
-    const rows = listRows(deeds, root);
+    const fetched = isUnreadable
+      ? []
+      : [...readLock(root)].flatMap(([text, locked]) =>
+        storedSkills(locked).map(({ directory }) => [directory, { text, commit: locked.commit }] as const)
+      );
+    const rows = listRows(deeds, root, new Map(fetched));
     if (flags.json) printJson(root, { skills: rows }, problems);
     else if (rows.length > 0) {
-      console.log(harmless(table(rows.map((row) => [row.name, row.from, row.agents.join(", "), row.state]))));
+      console.log(
+        harmless(
+          table(
+            rows.map((row) => [row.name, row.from, row.agents.join(", "), row.state, row.commit?.slice(0, 12) ?? ""]),
+          ),
+        ),
+      );
     }
   } else {
     if (flags.json) printJson(root, { actions: jsonActions(deeds) }, problems);
@@ -1969,7 +3118,7 @@ export async function main(args: string[]): Promise<number> {
   try {
     if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
     if (!("toHex" in Uint8Array.prototype)) throw new Error(`Deno ${Deno.version.deno} is too old: 2.5 is needed`);
-    const asDirenvCalls: Request = { command: "sync", flags: {}, directory: "." };
+    const asDirenvCalls: Request = { command: "sync", words: [], flags: {}, directory: ".", agents: [] };
     const request = args.length === 0 ? asDirenvCalls : await readArguments(args);
     if (request.flags.help) console.log(HELP);
     else if (request.flags.version) console.log(VERSION);

@@ -352,6 +352,7 @@ const TOOLS = {
   git: ["git", "--version"],
   mkfifo: ["mkfifo", "--version"],
   nix: ["nix-instantiate", "--version"],
+  openssl: ["openssl", "version"],
   python3: ["python3", "--version"],
   sha256sum: ["sha256sum", "--version"],
   /** GNU's: others have no `--sort`. */

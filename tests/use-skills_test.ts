@@ -850,7 +850,7 @@ describe("command line", () => {
       const lines = stdout.trimEnd().split("\n");
       const rows = lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / 80)), 0);
       assert(rows <= 24, stdout);
-      for (const word of ["sync", "check", "list", "clean", "init"]) {
+      for (const word of ["sync", "check", "list", "add", "remove", "update", "clean", "init"]) {
         assertMatch(stdout, new RegExp(`^ +${word} `, "m"));
       }
       for (const word of ["--global", "--directory", "--copy", "--dry-run", "--json", "--quiet", "--version"]) {
@@ -1780,16 +1780,16 @@ describe("a bad line", () => {
     ["hq for claude nobody", '"nobody"'],
     [
       "anthropics/skills/skills/pdf#main as pdf",
-      'Cannot fetch "anthropics/skills/skills/pdf#main": git sources are not built yet',
+      '"anthropics/skills/skills/pdf#main" is not in .skills.lock',
     ],
     [
       "https://git.example.org/s.git//x",
-      'Cannot fetch "https://git.example.org/s.git//x": git sources are not built yet',
+      '"https://git.example.org/s.git//x" is not in .skills.lock',
     ],
-    ["git@example.org:s.git", 'Cannot fetch "git@example.org:s.git": git sources are not built yet'],
+    ["git@example.org:s.git", '"git@example.org:s.git" is not in .skills.lock'],
     [
       "https://github.com/a/b/tree/main/x",
-      'Cannot fetch "https://github.com/a/b/tree/main/x": git sources are not built yet',
+      '"https://github.com/a/b/tree/main/x" is not in .skills.lock',
     ],
     ["skills/hq", "write ./skills/hq"],
     ["skills/hq/deep", "write ./skills/hq/deep"],
@@ -1799,6 +1799,7 @@ describe("a bad line", () => {
   for (const [line, part] of lines) {
     it(`as ${JSON.stringify(line)} is a problem of its own`, async () => {
       using box = new Sandbox();
+      box.environment = { CI: "true" }; // nothing is fetched
       box.skills("good", "hq", "other");
       box.directory("skills/hq/deep");
       box.manifest("good", line, "other as last");
