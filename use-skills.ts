@@ -1564,8 +1564,6 @@ const GIT_SETTINGS = {
   "credential.interactive": "false",
   "gc.auto": "0",
   "maintenance.auto": "false",
-  "http.lowSpeedLimit": "100",
-  "http.lowSpeedTime": "30",
 };
 
 /** What a git server has under a name. */
@@ -1593,9 +1591,14 @@ class Repo implements Disposable {
   #ssh = "ssh";
   #held: Deno.FsFile | undefined;
   readonly #deadline: AbortSignal;
+  readonly #start = performance.now();
+  readonly #notice: ReturnType<typeof setTimeout>;
+  /** Whether git's own words are for a person to see. */
+  isShown = false;
 
   private constructor(readonly url: string, readonly cache: string, readonly seconds: number) {
     this.#deadline = AbortSignal.timeout(seconds * 1000);
+    this.#notice = setTimeout(() => Deno.stderr.isTerminal() && say(`use-skills: fetching ${this.shown}`), 1000);
   }
 
   /** Opens the cache of a repo, once no other run uses it. */
@@ -1618,13 +1621,19 @@ class Repo implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#notice);
     this.#held?.close();
   }
 
   /** Runs git; gives what it prints. */
   async #git(args: string[], input = ""): Promise<Uint8Array<ArrayBuffer>> {
-    const settings = Object.entries(GIT_SETTINGS).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
-    const remote = ["-c", `remote.origin.url=${this.url}`];
+    const settings = Object.entries({
+      ...GIT_SETTINGS,
+      "remote.origin.url": this.url,
+      // What git starts lives on when git is ended, but not for ever.
+      "http.lowSpeedLimit": "100",
+      "http.lowSpeedTime": `${Math.ceil(this.seconds)}`,
+    }).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
     const own = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
     const env = {
       ...Object.fromEntries(own),
@@ -1632,11 +1641,13 @@ class Repo implements Disposable {
       GIT_ALLOW_PROTOCOL: "https:ssh:file",
       GIT_TERMINAL_PROMPT: "0",
       GIT_ASKPASS: "false",
-      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes`,
+      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes -oConnectTimeout=${
+        Math.ceil(this.seconds)
+      } -oServerAliveInterval=15`,
       GCM_INTERACTIVE: "never",
       LC_ALL: "C",
     };
-    const words = [...settings, ...remote, ...args];
+    const words = [...settings, ...args];
     const streams = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
     let child: Deno.ChildProcess;
     try {
@@ -1650,13 +1661,30 @@ class Repo implements Disposable {
       if (this.#deadline.aborted) late(undefined);
       this.#deadline.addEventListener("abort", () => late(undefined));
     });
-    const output = await Promise.race([child.output(), over]); // what git has started may outlive it
-    if (output === undefined) {
+    const output = Promise.all([new Response(child.stdout).bytes(), this.#listen(child.stderr), child.status]);
+    const [stdout, stderr, status] = await Promise.race([output, over]) ?? [];
+    if (stdout === undefined) {
       tryTo(() => child.kill("SIGTERM"));
       throw new Error(`Cannot fetch ${this.shown}: no answer within ${this.seconds} seconds (SKILLS_TIMEOUT)`);
     }
-    if (output.success) return output.stdout;
-    throw new Error(this.#explain(new TextDecoder().decode(output.stderr)), { cause: "git" });
+    if (status?.success) return stdout;
+    throw new Error(this.#explain(stderr ?? ""));
+  }
+
+  /** Reads what git says; a person at a terminal sees it, too, once it has taken a while. */
+  async #listen(stream: ReadableStream<Uint8Array>): Promise<string> {
+    const decoder = new TextDecoder();
+    let said = "";
+    for await (const piece of stream) {
+      said += decoder.decode(piece, { stream: true });
+      if (this.isShown && performance.now() - this.#start > 1000) Deno.stderr.writeSync(piece);
+    }
+    return said;
+  }
+
+  /** Whether git tells how far it is. */
+  get #manner(): string {
+    return this.isShown ? "--progress" : "--quiet";
   }
 
   /** The address, as a person may see it. */
@@ -1677,7 +1705,7 @@ class Repo implements Disposable {
     if (/repository '.*' not found|does not appear to be a git repository|returned error: 404/i.test(said)) {
       return `Cannot fetch ${this.shown}: there is no such repo, or it is private`;
     }
-    const line = said.split("\n").findLast((each) => /^(fatal|error|remote|ERROR): ?\S/.test(each)) ??
+    const line = said.split(/[\r\n]+/).findLast((each) => /^(fatal|error|remote|ERROR): ?\S/.test(each)) ??
       said.trim().split("\n")[0];
     return `Cannot fetch ${this.shown}: ${line?.replace(/^(fatal|error): /, "")}`;
   }
@@ -1742,9 +1770,8 @@ class Repo implements Disposable {
         await this.#git([
           ...how[0] === "origin" ? [] : PARTIAL_SETTINGS,
           "fetch",
-          "--quiet",
-          "--no-tags",
-          "--no-write-fetch-head",
+          this.#manner,
+          ...FETCHING,
           ...how,
         ]);
         if (await this.has(`${commit}^{tree}`)) return;
@@ -1782,7 +1809,7 @@ class Repo implements Disposable {
     const known = new TextDecoder().decode(await this.#git(["cat-file", "--batch-check"], wanted.join("\n")));
     const missing = known.split("\n").flatMap((line) => /^([0-9a-f]+) missing$/.exec(line)?.[1] ?? []);
     if (missing.length > 0) {
-      const how = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", ...PARTIAL, "--stdin", "origin"];
+      const how = ["fetch", this.#manner, ...FETCHING, ...PARTIAL, "--stdin", "origin"];
       await this.#git([...PARTIAL_SETTINGS, "-c", "fetch.negotiationAlgorithm=noop", ...how], missing.join("\n"));
     }
     const bytes = await this.#git(["cat-file", "--batch"], wanted.join("\n"));
@@ -1808,6 +1835,9 @@ class Repo implements Disposable {
       .trimEnd();
   }
 }
+
+/** How git fetches: it leaves no trace but the objects. */
+const FETCHING = ["--no-tags", "--no-write-fetch-head"];
 
 /** What asks a server to leave out the content of files, which is then asked for by name. */
 const PARTIAL = ["--filter=blob:none"];
@@ -2166,11 +2196,13 @@ async function forEachRepo(
   work: (repo: Repo, entry: GitEntry) => Promise<void>,
 ): Promise<void> {
   const groups = [...Map.groupBy(entries, ({ reference }) => reference.url)];
+  const all = groups.length;
   const workers = Array.from({ length: 4 }, async () => {
     for (let group; (group = groups.shift());) {
       const [url, same] = group;
       try {
         using repo = await Repo.open(url);
+        repo.isShown = Deno.stderr.isTerminal() && all === 1; // the words of several would be mixed up
         for (const entry of same) await work(repo, entry).catch((error) => failures.set(entry.text, explain(error)));
       } catch (error) {
         for (const { text } of same) failures.set(text, explain(error));
@@ -2843,7 +2875,7 @@ watch_file .skills.lock
 if ! has deno; then
   log_status "use-skills: deno is not installed, so no skills are deployed"
 elif declare -F require_allowed >/dev/null; then
-  require_allowed .skills .skills.lock
+  for file in .skills .skills.lock; do if [ -e "$file" ]; then require_allowed "$file"; fi; done
   deno run -A --no-lock ${call} || log_status "use-skills: not all skills are deployed"
 else # this direnv cannot ask you about a changed .skills, so nothing new is fetched
   deno run -A --no-lock ${call} sync --frozen || log_status "use-skills: not all skills are deployed"

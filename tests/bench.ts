@@ -84,6 +84,27 @@ function deno(...args: string[]): Program["words"] {
 
 const useSkills: Make = (count, kind) => ({ name: "use-skills", words: deno(script ?? ""), ...setUp(count, kind) });
 
+/** Skills that were fetched and locked before it begins; from a repo on the same disk. */
+async function lockedSkills(count: number): Promise<Program> {
+  const program = useSkills(count, "nothing to do");
+  const { repo, home, env } = program;
+  const git = async (...args: string[]) => {
+    const identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"];
+    const { success } = await new Deno.Command("git", { args: [...identity, ...args], cwd: `${home}/origin`, env })
+      .output();
+    if (!success) throw new Error(`git ${args[0]} fails`);
+  };
+  Deno.mkdirSync(`${home}/origin`);
+  Deno.renameSync(`${repo}/skills`, `${home}/origin/skills`);
+  await git("init", "--quiet");
+  await git("add", ".");
+  await git("commit", "--quiet", "--message=skills");
+  const names = [...Deno.readDirSync(`${home}/origin/skills`)].map(({ name }) => name);
+  const lines = names.map((name) => `file://${home}/origin//skills/${name}\n`);
+  Deno.writeTextFileSync(`${repo}/.skills`, lines.join(""));
+  return { ...program, name: "use-skills, from git" };
+}
+
 /** What no Deno program can be faster than. */
 function emptyFile(): Program {
   Deno.writeTextFileSync(`${temporary}/empty.ts`, "");
@@ -271,6 +292,7 @@ async function rows(): Promise<Row[]> {
   return [
     { measure: `${idle}, 10 x 3`, of: useSkills(10, idle), over: bare, goal: 1.3 },
     { measure: `${idle}, 1,000 x 3`, of: useSkills(1000, idle), over: bare, goal: 3 },
+    { measure: `${idle}, 10 locked x 3`, of: await lockedSkills(10), over: bare, goal: 1.35 },
     { measure: `${first}, 10 x 3`, of: useSkills(10, first), over: bare, goal: 2.5 },
     { measure: `${first}, 1,000 x 3`, of: useSkills(1000, first), over: denoLoop(1000, first), goal: 4 },
     { measure: `peak memory, ${idle}, 1,000 x 3`, of: memorable, over: bare, goal: 1.5, gauge: peakMemory },

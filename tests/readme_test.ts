@@ -2,13 +2,14 @@
  * Holds the README against the program: its commands are run, its examples are read, its lists are compared.
  *
  * A fenced block's language says what becomes of it: `sh` is run in a person's repo beside which a checkout lies in
- * `~/use-skills`, `sh release` in one with a program that is built and an origin to push to, `sh checkout` in a copy of
+ * `~/use-skills`, `sh fetch` in one that finds a git server under a known host, `sh release` in one with a program that is built and an origin to push to, `sh checkout` in a copy of
  * this checkout. `nix` is parsed.
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { AGENTS, parseManifest } from "../use-skills.ts";
-import { execute, installed, isThere, requires, Sandbox, succeed } from "./helpers.ts";
+import { Forge } from "./forge.ts";
+import { execute, installed, isThere, requires, Sandbox, skillText, succeed } from "./helpers.ts";
 
 const checkout = new URL("..", import.meta.url).pathname;
 const readme = Deno.readTextFileSync(`${checkout}README.md`);
@@ -99,6 +100,21 @@ describe("README.md", () => {
     for (const script of commands) await runShell(box, script);
   });
 
+  requires("git", "openssl")("has commands that fetch skills", async () => {
+    await using forge = await Forge.start();
+    using box = await person();
+    await forge.commit("anthropics/skills", { "skills/pdf/SKILL.md": skillText("pdf") });
+    box.write(`${box.home}/.gitconfig`, forge.config("https://github.com/"));
+    await runShell(box, "cp ~/use-skills/use-skills.ts .");
+    const commands = blocks("sh fetch").flatMap((text) => text.trim().split("\n"));
+    assertEquals(commands.length, 4);
+    for (const command of commands) {
+      await runShell(box, command);
+      if (command.includes(" add ")) assertEquals(isThere(box.at(".claude/skills/pdf")), true);
+    }
+    assertEquals(isThere(box.at(".claude/skills/pdf")), false);
+  });
+
   requires("git")("has commands that work in a checkout", async () => {
     using box = await person();
     const files = await succeed(["git", "-C", checkout, "ls-files", "-co", "--exclude-standard", "-z"], {
@@ -166,7 +182,7 @@ describe("README.md", () => {
 
   it("has an example of a manifest that can be read", () => {
     const { entries, errors } = parseManifest(block("text skills"));
-    assertEquals([entries.length, errors], [6, []]);
+    assertEquals([entries.length, errors], [8, []]);
   });
 
   it("has the shape of the JSON that is printed", async () => {
@@ -182,7 +198,7 @@ describe("README.md", () => {
   it("has the table that the bench prints", () => {
     const bench = Deno.readTextFileSync(`${checkout}tests/bench.ts`);
     const goals = tableRows(/^\| .* \| (<= [\d.]+), (?:met|missed) \|$/gm);
-    assertEquals(goals.length, 7);
+    assertEquals(goals.length, 8);
     for (const goal of goals) assertStringIncludes(bench, goal.replace("<= ", ""));
   });
 
@@ -193,8 +209,8 @@ describe("README.md", () => {
   it("lists the commands and options of --help", async () => {
     using box = new Sandbox();
     const { stdout } = await box.run("--help");
-    const commands = [...stdout.matchAll(/^ {2}([a-z]+) {3,}/gm)].map(([, name]) => name);
-    assertEquals(tableRows(/^\| `(sync|check|list|clean|init)`/gm), commands);
+    const commands = [...stdout.matchAll(/^ {2}([a-z]+) (?=[ A-Z[])/gm)].map(([, name]) => name);
+    assertEquals(tableRows(/^\| `(sync|check|list|add|remove|update|clean|init)/gm), commands);
     const options = (text: string) => [...new Set(text.match(/--[a-z][a-z-]+/g))].sort();
     assertEquals(
       options(readme.slice(readme.indexOf("| option |"), readme.indexOf("The manifest is looked"))),

@@ -2180,6 +2180,24 @@ describe(".envrc", () => {
     assertEquals(deployed(box.at(".codex/skills")), { one: "../../skills/one" });
   });
 
+  itWithDirenv("fetches nothing for a line that is new, where direnv cannot ask about it", async () => {
+    using box = await prepare("unset -f require_allowed\n", "");
+    box.manifest("one", "a/b/c");
+    const { stderr } = await enter(box, "direnv allow .", "direnv exec . true");
+    assertStringIncludes(stderr, '"a/b/c" is not in .skills.lock, and --frozen');
+    assertEquals(deployed(box.at(".claude/skills")), { one: "../../skills/one" });
+  });
+
+  itWithDirenv("has direnv ask about each of the two files that is there", async () => {
+    using box = await prepare('require_allowed() { echo "asked: $*" >&2; }\n', "");
+    box.manifest("one");
+    const { stderr } = await enter(box, "direnv allow .", "direnv exec . true");
+    assertEquals(stderr.match(/asked: .*/g), ["asked: .skills"]);
+    box.write(".skills.lock", '{\n"skills": {\n},\n"version": 1\n}\n');
+    const both = await enter(box, "direnv allow .", "direnv exec . true");
+    assertEquals(both.stderr.match(/asked: .*/g), ["asked: .skills", "asked: .skills.lock"]);
+  });
+
   for (const strict of ["", "strict_env\n", "set -euo pipefail\n"]) {
     const how = strict.trim() === "" ? "" : `, with ${strict.trim()} too`;
     itWithDirenv(`keeps nobody out for a bad line${how}`, async () => {
