@@ -1661,7 +1661,11 @@ class Repo implements Disposable {
       if (this.#deadline.aborted) late(undefined);
       this.#deadline.addEventListener("abort", () => late(undefined));
     });
-    const output = Promise.all([new Response(child.stdout).bytes(), this.#listen(child.stderr), child.status]);
+    const output = Promise.all([
+      new Response(child.stdout).bytes(),
+      this.#listen(child.stderr, args.includes("--progress")),
+      child.status,
+    ]);
     const [stdout, stderr, status] = await Promise.race([output, over]) ?? [];
     if (stdout === undefined) {
       tryTo(() => child.kill("SIGTERM"));
@@ -1672,12 +1676,12 @@ class Repo implements Disposable {
   }
 
   /** Reads what git says; a person at a terminal sees it, too, once it has taken a while. */
-  async #listen(stream: ReadableStream<Uint8Array>): Promise<string> {
+  async #listen(stream: ReadableStream<Uint8Array>, isShown: boolean): Promise<string> {
     const decoder = new TextDecoder();
     let said = "";
     for await (const piece of stream) {
       said += decoder.decode(piece, { stream: true });
-      if (this.isShown && performance.now() - this.#start > 1000) Deno.stderr.writeSync(piece);
+      if (isShown && performance.now() - this.#start > 1000) Deno.stderr.writeSync(piece);
     }
     return said;
   }
@@ -1960,14 +1964,13 @@ const MOST = { files: 5_000, bytes: 50 * 2 ** 20 };
 /** The time that all files in the store have, in seconds: another tells that somebody has written there. */
 const STORE_TIME = 1;
 
-/** Whether nothing in a stored skill was written since it was made, as far as times tell. */
+/**
+ * Whether a stored skill looks as it was made. That is all that is asked at a `cd`, so it looks at two times; `check`
+ * reads every file, and changes one of these times where it finds something, for the next run to make it anew.
+ */
 function isIntact(directory: string): boolean {
-  const isUnchanged = (path: string): boolean => {
-    const { isDirectory, isSymlink, mtime } = Deno.lstatSync(path);
-    if (!isSymlink && mtime?.getTime() !== STORE_TIME * 1000) return false;
-    return !isDirectory || Array.from(Deno.readDirSync(path)).every(({ name }) => isUnchanged(`${path}/${name}`));
-  };
-  return tryTo(() => isUnchanged(directory)) ?? false;
+  const isUnchanged = (path: string) => Deno.lstatSync(path).mtime?.getTime() === STORE_TIME * 1000;
+  return tryTo(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) ?? false;
 }
 
 /** Why a skill is not let in, by what its files are called and are; nothing if it is. */
@@ -2004,11 +2007,8 @@ function linkRefusal(links: readonly { path: string; target: string }[]): string
 
 /** Brings a skill into the store. */
 async function store(repo: Repo, { directory, tree }: Stored, label: string, large: boolean): Promise<void> {
-  if (isThere(directory)) {
-    if (isIntact(directory) || await isRight(directory, tree)) return;
-    makeWritable(directory);
-    removeAll(directory);
-  }
+  if (isIntact(directory)) return;
+  if (isThere(directory) && await isRight(directory, tree)) return setTimes(directory); // somebody only touched it
   const refuse = (reason: string | undefined) => {
     if (reason) throw new Error(`Refused ${quote(label)}: ${reason}`);
   };
@@ -2052,10 +2052,10 @@ async function store(repo: Repo, { directory, tree }: Stored, label: string, lar
       Deno.writeTextFileSync(`${workshop}/${HIDDEN}`, JSON.stringify(hidden));
       Deno.renameSync(`${workshop}/${HIDDEN}`, resolve(directory, "..", HIDDEN));
     }
-    try {
+    if (isThere(directory)) makeWritable(directory);
+    if (!isThere(directory) || !exchange(made, directory)) {
+      removeAll(directory);
       Deno.renameSync(made, directory);
-    } catch (error) {
-      if (!isThere(directory)) throw error; // else another run was quicker
     }
     makeReadOnly(directory);
   } finally {
@@ -2148,7 +2148,9 @@ async function lookUp(
     () => () => 0, // not worth failing for
   );
   const last = lastSegment(path);
-  const nearest = there.toSorted((a, b) => distance(last, lastSegment(a)) - distance(last, lastSegment(b)));
+  const nearest = path === ""
+    ? there
+    : there.toSorted((a, b) => distance(last, lastSegment(a)) - distance(last, lastSegment(b)));
   const what = tree === undefined
     ? `no folder ${quote(path)}`
     : path
@@ -2988,14 +2990,10 @@ async function checkStore(root: Root): Promise<Problem[]> {
     const locked = lock.get(entry.text);
     for (const { name, tree, directory } of locked ? storedSkills(locked) : []) {
       if (!isThere(directory) || await isRight(directory, tree)) continue;
-      const way = isIntact(directory)
-        ? `remove ${show(resolve(directory, ".."), root)}, then sync`
-        : "sync brings it back";
-      problems.push({
-        line: entry.line,
-        name,
-        message: `${quote(name)} in the store is not what its hash says: ${way}`,
-      });
+      const isMarked = tryTo(() => (Deno.utimeSync(directory, new Date(), new Date()), true));
+      const way = isMarked ? "sync brings it back" : `remove ${show(resolve(directory, ".."), root)}, then sync`;
+      const message = `${quote(name)} in the store is not what its hash says: ${way}`;
+      problems.push({ line: entry.line, name, message });
     }
   }
   return problems;

@@ -398,6 +398,11 @@ describe("sync", () => {
     const [store, skill] = [setting.store, links(box)["pdf"] ?? ""];
     const spoil: (() => void)[] = [
       () => Deno.writeTextFileSync(`${skill}/SKILL.md`, "Do harm"),
+      () => Deno.writeTextFileSync(`${skill}/run.sh`, "Do harm"),
+      () => {
+        Deno.writeTextFileSync(`${skill}/SKILL.md`, skillText("pdf").replace("Do it", "Do harm"));
+        Deno.utimeSync(`${skill}/SKILL.md`, 1, 1); // made to look old
+      },
       () => Deno.removeSync(`${skill}/run.sh`),
       () => Deno.writeTextFileSync(`${skill}/new`, ""),
       () => Deno.removeSync(skill, { recursive: true }),
@@ -410,18 +415,6 @@ describe("sync", () => {
       assertEquals(setting.store, store);
       assertEquals(await box.done("check"), "");
     }
-  });
-
-  it("finds what was changed and made to look old, and says what to do", async () => {
-    await using setting = await Setting.start();
-    const { box } = setting;
-    box.manifest("team/skills/skills/pdf");
-    await box.done();
-    const path = `${links(box)["pdf"]}/SKILL.md`;
-    Deno.chmodSync(path, 0o644);
-    Deno.writeTextFileSync(path, skillText("pdf").replace("Do it", "Do harm"));
-    Deno.utimeSync(path, 1, 1);
-    assertMatch(await box.fails(1, "check"), /"pdf" in the store is not what its hash says: remove .*, then sync/);
   });
 
   const outages: [what: string, mode: Forge["mode"], message: RegExp][] = [
