@@ -363,31 +363,37 @@ function parseAddress(text: string): Reference {
     if (path.includes("*")) throw new SyntaxError(`Only a last "/*" can stand for many, not ${quote(text)}`);
     return { kind: "path", path, all };
   }
+  const git = (url: string, path: string, more: { ref?: string; tail?: string }) => {
+    const inside = withoutExtraSlashes((more.tail ?? path).replace(/(^|\/)\*$/, ""));
+    if (/^\w+:\/\/[^/]*:[^/]*@|^https:\/\/[^/]*@/.test(url)) { // shown to nobody, not even in the message
+      throw new SyntaxError("There is a user or a password in this address: leave it to git's credential helper");
+    }
+    if (/[/:]\.\.?(\/|$)/.test(`${url}//${inside}`)) {
+      throw new SyntaxError(`An address and a path in a repo have no "." or "..": ${quote(text)}`);
+    }
+    const all = /(^|\/)\*$/.test(more.tail ?? path) && { all: true as const };
+    const where = more.tail === undefined ? { path: inside, ref: more.ref } : { path: "", tail: inside };
+    return { kind: "git" as const, url: url.replace(/\/+$/, ""), ...where, ...all };
+  };
   for (const form of BROWSE_URLS) {
     const [, url, tail] = text.match(form) ?? [];
     if (url && tail) {
-      const all = tail.endsWith("/*") && { all: true as const };
-      return { kind: "git", url, path: "", ...all, tail: withoutExtraSlashes(tail.replace(/\*$/, "")) };
+      return git(url, "", { tail: (tryTo(() => decodeURIComponent(tail)) ?? tail).replace(/\/SKILL\.md$/, "") });
     }
   }
   const [, address = "", ref] = text.match(/^([^#]*)(?:#(.*))?$/s) ?? [];
   if (ref === "") throw new SyntaxError(`Nothing follows the "#" of ${quote(text)}`);
-  const git = (url: string, path = "") => {
-    if (/(^|\/)\.\.?(\/|$)/.test(path)) throw new SyntaxError(`A path in a repo has no "." or "..": ${quote(text)}`);
-    const all = /(^|\/)\*$/.test(path) && { all: true as const };
-    return { kind: "git" as const, url, path: withoutExtraSlashes(path.replace(/\*$/, "")), ...all, ref };
-  };
-  const [, scheme, url = "", path] = address.match(/^([a-zA-Z][\w+.-]*):\/\/(.+?)(?:\/\/(.*)|\/(\*))?$/) ?? [];
+  const [, scheme, url = "", path, star] = address.match(/^([a-zA-Z][\w+.-]*):\/\/(.+?)(?:\/\/(.*)|\/(\*))?$/) ?? [];
   if (scheme !== undefined) {
     if (!/^(https|ssh|file)$/.test(scheme)) {
       throw new SyntaxError(`Only https, ssh and file URLs can be fetched, not ${quote(text)}`);
     }
-    return git(`${scheme}://${url}`, path);
+    return git(`${scheme}://${url.replace(/\?.*$/, "")}`, path ?? star ?? "", { ref });
   }
-  const [, remote, inside] = address.match(/^([\w.-]+@[\w.-]+:.+?)(?:\/\/(.*))?$/) ?? [];
-  if (remote) return git(remote, inside);
-  const [, owner, repo, rest] = address.match(/^([a-zA-Z0-9][a-zA-Z0-9-]*)\/([\w.-]+)(?:\/(.*))?$/) ?? [];
-  if (owner && repo) return git(`https://github.com/${owner}/${repo}`, rest);
+  const [, remote, inside, every] = address.match(/^([\w.-]+@[\w.-]+:.+?)(?:\/\/(.*)|\/(\*))?$/) ?? [];
+  if (remote) return git(remote, inside ?? every ?? "", { ref });
+  const [, owner, repo, rest = ""] = address.match(/^([a-zA-Z0-9][a-zA-Z0-9-]*)\/([\w.-]+)(?:\/(.*))?$/) ?? [];
+  if (owner && repo) return git(`https://github.com/${owner}/${repo}`, rest, { ref });
   throw new SyntaxError(`${quote(text)} is no skill name, path (./ ../ / ~/), git URL or OWNER/REPO`);
 }
 
@@ -436,6 +442,9 @@ export function parseManifest(text: string): { entries: Entry[]; errors: Problem
     if (first === "") continue;
     const line = index + 1;
     try {
+      if (/^(<{7}|={7}|>{7})$/.test(first)) {
+        throw new SyntaxError("This is a merge conflict: keep the lines that you want");
+      }
       if (first === "for") {
         following = parseClauses(["for", ...rest], line).agents;
       } else if (first === "as" && rest.length > 0) {
@@ -489,9 +498,9 @@ function isLocked(value: Partial<Locked> | null): value is Locked {
     typeof path === "string" && path.split("/").every((segment) => !["", ".", ".."].includes(segment));
   const skills = Object.entries(value?.skills ?? {});
   return isHash(value?.commit) && isHash(value?.tree) && typeof value?.url === "string" &&
-    typeof value.path === "string" &&
     (value.path === "" || isPath(value.path)) && skills.every(([path, tree]) => isPath(path) && isHash(tree)) &&
-    (value.trusted === undefined || isHash(value.trusted));
+    (value.skills === undefined || skills.length > 0) && (value.trusted === undefined || isHash(value.trusted)) &&
+    (value.large === undefined || value.large === true);
 }
 
 /**
@@ -503,13 +512,12 @@ function readLock(root: Root): Map<string, Locked> {
   const text = ifThere(() => Deno.readTextFileSync(lockPath(root)));
   if (text === undefined) return new Map();
   const refuse = (why: string) => new Unusable(`${showManifest(root)}.lock${why}`);
-  const { version, skills } = tryTo(() => JSON.parse(text)) ?? {};
+  const { version, skills } = tryTo(() => JSON.parse(text)) ?? parseLines(text);
   if (version === 1 && typeof skills === "object" && skills !== null) {
     const wrong = Object.entries<Locked>(skills).find(([, locked]) => !isLocked(locked));
     if (!wrong) return new Map(Object.entries<Locked>(skills));
-    throw refuse(
-      ` has an entry that is not right, ${quote(wrong[0])}: get the file back from git, or take that line out`,
-    );
+    const way = "get the file back from git, or take that line out";
+    throw refuse(` has an entry that is not right, ${quote(wrong[0])}: ${way}`);
   }
   if (version > 1) throw refuse(" is from a newer use-skills: bring this one up to date");
   const line = text.split("\n").findIndex((each) => /^(<{7}|={7}|>{7})/.test(each)) + 1;
@@ -517,6 +525,18 @@ function readLock(root: Root): Map<string, Locked> {
     throw refuse(`:${line}: a merge conflict: keep the lines of both sides, or one of two for the same skill`);
   }
   throw refuse(" is not what use-skills writes: get it back from git, or remove it");
+}
+
+/** Reads a lock that lacks a comma or has one too many, as after a merge by hand. */
+function parseLines(text: string): { version?: number; skills?: Record<string, Locked> } {
+  const skills: [string, Locked][] = [];
+  for (const line of text.split(/\r?\n/)) {
+    const [, reference, locked] = /^("(?:[^"\\]|\\.)*"): (\{.*\}),?$/.exec(line) ?? [];
+    const entry = tryTo((): [string, Locked] => [JSON.parse(reference ?? ""), JSON.parse(locked ?? "")]);
+    if (entry) skills.push(entry);
+    else if (!/^(\{|\},?|"skills": \{|"version": 1|)$/.test(line)) return {};
+  }
+  return { version: 1, skills: Object.fromEntries(skills) };
 }
 
 /** The text of a lock: an entry a line, sorted, so that git can merge it; nothing where there are none. */
@@ -535,7 +555,23 @@ async function changeLock(root: Root, change: (lock: Map<string, Locked>) => voi
   const locked = readLock(root);
   change(locked);
   const after = renderLock(locked);
-  if (after !== before) replaceFile(lockPath(root), after, `${lockPath(root)}.new`);
+  if (after !== before) replaceOwn(lockPath(root), after);
+}
+
+/** Makes a file that a person also writes hold `text`, or not be there: in one step, where a link leads, as it was. */
+function replaceOwn(path: string, text: string | undefined): void {
+  const real = ifThere(() => Deno.realPathSync(path)) ?? path;
+  const mode = ifThere(() => Deno.statSync(real))?.mode;
+  if (text === undefined) return ifThere(() => Deno.removeSync(path));
+  const made = Deno.makeTempFileSync({ dir: resolve(real, ".."), prefix: ".use-skills-" });
+  try {
+    Deno.writeTextFileSync(made, text);
+    Deno.chmodSync(made, mode ? mode & 0o777 : 0o666 & ~Deno.umask());
+    Deno.renameSync(made, real);
+  } catch (error) {
+    Deno.removeSync(made);
+    throw error;
+  }
 }
 
 /** The folder that holds what was fetched, for all roots of this person; named by what is in it, it never changes. */
@@ -557,26 +593,37 @@ interface Stored {
 
 /** The skills that a reference stands for. */
 function storedSkills({ url, path, tree, skills }: Locked): Stored[] {
+  const folder = storeFolder();
   const stored = (path: string, tree: string): Stored => {
     const name = lastSegment(path || url.replace(/\/+$/, "").replace(/\.git$/, "").replace(/^[^/]*:/, ""));
-    return { name, path, tree, directory: `${storeFolder()}/${tree}/${name}` };
+    if (/^\.{0,2}$/.test(name) || name === HIDDEN) throw new Error(`${quote(name)} cannot be a skill's folder`);
+    return { name, path, tree, directory: `${folder}/${tree}/${name}` };
   };
   if (skills === undefined) return [stored(path, tree)];
   return Object.entries(skills).map(([below, tree]) => stored(path ? `${path}/${below}` : below, tree));
 }
 
 /** Beside a skill in the store: the hidden characters that were found in it. */
-const HIDDEN = "hidden.json";
+const HIDDEN = ".hidden.json";
+
+/** What was found in a stored skill that nobody sees. */
+function hiddenIn({ name, directory }: Stored): string[] {
+  const text = ifThere(() => Deno.readTextFileSync(resolve(directory, "..", HIDDEN)));
+  const found: string[] = text === undefined ? [] : tryTo(() => JSON.parse(text)) ?? ["it cannot be read"];
+  return found.map((each) => `${name}/${each}`);
+}
 
 /** Why a skill that is in the store may not be used; nothing if it may. */
-function distrust({ directory, tree }: Stored, entry: GitEntry, locked: Locked): string | undefined {
-  const text = ifThere(() => Deno.readTextFileSync(`${directory}/../${HIDDEN}`));
-  if (text === undefined || entry.trust && locked.trusted === locked.tree) return undefined;
-  const found: string[] = tryTo(() => JSON.parse(text)) ?? [];
+function distrust(skill: Stored, entry: GitEntry, locked: Locked): string | undefined {
+  if (entry.trust && locked.trusted === locked.tree) return undefined;
+  const found = hiddenIn(skill);
+  if (found.length === 0) return undefined;
   const shown = `${found.slice(0, 5).join("; ")}${found.length > 5 ? `; and ${found.length - 5} more` : ""}`;
-  const way = entry.trust
-    ? `it has changed since it was trusted: look at it, then "update --trust"`
-    : `look at it (tree ${tree.slice(0, 12)}), and end its line with "trust" if it is meant`;
+  const way = !entry.trust
+    ? `look at it (tree ${skill.tree.slice(0, 12)}), and end its line with "trust" if it is meant`
+    : locked.trusted === undefined
+    ? `its line trusts it, and the lock does not yet: run sync without --frozen`
+    : `it has changed since it was trusted: look at it, then "update --trust"`;
   return `${quote(entry.text)} has characters that nobody sees: ${shown}; ${way}`;
 }
 
@@ -598,9 +645,9 @@ function locateGit(entry: GitEntry, root: Root, lock: ReadonlyMap<string, Locked
   if (locked === undefined) {
     throw new Error(`${quote(text)} is not in ${lastSegment(lockPath(root))} yet: sync fetches it`);
   }
-  const { url, path, tail } = reference;
+  const { url, path, tail, all } = reference;
   if (
-    locked.url !== url ||
+    locked.url !== url || (locked.skills !== undefined) !== (all === true) ||
     (tail === undefined ? locked.path !== path : !`/${tail}`.endsWith(`/${locked.path}`) && locked.path)
   ) {
     throw new Error(`${quote(text)} is locked to something else, ${quote(locked.url)}: take its line out of the lock`);
@@ -1073,25 +1120,25 @@ interface Node {
 }
 
 /**
- * Lists a directory that is to be copied, or was; with `loose`, its links may lead nowhere.
+ * Lists a directory that is to be copied, or was.
  *
  * @throws {Error} If a copy would not be whole, or would carry in what lies outside: on a link that leads out of the
  * directory or nowhere, a socket, a device.
  */
-function scan(directory: string, loose = false, top = Deno.realPathSync(directory), inside = ""): Node[] {
+function scan(directory: string, top = Deno.realPathSync(directory), inside = ""): Node[] {
   return Array.from(Deno.readDirSync(directory), ({ name }): Node => {
     const path = `${directory}/${name}`;
     const shown = quote(inside + name);
     const info = Deno.lstatSync(path);
     const node: Node = { name, kind: "file", executable: false, target: "", children: [] };
-    if (info.isDirectory) return { ...node, kind: "directory", children: scan(path, loose, top, `${inside}${name}/`) };
+    if (info.isDirectory) return { ...node, kind: "directory", children: scan(path, top, `${inside}${name}/`) };
     if (info.isFile) return { ...node, executable: ((info.mode ?? 0) & 0o111) !== 0 };
     if (!info.isSymlink) throw new Error(`${shown} in it is neither a file nor a folder nor a link`);
     const target = Deno.readLinkSync(path);
     const real = tryTo(() => Deno.realPathSync(path));
-    if (real === undefined && !loose) throw new Error(`the link ${shown} in it leads nowhere`);
+    if (real === undefined) throw new Error(`the link ${shown} in it leads nowhere`);
     const isInside = below("/top", resolve(`/top/${inside}`, target)) !== undefined &&
-      below(top, real ?? top) !== undefined;
+      below(top, real) !== undefined;
     if (target.startsWith("/") || !isInside) {
       throw new Error(`the link ${shown} in it leads out of it, to ${quote(target)}`);
     }
@@ -1396,11 +1443,12 @@ function removeAll(path: string): void {
  *
  * The lock is the operating system's, on the directory itself, so that a run which is killed leaves none behind.
  *
+ * @param exclusive Whether nobody else may hold it; else only those are kept out who want that.
  * @throws {Error} If another run holds the lock for longer than that many seconds: nobody is kept from their directory.
  */
-async function lock(directory: string, seconds = 10): Promise<Deno.FsFile | undefined> {
+async function lock(directory: string, seconds = 10, exclusive = true): Promise<Deno.FsFile | undefined> {
   const handle = ifThere(() => Deno.openSync(directory));
-  for (let wait = 1; handle && !handle.tryLockSync(true); wait++) {
+  for (let wait = 1; handle && !handle.tryLockSync(exclusive); wait++) {
     if (wait > 40 * seconds) {
       throw new Deno.errors.TimedOut(`another run has been at work there for ${seconds} seconds`);
     }
@@ -1580,44 +1628,53 @@ interface Blob {
   path: string;
 }
 
-/** How long a repo may take, in seconds. */
+/** How long all that is fetched may take, in seconds. */
 function patience(): number {
   const given = Number(environment("SKILLS_TIMEOUT") ?? 60);
-  return given > 0 ? given : 60;
+  return given > 0 ? Math.min(given, 86_400) : 60;
+}
+
+/** The gits that run, each with what it has started in a group of its own. */
+const running = new Set<number>();
+
+/** Ends what runs; without that, what git has started would live on. */
+function endRunning(): void {
+  for (const pid of running) tryTo(() => Deno.kill(-pid, "SIGKILL"));
 }
 
 /** A repo on a server, and the bare cache of what was fetched of it. */
 class Repo implements Disposable {
   #ssh = "ssh";
   #held: Deno.FsFile | undefined;
-  readonly #deadline: AbortSignal;
   readonly #start = performance.now();
   readonly #notice: ReturnType<typeof setTimeout>;
   /** Whether git's own words are for a person to see. */
   isShown = false;
 
-  private constructor(readonly url: string, readonly cache: string, readonly seconds: number) {
-    this.#deadline = AbortSignal.timeout(seconds * 1000);
-    this.#notice = setTimeout(() => Deno.stderr.isTerminal() && say(`use-skills: fetching ${this.shown}`), 1000);
+  private constructor(readonly url: string, readonly cache: string, readonly deadline: AbortSignal) {
+    this.#notice = setTimeout(() => Deno.stderr.isTerminal() && say(`use-skills: fetching ${this.url}`), 1000);
   }
 
   /** Opens the cache of a repo, once no other run uses it. */
-  static async open(url: string): Promise<Repo> {
-    if (/^https:\/\/[^/]*@/.test(url)) {
-      throw new Error("There is a user or a password in the address: leave it to git's credential helper");
-    }
+  static async open(url: string, deadline: AbortSignal): Promise<Repo> {
     const caches = xdgFolder("XDG_CACHE_HOME", ".cache");
     if (caches === undefined) throw new Error("Neither XDG_CACHE_HOME nor HOME says where to keep what is fetched");
     const name = encodeURIComponent(url);
-    const repo = new Repo(url, `${caches}/use-skills/git/${name.slice(-150)}-${fnv1a(name)}`, patience());
+    const repo = new Repo(url, `${caches}/use-skills/git/${name.slice(-150)}-${fnv1a(name)}`, deadline);
     Deno.mkdirSync(repo.cache, { recursive: true });
-    repo.#held = await lock(repo.cache, repo.seconds);
+    repo.#held = await lock(repo.cache, patience());
     for (const path of ["shallow.lock", "config.lock", "HEAD.lock", "packed-refs.lock"]) {
       removeAll(`${repo.cache}/${path}`);
     }
     repo.#ssh = (await repo.#try("config", "core.sshCommand"))?.trim() || "ssh";
-    if (!isThere(`${repo.cache}/HEAD`)) await repo.#git(["init", "--quiet", "--bare", repo.cache]);
+    await repo.#git(["init", "--quiet", "--bare", repo.cache]); // also finishes one that was killed
     return repo;
+  }
+
+  /** Begins the cache anew, as it is damaged. */
+  async forget(): Promise<void> {
+    for (const { name } of Deno.readDirSync(this.cache)) removeAll(`${this.cache}/${name}`);
+    await this.#git(["init", "--quiet", "--bare", this.cache]);
   }
 
   [Symbol.dispose](): void {
@@ -1629,21 +1686,17 @@ class Repo implements Disposable {
   async #git(args: string[], input = ""): Promise<Uint8Array<ArrayBuffer>> {
     const settings = Object.entries({
       ...GIT_SETTINGS,
-      "remote.origin.url": this.url,
-      // What git starts lives on when git is ended, but not for ever.
-      "http.lowSpeedLimit": "100",
-      "http.lowSpeedTime": `${Math.ceil(this.seconds)}`,
+      [`remote.${REMOTE}.url`]: this.url,
     }).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
     const own = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
     const env = {
       ...Object.fromEntries(own),
       GIT_DIR: this.cache,
       GIT_ALLOW_PROTOCOL: "https:ssh:file",
+      GIT_NO_LAZY_FETCH: "1", // objects that are not here are asked for all at once, and by us
       GIT_TERMINAL_PROMPT: "0",
       GIT_ASKPASS: "false",
-      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes -oConnectTimeout=${
-        Math.ceil(this.seconds)
-      } -oServerAliveInterval=15`,
+      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes`,
       GCM_INTERACTIVE: "never",
       LC_ALL: "C",
     };
@@ -1651,28 +1704,29 @@ class Repo implements Disposable {
     const streams = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
     let child: Deno.ChildProcess;
     try {
-      child = new Deno.Command("git", { args: words, env, clearEnv: true, cwd: this.cache, ...streams }).spawn();
+      const options = { args: words, env, clearEnv: true, cwd: this.cache, detached: true, ...streams };
+      child = new Deno.Command("git", options).spawn();
     } catch (error) {
       throw error instanceof Deno.errors.NotFound ? new Error("git is not installed, or not on the PATH") : error;
     }
     const writer = child.stdin.getWriter();
     writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // git tells why it did not read it
-    const over = new Promise<undefined>((late) => {
-      if (this.#deadline.aborted) late(undefined);
-      this.#deadline.addEventListener("abort", () => late(undefined));
-    });
-    const output = Promise.all([
+    running.add(child.pid);
+    const end = () => tryTo(() => Deno.kill(-child.pid, "SIGKILL"));
+    this.deadline.addEventListener("abort", end);
+    if (this.deadline.aborted) end();
+    const [stdout, stderr, status] = await Promise.all([
       new Response(child.stdout).bytes(),
       this.#listen(child.stderr, args.includes("--progress")),
       child.status,
     ]);
-    const [stdout, stderr, status] = await Promise.race([output, over]) ?? [];
-    if (stdout === undefined) {
-      tryTo(() => child.kill("SIGTERM"));
-      throw new Error(`Cannot fetch ${this.shown}: no answer within ${this.seconds} seconds (SKILLS_TIMEOUT)`);
+    this.deadline.removeEventListener("abort", end);
+    running.delete(child.pid);
+    if (this.deadline.aborted) {
+      throw new Error(`Cannot fetch ${this.url}: no answer within ${patience()} seconds (SKILLS_TIMEOUT)`);
     }
-    if (status?.success) return stdout;
-    throw new Error(this.#explain(stderr ?? ""));
+    if (status.success) return stdout;
+    throw new Error(this.#explain(stderr));
   }
 
   /** Reads what git says; a person at a terminal sees it, too, once it has taken a while. */
@@ -1691,11 +1745,6 @@ class Repo implements Disposable {
     return this.isShown ? "--progress" : "--quiet";
   }
 
-  /** The address, as a person may see it. */
-  get shown(): string {
-    return this.url.replace(/(?<=:\/\/)[^/@]*@/, "");
-  }
-
   /** Why git could not do it. */
   #explain(stderr: string): string {
     const said = stderr.replace(/\/\/[^/\s]*@/g, "//");
@@ -1704,20 +1753,23 @@ class Repo implements Disposable {
         said,
       )
     ) {
-      return `Cannot fetch ${this.shown}: it wants access, or is not there; git has none here (try: git ls-remote ${this.shown})`;
+      return `Cannot fetch ${this.url}: it wants access, or is not there; git has none here (try: git ls-remote ${this.url})`;
+    }
+    if (/unsupported object format|mismatched algorithms|remote ref [0-9a-f]{40}$/m.test(said)) {
+      return `Cannot fetch ${this.url}: its objects are not named by SHA-1, which is not supported`;
     }
     if (/repository '.*' not found|does not appear to be a git repository|returned error: 404/i.test(said)) {
-      return `Cannot fetch ${this.shown}: there is no such repo, or it is private`;
+      return `Cannot fetch ${this.url}: there is no such repo, or it is private`;
     }
     const line = said.split(/[\r\n]+/).findLast((each) => /^(fatal|error|remote|ERROR): ?\S/.test(each)) ??
       said.trim().split("\n")[0];
-    return `Cannot fetch ${this.shown}: ${line?.replace(/^(fatal|error): /, "")}`;
+    return `Cannot fetch ${this.url}: ${line?.replace(/^(fatal|error): /, "")}`;
   }
 
   /** Runs git; what it prints, or nothing where it fails. */
   async #try(...args: string[]): Promise<string | undefined> {
     return await this.#git(args).then((bytes) => new TextDecoder().decode(bytes), (error) => {
-      if (this.#deadline.aborted) throw error;
+      if (this.deadline.aborted) throw error;
       return undefined;
     });
   }
@@ -1739,21 +1791,25 @@ class Repo implements Disposable {
       name === "HEAD" ? [name] : [`refs/heads/${name}`, `refs/tags/${name}`, `refs/tags/${name}^{}`]
     );
     const listed = new TextDecoder().decode(
-      await this.#git(["ls-remote", "--quiet", "--end-of-options", "origin", ...patterns]),
+      await this.#git(["ls-remote", "--quiet", "--end-of-options", REMOTE, ...patterns]),
     );
     const refs = new Map(listed.split("\n").map((line) => line.split("\t").reverse() as [string, string]));
     for (const name of names.toReversed()) {
       const [branch, tag] = [refs.get(name === "HEAD" ? name : `refs/heads/${name}`), `refs/tags/${name}`];
-      const commit = branch ?? refs.get(`${tag}^{}`) ?? refs.get(tag);
-      if (commit !== undefined) return { commit, path: rest(name), kind: branch === undefined ? "tag" : "branch" };
+      const tagged = refs.get(`${tag}^{}`) ?? refs.get(tag);
+      if (branch !== undefined && tagged !== undefined && branch !== tagged) {
+        throw new Error(`${this.url} has a branch ${quote(name)} and a tag of that name: name the commit`);
+      }
+      const commit = branch ?? tagged;
+      if (commit !== undefined) return { commit, path: rest(name), kind: tagged === undefined ? "branch" : "tag" };
     }
     if (/^[0-9a-f]{7,39}$/.test(first)) {
-      throw new Error(`${this.shown} has no branch or tag ${first}; a commit is written whole`);
+      throw new Error(`${this.url} has no branch or tag ${first}; a commit is written whole`);
     }
     throw new Error(
       ref === undefined && tail === undefined
-        ? `${this.shown} is empty`
-        : `${this.shown} has no branch or tag ${quote(first)}`,
+        ? `${this.url} has no branch that is its first one: name one with #BRANCH`
+        : `${this.url} has no branch or tag ${quote(first)}`,
     );
   }
 
@@ -1765,19 +1821,14 @@ class Repo implements Disposable {
   /** Fetches a commit without its files; as little of the rest as the server can leave out. */
   async fetch(commit: string): Promise<void> {
     if (await this.has(`${commit}^{tree}`)) return;
-    const all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+    const all = ["--prune", REMOTE, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+    const ways = [[...PARTIAL, "--depth=1", REMOTE, commit], [...PARTIAL, ...all], all];
     let problem: unknown;
-    for (
-      const how of [["--depth=1", ...PARTIAL, "origin", commit], [...PARTIAL, "origin", ...all], ["origin", ...all]]
-    ) {
+    for (const way of ways) {
+      if (way !== all && /dumb/.test(explain(problem))) continue; // such a server can leave nothing out
       try {
-        await this.#git([
-          ...how[0] === "origin" ? [] : PARTIAL_SETTINGS,
-          "fetch",
-          this.#manner,
-          ...FETCHING,
-          ...how,
-        ]);
+        const settings = way === all ? [] : PARTIAL_SETTINGS;
+        await this.#git([...settings, "fetch", this.#manner, ...FETCHING, ...way]);
         if (await this.has(`${commit}^{tree}`)) return;
       } catch (error) {
         problem = error;
@@ -1785,7 +1836,7 @@ class Repo implements Disposable {
         if (!/unadvertised|not our ref|shallow|filter|dumb|remote error|want/i.test(explain(error))) throw error;
       }
     }
-    const gone = `${this.shown} no longer has the commit ${commit}: "update" takes the newest`;
+    const gone = `${this.url} no longer has the commit ${commit}: "update" takes the newest`;
     throw problem instanceof Error && !/not our ref|unadvertised|remote error/i.test(problem.message)
       ? problem
       : new Error(gone);
@@ -1808,20 +1859,27 @@ class Repo implements Disposable {
   }
 
   /** The content of blobs, fetched in one go where they are not here. */
-  async read(hashes: string[]): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
+  async read(hashes: string[], most = Infinity): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
     const wanted = [...new Set(hashes)];
-    const known = new TextDecoder().decode(await this.#git(["cat-file", "--batch-check"], wanted.join("\n")));
+    const look = async () =>
+      new TextDecoder().decode(await this.#git(["cat-file", "--batch-check"], wanted.join("\n")));
+    const known = await look();
     const missing = known.split("\n").flatMap((line) => /^([0-9a-f]+) missing$/.exec(line)?.[1] ?? []);
     if (missing.length > 0) {
-      const how = ["fetch", this.#manner, ...FETCHING, ...PARTIAL, "--stdin", "origin"];
+      const how = ["fetch", this.#manner, ...FETCHING, ...PARTIAL, "--stdin", REMOTE];
       await this.#git([...PARTIAL_SETTINGS, "-c", "fetch.negotiationAlgorithm=noop", ...how], missing.join("\n"));
+    }
+    const sizes = new Map((await look()).split("\n").map((line) => line.split(" blob ") as [string, string]));
+    const total = hashes.reduce((sum, hash) => sum + Number(sizes.get(hash) ?? 0), 0);
+    if (total > most) {
+      throw new RangeError(`it has ${Math.ceil(total / 2 ** 20)} MiB, more than ${most / 2 ** 20} (--allow-large)`);
     }
     const bytes = await this.#git(["cat-file", "--batch"], wanted.join("\n"));
     const found = new Map<string, Uint8Array<ArrayBuffer>>();
     for (let start = 0; start < bytes.length;) {
       const end = bytes.indexOf(10, start);
       const [hash = "", type, size] = new TextDecoder().decode(bytes.subarray(start, end)).split(" ");
-      if (type !== "blob") throw new Error(`${this.shown} does not give ${hash}`);
+      if (type !== "blob") throw new Error(`${this.url} does not give ${hash}`);
       found.set(hash, bytes.subarray(end + 1, end + 1 + Number(size)));
       start = end + Number(size) + 2;
     }
@@ -1835,17 +1893,25 @@ class Repo implements Disposable {
         hash
       ),
     );
-    return new TextDecoder().decode(await this.#git(["diff", "--stat", "--no-ext-diff", "--no-textconv", from, to]))
+    return new TextDecoder().decode(
+      await this.#git(["diff", "--stat", "--no-color", "--no-ext-diff", "--no-textconv", from, to]),
+    )
       .trimEnd();
   }
 }
+
+/** What the server is called in the cache; nobody's own settings are for a remote of this name. */
+const REMOTE = "use-skills-source";
 
 /** How git fetches: it leaves no trace but the objects. */
 const FETCHING = ["--no-tags", "--no-write-fetch-head"];
 
 /** What asks a server to leave out the content of files, which is then asked for by name. */
 const PARTIAL = ["--filter=blob:none"];
-const PARTIAL_SETTINGS = ["-c", "remote.origin.promisor=true", "-c", "remote.origin.partialCloneFilter=blob:none"];
+const PARTIAL_SETTINGS = ["promisor=true", "partialCloneFilter=blob:none"].flatMap((each) => [
+  "-c",
+  `remote.${REMOTE}.${each}`,
+]);
 
 /** The modes that git gives links and submodules. */
 const [LINK, SUBMODULE] = ["120000", "160000"];
@@ -1927,12 +1993,14 @@ const isNoise = (text: string) =>
  * a NUL nor a few stray bytes make it one: only a beginning which anyone who opens it would see is not text.
  *
  * @param bytes The content of the file: UTF-8, or UTF-16 with a byte order mark.
+ * @param isText Whether it is text whatever it looks like, since an agent will read it as such.
  * @returns The first 100 of them, in order.
  */
-export function hiddenCharacters(bytes: Uint8Array): Hidden[] {
+export function hiddenCharacters(bytes: Uint8Array, isText = false): Hidden[] {
   const order = bytes[0]! << 8 | bytes[1]!;
   const decoder = new TextDecoder(order === 0xFFFE ? "utf-16le" : order === 0xFEFF ? "utf-16be" : "utf-8");
-  if (isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
+  const mayBeData = !isText && bytes.includes(0); // what is packed has a NUL somewhere
+  if (mayBeData && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
   const text = decoder.decode(bytes);
   if (!/[^\t\n\f\r -~]/.test(text)) return [];
   // With a NUL it may be an archive or a database that is valid UTF-8, and its control characters are numbers.
@@ -1943,7 +2011,7 @@ export function hiddenCharacters(bytes: Uint8Array): Hidden[] {
   const found: Hidden[] = [];
   let [line, column, index] = [1, 1, 0];
   for (const match of text.matchAll(pattern)) {
-    if (isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // As a stream in a PDF
+    if (mayBeData && isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // as in a PDF
     for (const character of text.slice(index, match.index)) {
       column++;
       if (character === "\n") [line, column] = [line + 1, 1];
@@ -1980,6 +2048,7 @@ function refusal(blobs: readonly Blob[], large: boolean): string | undefined {
     const segments = path.split("/");
     const shown = quote(path);
     if (mode === SUBMODULE) return `${shown} is a submodule`;
+    if (!["100644", "100755", LINK].includes(mode)) return `${shown} has the mode ${mode}, which git no longer writes`;
     if (segments.some((each) => /^\.git( |\.|$)|^git~\d+$/i.test(each.normalize("NFKC").replace(/\p{Cf}/gu, "")))) {
       return `it has ${shown}`;
     }
@@ -2014,23 +2083,26 @@ async function store(repo: Repo, { directory, tree }: Stored, label: string, lar
   };
   const blobs = await repo.list(tree);
   refuse(refusal(blobs, large));
-  const contents = await repo.read(blobs.map(({ hash }) => hash));
-  const bytes = blobs.reduce((sum, { hash }) => sum + (contents.get(hash)?.length ?? 0), 0);
-  if (!large && bytes > MOST.bytes) {
-    refuse(`it has ${Math.ceil(bytes / 2 ** 20)} MiB, more than ${MOST.bytes / 2 ** 20} (--allow-large)`);
-  }
+  const contents = await repo.read(blobs.map(({ hash }) => hash), large ? Infinity : MOST.bytes).catch((error) => {
+    throw error instanceof RangeError ? new Error(`Refused ${quote(label)}: ${error.message}`) : error;
+  });
   const files = blobs.map(({ mode, path, hash }) => ({ mode, path, bytes: contents.get(hash) ?? new Uint8Array() }));
   const links = files.filter(({ mode }) => mode === LINK).map(({ path, bytes }) => ({
     path,
     target: new TextDecoder().decode(bytes),
   }));
   refuse(linkRefusal(links));
-  const hidden = files.filter(({ mode }) => mode !== LINK).flatMap(({ path, bytes }) =>
-    hiddenCharacters(bytes).slice(0, MANY).map(({ line, column, codePoint, what }) =>
-      `${path}:${line}:${column} U+${codePoint.toString(16).toUpperCase().padStart(4, "0")} ${what}`
+  const texts = files.flatMap(({ mode, path, bytes }) => [
+    { at: `the name ${quote(path)}`, found: hiddenCharacters(concat(path), true) },
+    { at: path, found: hiddenCharacters(bytes, mode === LINK || path.endsWith(".md")) },
+  ]);
+  const hidden = texts.flatMap(({ at, found }) =>
+    found.slice(0, MANY).map(({ line, column, codePoint, what }) =>
+      `${at}:${line}:${column} U+${codePoint.toString(16).toUpperCase().padStart(4, "0")} ${what}`
     )
   );
 
+  sweepStore();
   const workshop = Deno.makeTempDirSync({ dir: makeDirectory(storeFolder()), prefix: ".new-" });
   try {
     const made = `${workshop}/${lastSegment(directory)}`;
@@ -2044,9 +2116,14 @@ async function store(repo: Repo, { directory, tree }: Stored, label: string, lar
       Deno.mkdirSync(resolve(`${made}/${path}`, ".."), { recursive: true });
       Deno.symlinkSync(target, `${made}/${path}`);
     }
-    if (!tryTo(() => scan(made, true))) refuse("a link leads out of it, over another link");
-    if (!await isRight(made, tree)) refuse(`what ${repo.shown} gives is not what its hash says`);
+    try {
+      scan(made);
+    } catch (error) {
+      refuse(explain(error)); // a link that leads out of it over another link, or nowhere
+    }
+    if (!await isRight(made, tree)) refuse(`what ${repo.url} gives is not what its hash says`);
     setTimes(made);
+    for (const { name, isDirectory } of Deno.readDirSync(made)) if (isDirectory) makeReadOnly(`${made}/${name}`);
     makeDirectory(resolve(directory, ".."));
     if (hidden.length > 0) {
       Deno.writeTextFileSync(`${workshop}/${HIDDEN}`, JSON.stringify(hidden));
@@ -2057,7 +2134,7 @@ async function store(repo: Repo, { directory, tree }: Stored, label: string, lar
       removeAll(directory);
       Deno.renameSync(made, directory);
     }
-    makeReadOnly(directory);
+    Deno.chmodSync(directory, 0o555); // last: a folder that may not be written to cannot be moved
   } finally {
     makeWritable(workshop);
     removeAll(workshop);
@@ -2067,9 +2144,20 @@ async function store(repo: Repo, { directory, tree }: Stored, label: string, lar
 /** Whether a directory has the content that a tree hash says. */
 async function isRight(directory: string, tree: string): Promise<boolean> {
   try {
-    return await treeHash(directory, scan(directory, true)) === tree;
+    return await treeHash(directory, scan(directory)) === tree;
   } catch {
     return false; // what cannot be read is not right
+  }
+}
+
+/** Removes what runs that were killed have left in the store; what is young may be at work. */
+function sweepStore(): void {
+  const long = Date.now() - 3600_000;
+  for (const { name } of tryTo(() => [...Deno.readDirSync(storeFolder())]) ?? []) {
+    const path = `${storeFolder()}/${name}`;
+    if (name.startsWith(".new-") && (tryTo(() => Deno.lstatSync(path).mtime?.getTime()) ?? long) < long) {
+      removeAll(path);
+    }
   }
 }
 
@@ -2106,13 +2194,14 @@ interface Access {
 /** Whether all that a reference stands for is locked and stored, and no word about it is missing. */
 function isSupplied(entry: GitEntry, locked: Locked | undefined): boolean {
   if (locked === undefined || locked.url !== entry.reference.url) return false;
+  if ((locked.skills !== undefined) !== (entry.reference.all === true)) return true; // said where it is looked for
   const skills = storedSkills(locked);
-  return skills.every(({ directory }) => isIntact(directory)) && !isNewlyTrusted(entry, locked, skills);
+  return skills.every(({ directory }) => isIntact(directory)) && !isNewlyTrusted(entry, locked);
 }
 
 /** Whether the person trusts hidden characters, and the lock does not say so yet. */
-function isNewlyTrusted({ trust }: GitEntry, { trusted }: Locked, skills: Stored[]): boolean {
-  return trust && trusted === undefined && skills.some(({ directory }) => isThere(resolve(directory, "..", HIDDEN)));
+function isNewlyTrusted({ trust }: GitEntry, { trusted }: Locked): boolean {
+  return trust && trusted === undefined;
 }
 
 /** Finds out what a reference stands for at a place in its repo. */
@@ -2177,18 +2266,17 @@ async function obtain(
     await repo.fetch(locked.commit);
     const tree = await repo.tree(locked.commit, locked.path);
     if (tree !== locked.tree) {
-      throw new Error(`${quote(entry.text)} is not what the lock says, in ${repo.shown} at ${locked.commit}`);
+      throw new Error(`${quote(entry.text)} is not what the lock says, in ${repo.url} at ${locked.commit}`);
     }
   }
   if (large) locked.large = true;
   const skills = storedSkills(locked);
   for (const skill of skills) {
     const tree = await repo.tree(locked.commit, skill.path);
-    if (tree !== skill.tree) throw new Error(`${quote(skill.path)} is not what the lock says, in ${repo.shown}`);
+    if (tree !== skill.tree) throw new Error(`${quote(skill.path)} is not what the lock says, in ${repo.url}`);
     await store(repo, skill, skill.path || entry.text, locked.large === true);
   }
-  if (isNewlyTrusted(entry, locked, skills)) locked.trusted = locked.tree;
-  return locked;
+  return isNewlyTrusted(entry, locked) ? { ...locked, trusted: locked.tree } : locked;
 }
 
 /** Does work on each repo of some references, side by side but not too many; a failure is that of its references. */
@@ -2198,21 +2286,47 @@ async function forEachRepo(
   work: (repo: Repo, entry: GitEntry) => Promise<void>,
 ): Promise<void> {
   const groups = [...Map.groupBy(entries, ({ reference }) => reference.url)];
-  const all = groups.length;
-  const workers = Array.from({ length: 4 }, async () => {
+  const isAlone = groups.length === 1; // the words of several gits would be mixed up
+  const deadline = AbortSignal.timeout(patience() * 1000);
+  const workOn = async (repo: Repo, entry: GitEntry) => {
+    try {
+      await work(repo, entry);
+    } catch (error) {
+      if (!DAMAGE.test(explain(error))) throw error;
+      await repo.forget();
+      await work(repo, entry);
+    }
+  };
+  const worker = async () => {
     for (let group; (group = groups.shift());) {
       const [url, same] = group;
       try {
-        using repo = await Repo.open(url);
-        repo.isShown = Deno.stderr.isTerminal() && all === 1; // the words of several would be mixed up
-        for (const entry of same) await work(repo, entry).catch((error) => failures.set(entry.text, explain(error)));
+        using repo = await Repo.open(url, deadline);
+        repo.isShown = Deno.stderr.isTerminal() && isAlone;
+        for (const entry of same) await workOn(repo, entry).catch((error) => failures.set(entry.text, explain(error)));
       } catch (error) {
         for (const { text } of same) failures.set(text, explain(error));
       }
     }
-  });
-  await Promise.all(workers);
+  };
+  if (groups.length === 0) return;
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const stop = () => {
+    endRunning();
+    Deno.exit(130);
+  };
+  signals.forEach((signal) => Deno.addSignalListener(signal, stop));
+  try {
+    using _store = await lock(makeDirectory(storeFolder()), patience(), false); // nothing is cleaned away meanwhile
+    await Promise.all([worker(), worker(), worker(), worker()]);
+  } finally {
+    signals.forEach((signal) => Deno.removeSignalListener(signal, stop));
+  }
 }
+
+/** What git says of a cache that is damaged. */
+const DAMAGE =
+  /not a git repository|shallow line|did not send all|object .*(not found|missing|corrupt)|packfile|index file|bad object|unable to read|does not give/i;
 
 /**
  * Has all that a manifest's git references stand for in the lock and in the store, as far as it may.
@@ -2222,42 +2336,68 @@ async function forEachRepo(
 async function supply(root: Root, entries: readonly Entry[], access: Access): Promise<Map<string, string>> {
   const failures = new Map<string, string>();
   const wanted = entries.filter(isGitEntry);
-  if (wanted.length === 0 && !isThere(lockPath(root))) return failures;
+  const text = ifThere(() => Deno.readTextFileSync(lockPath(root)));
+  if (wanted.length === 0 && text === undefined) return failures;
   const locked = readLock(root);
-  const stale = [...locked.keys()].some((text) => !wanted.some((entry) => entry.text === text));
-  const lacking = wanted.filter((entry) => !isSupplied(entry, locked.get(entry.text)));
-  if (lacking.length === 0 && !stale) return failures;
-  const allowed = lacking.filter((entry) => {
-    const { text, reference } = entry;
-    const isLocked = locked.get(text)?.url === reference.url;
-    if (gitProblem(entry, root)) return false;
-    const reason = access.frozen && !isLocked
-      ? `is not in ${
-        lastSegment(lockPath(root))
-      }, and --frozen (or CI) lets nothing be added: run sync without, and commit that file`
+  const lacking: GitEntry[] = [];
+  for (const entry of wanted) {
+    const before = locked.get(entry.text);
+    if (isSupplied(entry, before) || gitProblem(entry, root)) continue;
+    if (before?.url !== entry.reference.url || !await isHere(before)) lacking.push(entry);
+    else if (isNewlyTrusted(entry, before)) locked.set(entry.text, trusting(before));
+  }
+  const names = new Set(wanted.map((entry) => entry.text));
+  const kept = new Map(locked.entries().filter(([text]) => names.has(text)));
+  if (!access.frozen && renderLock(kept) !== text) {
+    const now = () => new Set(parseManifest(readManifest(root)).entries.map((entry) => entry.text));
+    await changeLock(root, (lock) => {
+      for (const [text, entry] of kept) if (lock.get(text)?.tree === entry.tree) lock.set(text, entry);
+      const current = now();
+      for (const text of [...lock.keys()]) if (!current.has(text)) lock.delete(text);
+    });
+  }
+  const file = lastSegment(lockPath(root));
+  const allowed = lacking.filter(({ text, reference }) => {
+    const isNew = locked.get(text)?.url !== reference.url;
+    const reason = access.frozen && isNew
+      ? `is not in ${file}, and --frozen (or CI) lets nothing be added: run sync without, and commit that file`
       : access.offline
       ? "is not on this machine, and --offline lets nothing be fetched"
       : undefined;
     if (reason) failures.set(text, `${quote(text)} ${reason}`);
     return reason === undefined;
   });
-  const added = new Map<string, Locked>();
   await forEachRepo(allowed, failures, async (repo, entry) => {
     // Another run may have done it while this one waited for its turn.
-    const now = readLock(root).get(entry.text) ?? added.get(entry.text);
+    const now = readLock(root).get(entry.text);
     if (now && isSupplied(entry, now)) return;
     const result = await obtain(repo, entry, now, access);
-    added.set(entry.text, result);
+    sayTrusted(entry, now, result);
     if (!access.frozen) await changeLock(root, (lock) => lock.set(entry.text, result));
   });
-  if (stale && !access.frozen) {
-    const texts = parseManifest(readManifest(root)).entries.filter(isGitEntry).map(({ text }) => text);
-    await changeLock(
-      root,
-      (lock) => lock.keys().filter((text) => !texts.includes(text)).toArray().forEach((text) => lock.delete(text)),
-    );
-  }
   return failures;
+}
+
+/** Whether all that a reference stands for is in the store, be it with other times, which are then put right. */
+async function isHere(locked: Locked): Promise<boolean> {
+  for (const { directory, tree } of storedSkills(locked)) {
+    if (isIntact(directory)) continue;
+    if (!isThere(directory) || !await isRight(directory, tree)) return false;
+    tryTo(() => setTimes(directory));
+  }
+  return true;
+}
+
+/** A lock entry whose content the person trusts as it is. */
+function trusting(locked: Locked): Locked {
+  return { ...locked, trusted: locked.tree };
+}
+
+/** Tells what is let in by trust, when it is let in. */
+function sayTrusted({ text }: GitEntry, before: Locked | undefined, after: Locked): void {
+  if (after.trusted === undefined || before?.trusted === after.trusted) return;
+  const found = storedSkills(after).flatMap(hiddenIn);
+  for (const each of found.slice(0, MANY)) say(`use-skills: trusted in ${text}: ${each}`);
 }
 
 /** What happened to a reference, for a person. */
@@ -2273,11 +2413,7 @@ async function describeUpdate(repo: Repo, text: string, before: Locked, after: L
     if (mode === "100755" && old.get(path) !== mode) lines.push(` can be run now: ${path}`);
     if (mode === LINK && old.get(path) !== mode) lines.push(` is a link now: ${path}`);
   }
-  for (const { directory } of storedSkills(after)) {
-    const text = ifThere(() => Deno.readTextFileSync(resolve(directory, "..", HIDDEN)));
-    const found: string[] = text === undefined ? [] : JSON.parse(text);
-    lines.push(...found.slice(0, MANY).map((each) => ` nobody sees: ${each}`));
-  }
+  lines.push(...storedSkills(after).flatMap(hiddenIn).slice(0, MANY).map((each) => ` nobody sees: ${each}`));
   return lines.filter((line) => line !== "");
 }
 
@@ -2289,7 +2425,7 @@ async function describeUpdate(repo: Repo, text: string, before: Locked, after: L
 async function update(
   root: Root,
   entries: readonly GitEntry[],
-  { write, trust, ...access }: Access & { write: boolean; trust: boolean },
+  { write, trust, quiet, ...access }: Access & { write: boolean; trust: boolean; quiet: boolean },
 ): Promise<Map<string, string>> {
   const failures = new Map<string, string>();
   const locked = readLock(root);
@@ -2308,13 +2444,12 @@ async function update(
     const after: Locked = { ...await lookUp(repo, entry, place), large: before?.large, trusted: before?.trusted };
     if (access.large) after.large = true;
     for (const skill of storedSkills(after)) await store(repo, skill, skill.path || text, after.large === true);
-    const isHidden = storedSkills(after).some(({ directory }) => isThere(resolve(directory, "..", HIDDEN)));
-    if (trust && entry.trust && isHidden) after.trusted = after.tree;
-    else if (!isHidden) delete after.trusted;
+    const isHidden = storedSkills(after).flatMap(hiddenIn).length > 0;
+    if (entry.trust && (!isHidden || trust || before === undefined)) after.trusted = after.tree;
     const lines = before
       ? isSame ? [] : await describeUpdate(repo, text, before, after)
       : [`${text}: ${after.commit.slice(0, 12)}, new`];
-    if (lines.length > 0) say(lines.join("\n"));
+    if (lines.length > 0 && !quiet) say(lines.join("\n"));
     const reason = storedSkills(after).map((skill) => distrust(skill, entry, after)).find((each) => each !== undefined);
     if (reason) throw new Error(reason);
     if (write) await changeLock(root, (lock) => lock.set(text, after));
@@ -2895,12 +3030,25 @@ function isCalled(entry: Entry, root: Root, lock: ReadonlyMap<string, Locked>, w
 /** The manifest's text with lines for standard agents put where no `for` line is above them, and others at its end. */
 function withLines(text: string, lines: readonly string[], isForAll: boolean): string {
   const end = text.includes("\r\n") ? "\r\n" : "\n";
-  const own = text === "" || text.endsWith("\n") ? text : text + end;
-  const all = own.split("\n");
+  const mark = text.startsWith("\ufeff") ? "\ufeff" : "";
+  const own = text.slice(mark.length);
+  const whole = own === "" || own.endsWith("\n") ? own : own + end;
+  const all = whole.split("\n");
   const following = isForAll ? all.findIndex((line) => /^\s*for\s/.test(line)) : -1;
-  if (following < 0) return own + lines.map((line) => line + end).join("");
-  const last = all.slice(0, following).findLastIndex((line) => line.trim() !== "");
-  return all.toSpliced(last + 1, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
+  if (following < 0) return mark + whole + lines.map((line) => line + end).join("");
+  let place = all.slice(0, following).findLastIndex((line) => /^\s*[^#\s]/.test(line)) + 1;
+  if (place === 0) { for (place = following; /^\s*#/.test(all[place - 1] ?? "");) place--; // its own comment stays with it
+   }
+  return mark + all.toSpliced(place, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
+}
+
+/** Changes the manifest as it is now, whoever else has just written it. */
+async function changeManifest(root: Root, change: (text: string) => string): Promise<void> {
+  makeDirectory(resolve(root.manifest, ".."));
+  using _lock = await lock(root.directory);
+  const before = ifThere(() => readText(root.manifest)) ?? "";
+  const after = change(before);
+  if (after !== before || !isThere(root.manifest)) replaceOwn(root.manifest, after);
 }
 
 /** Writes lines for references into the manifest, if all that they name can be had. */
@@ -2911,6 +3059,8 @@ async function add(root: Root, { words, flags, as, agents }: Request): Promise<P
   const lines = words.map((word) => [word, ...clauses].join(" "));
   const added = parseManifest(lines.join("\n"));
   if (added.errors[0]) throw new Unusable(added.errors[0].message);
+  const odd = words.find((word, index) => added.entries[index]?.text !== word || /\s/.test(word));
+  if (odd !== undefined) throw new Unusable(`${quote(odd)} is no reference: one word each, no white space in it`);
   const before = ifThere(() => readText(root.manifest)) ?? "";
   const lock = readLock(root);
   const failures = new Map<string, string>();
@@ -2919,7 +3069,10 @@ async function add(root: Root, { words, flags, as, agents }: Request): Promise<P
     lock.set(entry.text, await obtain(repo, entry, lock.get(entry.text), { large: flags["allow-large"] }));
   });
   const text = withLines(before, lines, agents.length === 0);
-  const { entries } = parseManifest(text);
+  const { entries, errors } = parseManifest(text);
+  if (errors.length > 0) throw new Unusable("", errors);
+  const twice = parseManifest(before).entries.find((entry) => words.includes(entry.text) && entry.as === as);
+  if (twice) return [{ message: `${quote(twice.text)} is in line ${twice.line} already` }];
   const isNew = ({ line }: { line?: number }) =>
     entries.some((entry) => entry.line === line && words.includes(entry.text));
   const { problems, folders } = resolveEntries(entries, root, { lock, failures });
@@ -2930,38 +3083,39 @@ async function add(root: Root, { words, flags, as, agents }: Request): Promise<P
   }
   const wrong = problems.filter(isNew);
   if (wrong.length > 0) return wrong.map(({ message, near }) => ({ message, near }));
-  replaceFile(root.manifest, text, `${root.manifest}.new`);
+  await changeManifest(root, (now) => now === before ? text : withLines(now, lines, agents.length === 0));
   const texts = entries.map((entry) => entry.text);
   await changeLock(root, (now) => lock.forEach((locked, text) => texts.includes(text) && now.set(text, locked)));
   return [];
 }
 
 /** Takes the lines of skills out of the manifest. */
-function removeLines(root: Root, { words }: Request): void {
+async function removeLines(root: Root, { words }: Request): Promise<void> {
   if (words.length === 0) throw new Unusable("Which skills are to be removed? remove NAME...");
-  const text = readManifest(root);
-  const { entries, errors } = parseManifest(text);
-  if (errors.length > 0) throw new Unusable("", errors);
+  readManifest(root);
   const lock = readLock(root);
-  const gone = words.flatMap((word) => {
-    const found = entries.filter((entry) => isCalled(entry, root, lock, word));
-    const many = found.find(({ text, reference }) => text !== word && reference.kind !== "name" && reference.all) ??
-      entries.find((entry) =>
-        entry.reference.kind === "path" && entry.reference.all &&
-        isThere(resolve(expand(entry.reference.path, root), word))
-      );
-    if (many && (found.length === 0 || found.includes(many))) {
-      throw new Unusable(
-        `${quote(word)} comes from ${
-          quote(many.text)
-        } in line ${many.line}, with others: remove that, or name the others one by one`,
-      );
-    }
-    if (found.length === 0) throw new Unusable(`No line of ${showManifest(root)} is for ${quote(word)}`);
-    return found.map(({ line }) => line);
+  await changeManifest(root, (text) => {
+    const { entries, errors } = parseManifest(text);
+    if (errors.length > 0) throw new Unusable("", errors);
+    const gone = new Set(words.flatMap((word) => linesOf(word, entries, root, lock)));
+    return text.split("\n").filter((_, index) => !gone.has(index + 1)).join("\n");
   });
-  const kept = text.split("\n").filter((_, index) => !gone.includes(index + 1)).join("\n");
-  replaceFile(root.manifest, kept, `${root.manifest}.new`);
+}
+
+/** The lines that a skill comes from, by its name or by their reference. */
+function linesOf(word: string, entries: Entry[], root: Root, lock: ReadonlyMap<string, Locked>): number[] {
+  const found = entries.filter((entry) => isCalled(entry, root, lock, word));
+  const isMany = ({ text, reference }: Entry) => {
+    if (text === word || reference.kind === "name" || !reference.all) return false;
+    return reference.kind === "git" || isThere(resolve(expand(reference.path, root), word));
+  };
+  const many = [...found, ...entries.filter(({ reference }) => reference.kind === "path")].find(isMany);
+  if (many) {
+    const way = "remove that, or name the others one by one";
+    throw new Unusable(`${quote(word)} comes from ${quote(many.text)} in line ${many.line}, with others: ${way}`);
+  }
+  if (found.length === 0) throw new Unusable(`No line of ${showManifest(root)} is for ${quote(word)}`);
+  return found.map(({ line }) => line);
 }
 
 /** Brings git references of the manifest up to date, or tells which are not. */
@@ -2969,17 +3123,13 @@ async function updateLock(root: Root, { words, flags }: Request): Promise<Map<st
   const { entries, errors } = parseManifest(readManifest(root));
   if (errors.length > 0) throw new Unusable("", errors);
   const lock = readLock(root);
-  const git = entries.filter(isGitEntry);
+  const git = [...new Map(entries.filter(isGitEntry).map((entry) => [entry.text, entry])).values()];
   const unknown = words.find((word) => !git.some((entry) => isCalled(entry, root, lock, word)));
   if (unknown !== undefined) throw new Unusable(`No line of ${showManifest(root)} fetches ${quote(unknown)}`);
-  const chosen = words.length === 0
-    ? git
-    : git.filter((entry) => words.some((word) => isCalled(entry, root, lock, word)));
-  return await update(root, chosen, {
-    write: !flags["dry-run"],
-    trust: flags.trust === true,
-    large: flags["allow-large"],
-  });
+  const chosen = git.filter((entry) => words.length === 0 || words.some((word) => isCalled(entry, root, lock, word)));
+  const [write, trust, quiet] = [!flags["dry-run"], flags.trust === true, flags.quiet === true];
+  const allowed = chosen.filter((entry) => !gitProblem(entry, root)); // deploying tells of the others
+  return await update(root, allowed, { write, trust, quiet, large: flags["allow-large"] });
 }
 
 /** Problems with what is in the store for a manifest. */
@@ -3005,37 +3155,39 @@ function sizeOf(path: string): number {
   return isDirectory ? [...Deno.readDirSync(path)].reduce((sum, { name }) => sum + sizeOf(`${path}/${name}`), 0) : size;
 }
 
-/** Removes what is in the store and no root uses, as far as roots are known; gives the number of skills and bytes. */
-function cleanStore(root: Root, write: boolean): { count: number; bytes: number } {
+/** The trees in the store that a root uses, as far as roots are known: by their locks, and by what is deployed. */
+function usedTrees(root: Root): Set<string> {
   const place = rosterFolder();
   const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
-  const rosters = [readRoster(root), ...files.flatMap((file) => readRosterFile(file, "/") ?? [])];
-  const links = rosters.flatMap(({ manifest, folders }) =>
-    folders.map((folder) => resolve(manifest, "..", folder)).flatMap((folder) =>
-      [...tryTo(() => readState(folder))?.entries.values() ?? []].map(({ target }) => resolve(folder, target))
-    )
-  );
-  const locks = rosters.filter(({ manifest }) => isThere(manifest)).map(({ manifest }) =>
-    tryTo(() => Deno.readTextFileSync(`${manifest}.lock`)) ?? ""
-  );
-  const used = new Set([...links, ...locks].join("\n").match(/\b[0-9a-f]{40}\b/g));
-  const unused = (tryTo(() => [...Deno.readDirSync(storeFolder())]) ?? []).filter(({ name }) => !used.has(name));
-  let bytes = 0;
-  for (const { name } of unused) {
-    const path = `${storeFolder()}/${name}`;
-    bytes += sizeOf(path);
-    if (write) removeAll(path);
-  }
-  return { count: unused.length, bytes };
+  const home = resolve(xdgFolder("XDG_CONFIG_HOME", ".config") ?? "/", "use-skills/skills");
+  const rosters = files.flatMap((file) => {
+    const manifest = readRosterFile(file, "/")?.manifest ?? "/";
+    const directory = manifest === home ? environment("HOME") ?? "/" : resolve(manifest, "..");
+    return readRosterFile(file, directory) ?? [];
+  });
+  const texts = [readRoster(root), ...rosters].flatMap(({ manifest, folders }) => [
+    tryTo(() => Deno.readTextFileSync(`${manifest}.lock`)) ?? "",
+    ...folders.flatMap((folder) => tryTo(() => readState(folder))?.text ?? ""),
+  ]);
+  return new Set(texts.join("\n").match(/\b[0-9a-f]{40}\b/g));
 }
 
-/** Cleans the store, and tells. */
-function sayStore(root: Root, flags: Request["flags"]): number {
+/** Removes what is in the store and no root uses, and tells how much that was. */
+async function cleanStore(root: Root, flags: Request["flags"]): Promise<number> {
   if (flags.json) throw new Unusable("--json does not go with --store");
-  const { count, bytes } = cleanStore(root, !flags["dry-run"]);
+  using _store = await lock(makeDirectory(storeFolder()), patience());
+  const used = usedTrees(root);
+  const unused = [...Deno.readDirSync(storeFolder())].map(({ name }) => name).filter((name) => !used.has(name));
+  let bytes = 0;
+  for (const path of unused.map((name) => `${storeFolder()}/${name}`)) {
+    bytes += sizeOf(path);
+    if (!flags["dry-run"]) removeAll(path);
+  }
   const freed = bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
   const would = flags["dry-run"] ? "would remove" : "removed";
-  if (!flags.quiet) say(`use-skills: ${would} what no known repo uses from the store: ${count} skills, ${freed}`);
+  if (!flags.quiet) {
+    say(`use-skills: ${would} what no known repo uses from the store: ${unused.length} skills, ${freed}`);
+  }
   return 0;
 }
 
@@ -3078,7 +3230,7 @@ async function run(request: Request): Promise<number> {
   const { command, flags } = request;
   const root = findRoot(request);
   if (command === "init") return init(root, flags);
-  if (flags.store) return sayStore(root, flags);
+  if (flags.store) return await cleanStore(root, flags);
   const isSync = command === "sync";
   const write = !["check", "list"].includes(command) && !flags["dry-run"];
   let failures = new Map<string, string>();
@@ -3087,7 +3239,7 @@ async function run(request: Request): Promise<number> {
     sayProblems(wrong, root);
     if (wrong.length > 0) return 1;
   } else if (command === "remove") {
-    removeLines(root, request);
+    await removeLines(root, request);
   } else if (command === "update") {
     failures = await updateLock(root, request);
   }

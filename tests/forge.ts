@@ -19,9 +19,9 @@ export type FileContent =
 
 /**
  * What a request meets. `hang` never answers; `stall` answers until half of a pack is sent; `garbage` is noise under
- * git's own content type; `html` is the page of something that is no git server; a number is an HTTP status.
+ * git's own content type; `dumb` serves files, as a server does that knows nothing of git; `html` is the page of something that is no git server; a number is an HTTP status.
  */
-export type Mode = "serve" | "hang" | "stall" | "garbage" | "html" | number;
+export type Mode = "serve" | "hang" | "stall" | "garbage" | "html" | "dumb" | number;
 
 /** How a server is started. */
 export interface ForgeOptions {
@@ -255,6 +255,10 @@ exec git upload-pack "$HOME/\${path%.git}.git"
     this.requests.push(line);
     const mode = await this.onRequest?.(line) ?? this.mode;
     if (mode === "serve") return await this.#serve(request);
+    if (mode === "dumb") {
+      const file = `${this.path}${pathname.replace(/^(\/[^/]+\/[^/.]+)(?:\.git)?\//, "$1.git/")}`;
+      return await Deno.readFile(file).then((bytes) => new Response(bytes), () => new Response(null, { status: 404 }));
+    }
     if (mode === "stall") return await this.#stall(await this.#serve(request));
     if (mode === "html") {
       // With its line ends: git takes a page of one line for a server of the old kind that has no refs.

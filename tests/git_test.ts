@@ -169,6 +169,75 @@ describe("a git reference", () => {
     );
   });
 
+  const unreadable: [what: string, line: string, message: string][] = [
+    [
+      "a password in the address",
+      "https://me:s3cret@github.com/team/skills//skills/pdf",
+      "leave it to git's credential helper",
+    ],
+    ["a path upwards", "team/skills/a/../../x", 'have no "." or ".."'],
+    ["an address that goes upwards", "https://github.com/team/skills/..", 'have no "." or ".."'],
+    ["a pasted address that goes upwards", "https://github.com/team/skills/tree/main/../../x", 'have no "." or ".."'],
+    ["an scp address that goes upwards", "git@git.example.org:team/..", 'have no "." or ".."'],
+  ];
+  for (const [what, line, message] of unreadable) {
+    it(`with ${what} is no reference, and nothing of it is shown or fetched`, async () => {
+      await using setting = await Setting.start();
+      const { box, forge } = setting;
+      box.manifest(line);
+      for (const args of [[], ["check"], ["list"], ["--offline"]]) {
+        const stderr = await box.fails(2, ...args);
+        assertStringIncludes(stderr, message);
+        assertEquals(stderr.includes("s3cret"), false);
+      }
+      assertEquals([forge.requests, setting.store], [[], {}]);
+    });
+  }
+
+  const spellings: [text: string, names: string[]][] = [
+    ["https://github.com/team/skills/*", ["pdf"]],
+    ["git@git.example.org:team/skills.git/*", ["pdf"]],
+    ["https://github.com/team/skills/blob/main/skills/pdf/SKILL.md", ["pdf"]],
+    ["https://github.com/team/skills/tree/main/skills/a%62c", ["abc"]],
+    ["https://github.com/team/root/", ["root"]],
+    ["https://github.com/team/root?tab=readme-ov-file", ["root"]],
+  ];
+  for (const [text, names] of spellings) {
+    it(`may be written ${text}`, async () => {
+      await using setting = await Setting.start();
+      const { box, forge } = setting;
+      await forge.commit("team/root", { "SKILL.md": skillText("root") });
+      if (names[0] === "abc") await forge.commit("team/skills", { "skills/abc/SKILL.md": skillText("abc") });
+      box.manifest(text);
+      await box.done();
+      assertEquals(Object.keys(links(box)), names);
+    });
+  }
+
+  it("goes by ssh or https as it is written, whatever the person's git has for a remote called origin", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    await forge.commit("evil/skills", { "skills/pdf/SKILL.md": skillText("pdf"), "skills/pdf/evil": "" });
+    box.write(
+      `${box.home}/.gitconfig`,
+      `${box.read(`${box.home}/.gitconfig`)}[remote "origin"]\n\turl = https://github.com/evil/skills\n`,
+    );
+    box.manifest("team/skills/skills/pdf");
+    await box.done();
+    assertEquals(isThere(`${links(box)["pdf"]}/evil`), false);
+  });
+
+  it("that is a branch and another tag of one name is refused, be it that one came later", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    box.manifest("team/skills/skills/pdf#v1");
+    await box.done();
+    const lock = box.read(".skills.lock");
+    await forge.commit("team/skills", { "skills/pdf/evil": "" }, { branch: "v1" });
+    assertStringIncludes(await box.fails(1, "update"), 'has a branch "v1" and a tag of that name');
+    assertEquals(box.read(".skills.lock"), lock);
+  });
+
   it("is every skill in a folder, or in a whole repo", async () => {
     await using setting = await Setting.start({
       ...PDF,
@@ -205,11 +274,6 @@ describe("a git reference", () => {
     ["a commit that is not there", `team/skills/skills/pdf#${"0".repeat(39)}1`, "no longer has the commit"],
     ["a ref that looks like an option", "team/skills/skills/pdf#--upload-pack=x", "has no branch or tag"],
     ["a repo that is not there", "team/nosuch/skills/pdf", "Cannot fetch https://github.com/team/nosuch: "],
-    [
-      "a password in the address",
-      "https://me:pw@github.com/team/skills//skills/pdf",
-      "leave it to git's credential helper",
-    ],
     ["a protocol that runs programs", "ext::sh", '"ext::sh" is no skill name'],
   ];
   for (const [what, line, message] of problems) {
@@ -249,6 +313,36 @@ describe(".skills.lock", () => {
     setting.forgetAll();
     await box.done();
     assertEquals(box.read(".skills.lock"), lock);
+  });
+
+  it("is read where a merge by hand left a comma too few or too many, and put right", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.manifest("team/skills/skills/pdf", "team/skills/skills/pdf#v1 as tagged");
+    await box.done();
+    const lock = box.read(".skills.lock");
+    for (const spoilt of [lock.replace("},\n", "}\n"), lock.replace('"}\n}', '"},\n}')]) {
+      assert(spoilt !== lock);
+      box.write(".skills.lock", spoilt);
+      assertEquals(await box.done("check"), "");
+      await box.done();
+      assertEquals(box.read(".skills.lock"), lock);
+    }
+  });
+
+  it("is kept where a link leads and with the mode that it has, like the manifest; what lies beside stays", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.write("dotfiles/skills", "# mine\n");
+    Deno.chmodSync(box.at("dotfiles/skills"), 0o600);
+    box.link(".skills", "dotfiles/skills");
+    box.write(".skills.new/mine", "x");
+    box.write(".skills.lock.new/mine", "x");
+    await box.done("add", "team/skills/skills/pdf");
+    assertEquals(whatIs(box.at(".skills")), "-> dotfiles/skills");
+    assertEquals(whatIs(box.at("dotfiles/skills")), "600 # mine\nteam/skills/skills/pdf\n");
+    assertEquals([box.read(".skills.new/mine"), box.read(".skills.lock.new/mine")], ["x", "x"]);
+    assertEquals(Object.keys(tree(box.repo)).filter((path) => path.startsWith(".use-skills-")), []);
   });
 
   it("loses what the manifest no longer names, and is gone with the last", async () => {
@@ -301,6 +395,15 @@ describe(".skills.lock", () => {
     box.write(".skills.lock", lock.replace(/"tree":"\w+"/, `"tree":"${evil}"`));
     assertStringIncludes(await box.fails(1), "is not what the lock says");
     assertEquals(setting.store, {});
+    for (
+      const odd of [
+        lock.replace('"tree"', '"skills":{"doc":"' + evil + '"},"tree"'),
+        lock.replace('"tree"', '"skills":{},"tree"'),
+      ]
+    ) {
+      box.write(".skills.lock", odd);
+      assertMatch((await box.run("check")).stderr, /is locked to something else|has an entry that is not right/);
+    }
     box.write(".skills.lock", lock.replace("github.com/team", "github.com/evil"));
     assertStringIncludes(await box.fails(1, "check"), "is locked to something else");
   });
@@ -452,6 +555,75 @@ describe("sync", () => {
     });
   }
 
+  it("runs no git for skills whose times alone have changed, as in a backup that was brought back", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.manifest("team/skills/skills/pdf");
+    await box.done();
+    Deno.utimeSync(`${links(box)["pdf"]}/SKILL.md`, new Date(), new Date());
+    box.remove(`${box.home}/.cache`);
+    box.environment = { PATH: "/nowhere" };
+    assertEquals(await box.done("--offline"), "");
+    assertEquals(isThere(`${box.home}/.cache/use-skills`), false);
+  });
+
+  it("begins a damaged cache anew", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.manifest("team/skills/skills/pdf");
+    await box.done();
+    const caches = `${box.home}/.cache/use-skills/git`;
+    const [{ name } = { name: "" }] = Deno.readDirSync(caches);
+    const cache = `${caches}/${name}`;
+    const damages = [
+      () =>
+        Object.keys(tree(`${cache}/objects`)).filter((path) => /\.(pack|idx)$/.test(path)).forEach((path) => {
+          Deno.chmodSync(`${cache}/objects/${path}`, 0o644);
+          Deno.truncateSync(`${cache}/objects/${path}`, 40);
+        }),
+      () => Deno.writeTextFileSync(`${cache}/shallow`, "garbage\n"),
+      () => Deno.writeTextFileSync(`${cache}/shallow.lock`, ""),
+      () => {
+        Deno.removeSync(`${cache}/objects`, { recursive: true });
+        Deno.removeSync(`${cache}/refs`, { recursive: true });
+      },
+    ];
+    for (const damage of damages) {
+      damage();
+      box.remove(`${box.home}/.local/share`);
+      await box.done();
+      assertEquals(await box.done("check"), "");
+    }
+  });
+
+  requires("git", "openssl", "ps")(
+    "ends all that it has started, and asks no further when the time is over",
+    async () => {
+      await using setting = await Setting.start();
+      const { box, forge } = setting;
+      box.environment = { SKILLS_TIMEOUT: "2" };
+      forge.mode = "hang";
+      box.skills("local");
+      box.manifest("local", ...Array.from({ length: 12 }, (_, index) => `team/dead-${index}`));
+      assertStringIncludes(await box.fails(1), "no answer within 2 seconds");
+      assert(forge.requests.length <= 4, forge.requests.join("\n"));
+      assertEquals(Object.keys(links(box)), ["local"]);
+      const { stdout } = await execute(["ps", "-eo", "args"]);
+      assertEquals(stdout.split("\n").filter((line) => line.includes("team/dead-") && line.includes(forge.site)), []);
+    },
+  );
+
+  it("has skills from a server that knows no git, only files", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    await forge.git("team/skills", "repack", "-adq");
+    await forge.git("team/skills", "update-server-info");
+    forge.onRequest = (line) => line.includes("git-upload-pack") ? "dumb" : undefined;
+    box.manifest("team/skills/skills/pdf");
+    await box.done();
+    assertEquals(Object.keys(links(box)), ["pdf"]);
+  });
+
   it("fetches once when twenty run at once on an empty store", async () => {
     await using setting = await Setting.start();
     const { box, forge } = setting;
@@ -589,6 +761,33 @@ describe("add and remove", () => {
     assertEquals(isThere(box.at(".skills.lock")), false);
   });
 
+  it("keep a line with what another has written meanwhile", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    box.skills("local");
+    box.manifest("# mine");
+    forge.onRequest = () => box.manifest("# mine", "local");
+    await box.done("add", "team/skills/skills/pdf");
+    assertEquals(box.read(".skills"), "# mine\nlocal\nteam/skills/skills/pdf\n");
+    forge.onRequest = undefined;
+    box.manifest();
+    await Promise.all(
+      ["one", "two", "three"].map((name) => box.done("add", "team/skills/skills/pdf#v1", "--as", name)),
+    );
+    assertEquals(box.read(".skills").split("\n").length, 4);
+    assertEquals(Object.keys(links(box)), ["one", "three", "two"]);
+  });
+
+  it("keep a comment with the for line that it is about", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.skills("local");
+    box.manifest("\ufeff# about all", "", "# only for cursor", "for cursor", "local");
+    await box.done("add", "team/skills/skills/pdf");
+    const lines = ["\ufeff# about all", "", "team/skills/skills/pdf", "# only for cursor", "for cursor", "local"];
+    assertEquals(box.read(".skills"), lines.map((line) => `${line}\n`).join(""));
+  });
+
   it("begin a manifest, with several skills at once, and end up with none", async () => {
     await using setting = await Setting.start();
     const { box } = setting;
@@ -609,6 +808,9 @@ describe("add and remove", () => {
     ["what could be a path", ["skills/pdf"], 1, "write ./skills/pdf"],
     ["what is no skill", ["./empty"], 1, "it has no SKILL.md"],
     ["what is no reference", ["a b"], 2, "white space"],
+    ["what is there already", ["local"], 1, '"local" is in line 1 already'],
+    ["a whole line as one word", ["local as other"], 2, "is no reference"],
+    ["nothing at all as a word", [""], 2, "is no reference"],
     ["nothing", [], 2, "add REF..."],
   ];
   for (const [what, args, status, message] of refused) {
@@ -667,6 +869,22 @@ describe("clean --store", () => {
     assertEquals(Object.keys(setting.store).filter((path) => path.endsWith("/pdf")), [used]);
     box.enter("repo");
     assertEquals(await box.done("check"), "");
+    box.remove(".skills.lock"); // what is deployed counts, too
+    box.enter("another");
+    await box.done("clean", "--store");
+    assertEquals(Object.keys(setting.store).filter((path) => path.endsWith("/pdf")), [used]);
+  });
+
+  it("takes nothing away that a run beside it has just fetched", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.manifest("team/skills/skills/pdf");
+    for (let round = 0; round < 4; round++) {
+      setting.forgetAll();
+      const [sync] = await Promise.all([box.run(), ...[1, 2, 3].map(() => box.run("clean", "--store"))]);
+      assertEquals(sync?.status, 0, sync?.stderr);
+      assertEquals(await box.done("check"), "");
+    }
   });
 });
 
@@ -698,6 +916,15 @@ describe("a stranger's skill", () => {
       "SKILL.md:7:1 U+202E bidirectional control",
     ],
     ["a zero-width character", { "x/y.txt": "ab\u200b" }, "x/y.txt:1:3 U+200B zero-width character"],
+    ["a hidden character in a file's name", { "a\u200bb": "" }, 'the name "a\\u200bb":1:2 U+200B'],
+    ["a hidden character among bytes that are no text", {
+      "a.md": new Uint8Array([...Array(9000).fill(255), 0, 0xe2, 0x80, 0xae]),
+    }, "a.md:1:"],
+    [
+      "a link that leads nowhere, or will lead out",
+      { "q/d": { link: "../.." }, "q/x": { link: "d/../../later" } },
+      "the link",
+    ],
     ["a private-use character", { "a.md": "\ue000" }, "a.md:1:1 U+E000 private-use character"],
   ];
   for (const [what, files, message] of refused) {
@@ -745,13 +972,28 @@ describe("a stranger's skill", () => {
     const before = box.read(".skills.lock");
     await forge.commit("team/skills", { "bad/b.md": "\u202e" });
     const message = await box.fails(1, "update");
-    assertStringIncludes(message, "nobody sees: b.md:1:1 U+202E bidirectional control");
+    assertStringIncludes(message, "nobody sees: bad/b.md:1:1 U+202E bidirectional control");
     assertStringIncludes(message, 'it has changed since it was trusted: look at it, then "update --trust"');
     assertEquals(box.read(".skills.lock"), before);
     await box.done("update", "--trust");
     assertEquals(isThere(`${links(box)["bad"]}/b.md`), true);
     box.manifest("team/skills/bad");
     assertStringIncludes(await box.fails(1), 'end its line with "trust" if it is meant');
+  });
+
+  it("cannot ride on trust that was given to a clean one, by a change of the lock", async () => {
+    await using setting = await Setting.start(skill({ "a.md": "clean" }));
+    const { box, forge } = setting;
+    box.manifest("team/skills/bad trust");
+    await box.done();
+    const commit = await forge.commit("team/skills", { "bad/a.md": "\u200b" });
+    const hash = (await forge.git("team/skills", "rev-parse", "main:bad")).trim();
+    const lock = box.read(".skills.lock").replace(/"commit":"\w+"/, `"commit":"${commit}"`).replace(
+      /"tree":"\w+"/,
+      `"tree":"${hash}"`,
+    );
+    box.write(".skills.lock", lock);
+    assertStringIncludes(await box.fails(1), "it has changed since it was trusted");
   });
 
   it("with hidden characters is refused in a repo that does not trust it, though another has stored it", async () => {
@@ -763,7 +1005,7 @@ describe("a stranger's skill", () => {
     box.enter("another");
     box.manifest("team/skills/bad");
     box.write(".skills.lock", lock.replace(/"trusted":"\w+",/, ""));
-    assertStringIncludes(await box.fails(1), "has characters that nobody sees: a.md:1:1 U+200B");
+    assertStringIncludes(await box.fails(1), "has characters that nobody sees: bad/a.md:1:1 U+200B");
     assertEquals(links(box), {});
   });
 

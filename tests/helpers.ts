@@ -353,6 +353,7 @@ const TOOLS = {
   mkfifo: ["mkfifo", "--version"],
   nix: ["nix-instantiate", "--version"],
   openssl: ["openssl", "version"],
+  ps: ["ps", "-eo", "args"],
   python3: ["python3", "--version"],
   sha256sum: ["sha256sum", "--version"],
   /** GNU's: others have no `--sort`. */
