@@ -508,8 +508,7 @@ function isLocked(value: Partial<Locked> | null): value is Locked {
  *
  * @throws {Unusable} If it is not what this program writes.
  */
-function readLock(root: Root): Map<string, Locked> {
-  const text = ifThere(() => Deno.readTextFileSync(lockPath(root)));
+function readLock(root: Root, text = ifThere(() => Deno.readTextFileSync(lockPath(root)))): Map<string, Locked> {
   if (text === undefined) return new Map();
   const refuse = (why: string) => new Unusable(`${showManifest(root)}.lock${why}`);
   const { version, skills } = tryTo(() => JSON.parse(text)) ?? parseLines(text);
@@ -653,8 +652,9 @@ function locateGit(entry: GitEntry, root: Root, lock: ReadonlyMap<string, Locked
     throw new Error(`${quote(text)} is locked to something else, ${quote(locked.url)}: take its line out of the lock`);
   }
   return storedSkills(locked).map((skill) => {
-    if (!isThere(skill.directory)) throw new Error(`${quote(text)} is not on this machine yet: sync fetches it`);
-    const reason = distrust(skill, entry, locked);
+    const there = tryTo(() => Array.from(Deno.readDirSync(resolve(skill.directory, "..")), ({ name }) => name)) ?? [];
+    if (!there.includes(skill.name)) throw new Error(`${quote(text)} is not on this machine yet: sync fetches it`);
+    const reason = there.includes(HIDDEN) ? distrust(skill, entry, locked) : undefined;
     if (reason) throw new Error(reason);
     return skill.directory;
   });
@@ -2338,7 +2338,7 @@ async function supply(root: Root, entries: readonly Entry[], access: Access): Pr
   const wanted = entries.filter(isGitEntry);
   const text = ifThere(() => Deno.readTextFileSync(lockPath(root)));
   if (wanted.length === 0 && text === undefined) return failures;
-  const locked = readLock(root);
+  const locked = readLock(root, text);
   const lacking: GitEntry[] = [];
   for (const entry of wanted) {
     const before = locked.get(entry.text);
@@ -3012,7 +3012,7 @@ watch_file .skills.lock
 if ! has deno; then
   log_status "use-skills: deno is not installed, so no skills are deployed"
 elif declare -F require_allowed >/dev/null; then
-  for file in .skills .skills.lock; do if [ -e "$file" ]; then require_allowed "$file"; fi; done
+  if [ -e .skills.lock ]; then require_allowed .skills .skills.lock; else require_allowed .skills; fi
   deno run -A --no-lock ${call} || log_status "use-skills: not all skills are deployed"
 else # this direnv cannot ask you about a changed .skills, so nothing new is fetched
   deno run -A --no-lock ${call} sync --frozen || log_status "use-skills: not all skills are deployed"

@@ -2195,7 +2195,7 @@ describe(".envrc", () => {
     assertEquals(stderr.match(/asked: .*/g), ["asked: .skills"]);
     box.write(".skills.lock", '{\n"skills": {\n},\n"version": 1\n}\n');
     const both = await enter(box, "direnv allow .", "direnv exec . true");
-    assertEquals(both.stderr.match(/asked: .*/g), ["asked: .skills", "asked: .skills.lock"]);
+    assertEquals(both.stderr.match(/asked: .*/g), ["asked: .skills .skills.lock"]);
   });
 
   for (const strict of ["", "strict_env\n", "set -euo pipefail\n"]) {
