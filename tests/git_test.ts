@@ -624,6 +624,20 @@ describe("sync", () => {
     assertEquals(Object.keys(links(box)), ["pdf"]);
   });
 
+  requires("git", "openssl", "script")("tells a person at a terminal what takes a while, and nobody else", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    forge.onRequest = () => new Promise((go) => setTimeout(go, 600));
+    box.manifest("team/skills/skills/pdf");
+    assertEquals(await box.done(), "use-skills: linked pdf for claude, opencode\n");
+    setting.forgetAll();
+    const words = ["script", "-qec", (await box.call()).map((word) => `'${word}'`).join(" "), "/dev/null"];
+    const { stdout } = await execute(words, await box.start());
+    assertMatch(stdout, /^use-skills: fetching https:\/\/github\.com\/team\/skills\r$/m);
+    assertMatch(stdout, /Receiving objects: 100%/);
+    assertEquals(stdout.includes("fatal:"), false);
+  });
+
   it("fetches once when twenty run at once on an empty store", async () => {
     await using setting = await Setting.start();
     const { box, forge } = setting;

@@ -355,6 +355,8 @@ const TOOLS = {
   openssl: ["openssl", "version"],
   ps: ["ps", "-eo", "args"],
   python3: ["python3", "--version"],
+  /** A terminal for programs that ask whether there is one. */
+  script: ["script", "-qec", "true", "/dev/null"],
   sha256sum: ["sha256sum", "--version"],
   /** GNU's: others have no `--sort`. */
   tar: ["tar", "--sort=name", "--create", "--file=/dev/null", "--files-from=/dev/null"],
