@@ -354,6 +354,10 @@ export function parseReference(text: string): Reference {
 
 /** Reads a reference that is more than a name. */
 function parseAddress(text: string): Reference {
+  if (/^(?!ssh:)[a-z][\w+.-]*:\/\/[^/]*@|^[a-z]+:\/\/[^/]*:[^/]*@|^[^/@]+:[^/@]+@/i.test(text)) {
+    // What is secret is shown to nobody, not even in the message.
+    throw new SyntaxError("There is a user or a password in this address: leave it to git's credential helper");
+  }
   if (/^["']/.test(text)) {
     throw new SyntaxError("There is no quoting here: a path with white space needs a link to it without");
   }
@@ -365,9 +369,6 @@ function parseAddress(text: string): Reference {
   }
   const git = (url: string, path: string, more: { ref?: string; tail?: string }) => {
     const inside = withoutExtraSlashes((more.tail ?? path).replace(/(^|\/)\*$/, ""));
-    if (/^\w+:\/\/[^/]*:[^/]*@|^https:\/\/[^/]*@/.test(url)) { // shown to nobody, not even in the message
-      throw new SyntaxError("There is a user or a password in this address: leave it to git's credential helper");
-    }
     if (/[/:]\.\.?(\/|$)/.test(`${url}//${inside}`)) {
       throw new SyntaxError(`An address and a path in a repo have no "." or "..": ${quote(text)}`);
     }
@@ -511,6 +512,14 @@ function isLocked(value: Partial<Locked> | null): value is Locked {
 function readLock(root: Root, text = ifThere(() => Deno.readTextFileSync(lockPath(root)))): Map<string, Locked> {
   if (text === undefined) return new Map();
   const refuse = (why: string) => new Unusable(`${showManifest(root)}.lock${why}`);
+  const seen = new Set<string>();
+  for (const [index, line] of text.split("\n").entries()) {
+    const [, reference] = /^\s*("(?:[^"\\]|\\.)*"): ?\{/.exec(line) ?? [];
+    if (reference !== undefined && seen.has(reference)) {
+      throw refuse(`:${index + 1}: a second entry for ${reference}: keep one`);
+    }
+    if (reference !== undefined) seen.add(reference);
+  }
   const { version, skills } = tryTo(() => JSON.parse(text)) ?? parseLines(text);
   if (version === 1 && typeof skills === "object" && skills !== null) {
     const wrong = Object.entries<Locked>(skills).find(([, locked]) => !isLocked(locked));
@@ -535,7 +544,8 @@ function parseLines(text: string): { version?: number; skills?: Record<string, L
     if (entry) skills.push(entry);
     else if (!/^(\{|\},?|"skills": \{|"version": 1|)$/.test(line)) return {};
   }
-  return { version: 1, skills: Object.fromEntries(skills) };
+  const isWhole = /^\{\r?\n"skills": \{\r?\n[^]*^\},?\r?\n"version": 1\r?\n\}\s*$/m.test(text);
+  return isWhole ? { version: 1, skills: Object.fromEntries(skills) } : {};
 }
 
 /** The text of a lock: an entry a line, sorted, so that git can merge it; nothing where there are none. */
@@ -561,7 +571,10 @@ async function changeLock(root: Root, change: (lock: Map<string, Locked>) => voi
 function replaceOwn(path: string, text: string | undefined): void {
   const real = ifThere(() => Deno.realPathSync(path)) ?? path;
   const mode = ifThere(() => Deno.statSync(real))?.mode;
-  if (text === undefined) return ifThere(() => Deno.removeSync(path));
+  if (real === path && ifThere(() => Deno.lstatSync(path))?.isSymlink) {
+    throw new Error(`${path} is a link that leads nowhere`);
+  }
+  if (text === undefined) return ifThere(() => Deno.removeSync(real));
   const made = Deno.makeTempFileSync({ dir: resolve(real, ".."), prefix: ".use-skills-" });
   try {
     Deno.writeTextFileSync(made, text);
@@ -605,6 +618,9 @@ function storedSkills({ url, path, tree, skills }: Locked): Stored[] {
 /** Beside a skill in the store: the hidden characters that were found in it. */
 const HIDDEN = ".hidden.json";
 
+/** Beside a skill in the store in which nothing of that kind was found: one of the two is there once it was scanned. */
+const CLEAN = ".clean";
+
 /** What was found in a stored skill that nobody sees. */
 function hiddenIn({ name, directory }: Stored): string[] {
   const text = ifThere(() => Deno.readTextFileSync(resolve(directory, "..", HIDDEN)));
@@ -635,6 +651,12 @@ function gitProblem({ text, reference, as }: GitEntry, root: Root): string | und
   return reference.all && as !== undefined ? `"as" names one skill, and ${quote(text)} stands for many` : undefined;
 }
 
+/** Whether a reference that names a commit is locked to that. */
+function isPinned({ ref, tail }: GitEntry["reference"], { commit }: Locked): boolean {
+  const hash = [ref, ...tail?.split("/") ?? []].find((each) => /^[0-9a-f]{40}$/.test(each ?? ""));
+  return hash === undefined || hash === commit;
+}
+
 /** The directories of the skills that a git reference names; all is read from the lock and the store. */
 function locateGit(entry: GitEntry, root: Root, lock: ReadonlyMap<string, Locked>): string[] {
   const { text, reference } = entry;
@@ -646,14 +668,17 @@ function locateGit(entry: GitEntry, root: Root, lock: ReadonlyMap<string, Locked
   }
   const { url, path, tail, all } = reference;
   if (
-    locked.url !== url || (locked.skills !== undefined) !== (all === true) ||
+    locked.url !== url || !isPinned(reference, locked) || (locked.skills !== undefined) !== (all === true) ||
     (tail === undefined ? locked.path !== path : !`/${tail}`.endsWith(`/${locked.path}`) && locked.path)
   ) {
     throw new Error(`${quote(text)} is locked to something else, ${quote(locked.url)}: take its line out of the lock`);
   }
   return storedSkills(locked).map((skill) => {
     const there = tryTo(() => Array.from(Deno.readDirSync(resolve(skill.directory, "..")), ({ name }) => name)) ?? [];
-    if (!there.includes(skill.name)) throw new Error(`${quote(text)} is not on this machine yet: sync fetches it`);
+    const isScanned = there.includes(CLEAN) || there.includes(HIDDEN);
+    if (!isScanned || !there.includes(skill.name)) {
+      throw new Error(`${quote(text)} is not on this machine yet: sync fetches it`);
+    }
     const reason = there.includes(HIDDEN) ? distrust(skill, entry, locked) : undefined;
     if (reason) throw new Error(reason);
     return skill.directory;
@@ -876,7 +901,7 @@ export function resolveEntries(entries: readonly Entry[], root: Root, supplied: 
   });
   const keep = (name: string, { reference, text }: Entry) => {
     const locked = reference.kind === "git" && reference.all ? supplied.lock.get(text) : undefined;
-    for (const { name } of locked ? storedSkills(locked) : []) result.keptNames.add(name);
+    for (const { name } of locked && tryTo(() => storedSkills(locked)) || []) result.keptNames.add(name);
     const source = reference.kind === "path" && reference.all ? tryTo(() => expand(reference.path, root)) : undefined;
     if (source !== undefined) result.keptSources.push(source);
     else result.keptNames.add(name);
@@ -1450,7 +1475,8 @@ async function lock(directory: string, seconds = 10, exclusive = true): Promise<
   const handle = ifThere(() => Deno.openSync(directory));
   for (let wait = 1; handle && !handle.tryLockSync(exclusive); wait++) {
     if (wait > 40 * seconds) {
-      throw new Deno.errors.TimedOut(`another run has been at work there for ${seconds} seconds`);
+      handle.close();
+      throw new Deno.errors.TimedOut(`another run has been at work in ${directory} for ${Math.ceil(seconds)} seconds`);
     }
     await new Promise((go) => setTimeout(go, 25));
   }
@@ -1634,6 +1660,21 @@ function patience(): number {
   return given > 0 ? Math.min(given, 86_400) : 60;
 }
 
+/** When this run began to fetch; all of it shares one time limit. */
+let began: number | undefined;
+let deadline: AbortSignal | undefined;
+
+/** The end of the time that all fetching may take. */
+function timeLimit(): AbortSignal {
+  began ??= performance.now();
+  return deadline ??= AbortSignal.timeout(patience() * 1000);
+}
+
+/** The seconds that are left. */
+function timeLeft(): number {
+  return Math.max(0.1, patience() - (performance.now() - (began ?? performance.now())) / 1000);
+}
+
 /** The gits that run, each with what it has started in a group of its own. */
 const running = new Set<number>();
 
@@ -1662,13 +1703,22 @@ class Repo implements Disposable {
     const name = encodeURIComponent(url);
     const repo = new Repo(url, `${caches}/use-skills/git/${name.slice(-150)}-${fnv1a(name)}`, deadline);
     Deno.mkdirSync(repo.cache, { recursive: true });
-    repo.#held = await lock(repo.cache, patience());
-    for (const path of ["shallow.lock", "config.lock", "HEAD.lock", "packed-refs.lock"]) {
-      removeAll(`${repo.cache}/${path}`);
+    try {
+      await repo.#begin();
+    } catch (error) {
+      repo[Symbol.dispose]();
+      throw error;
     }
-    repo.#ssh = (await repo.#try("config", "core.sshCommand"))?.trim() || "ssh";
-    await repo.#git(["init", "--quiet", "--bare", repo.cache]); // also finishes one that was killed
     return repo;
+  }
+
+  async #begin(): Promise<void> {
+    this.#held = await lock(this.cache, timeLeft());
+    for (const path of ["shallow.lock", "config.lock", "HEAD.lock", "packed-refs.lock"]) {
+      removeAll(`${this.cache}/${path}`);
+    }
+    this.#ssh = (await this.#try("config", "core.sshCommand"))?.trim() || "ssh";
+    await this.#git(["init", "--quiet", "--bare", this.cache]); // also finishes one that was killed
   }
 
   /** Begins the cache anew, as it is damaged. */
@@ -1687,6 +1737,9 @@ class Repo implements Disposable {
     const settings = Object.entries({
       ...GIT_SETTINGS,
       [`remote.${REMOTE}.url`]: this.url,
+      // Should this process be killed, what it has started ends by itself.
+      "http.lowSpeedLimit": "100",
+      "http.lowSpeedTime": `${Math.ceil(patience())}`,
     }).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
     const own = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
     const env = {
@@ -1696,7 +1749,7 @@ class Repo implements Disposable {
       GIT_NO_LAZY_FETCH: "1", // objects that are not here are asked for all at once, and by us
       GIT_TERMINAL_PROMPT: "0",
       GIT_ASKPASS: "false",
-      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes`,
+      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes -oServerAliveInterval=15`,
       GCM_INTERACTIVE: "never",
       LC_ALL: "C",
     };
@@ -1715,11 +1768,16 @@ class Repo implements Disposable {
     const end = () => tryTo(() => Deno.kill(-child.pid, "SIGKILL"));
     this.deadline.addEventListener("abort", end);
     if (this.deadline.aborted) end();
-    const [stdout, stderr, status] = await Promise.all([
-      new Response(child.stdout).bytes(),
-      this.#listen(child.stderr, args.includes("--progress")),
-      child.status,
-    ]);
+    const printed = new Response(child.stdout).bytes();
+    const said = this.#listen(child.stderr, args.includes("--progress"));
+    const status = await child.status;
+    // What git has started, a daemon of ssh's for one, may live on and hold what it was to print to.
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const soon = new Promise<undefined>((go) => timer = setTimeout(() => go(undefined), 1000));
+    const stdout = await Promise.race([printed, soon]) ?? new Uint8Array();
+    const stderr = await Promise.race([said, soon]) ?? "";
+    clearTimeout(timer);
+    end();
     this.deadline.removeEventListener("abort", end);
     running.delete(child.pid);
     if (this.deadline.aborted) {
@@ -2038,7 +2096,12 @@ const STORE_TIME = 1;
  */
 function isIntact(directory: string): boolean {
   const isUnchanged = (path: string) => Deno.lstatSync(path).mtime?.getTime() === STORE_TIME * 1000;
-  return tryTo(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) ?? false;
+  return isScanned(directory) && (tryTo(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) ?? false);
+}
+
+/** Whether a stored skill was looked through for hidden characters. */
+function isScanned(directory: string): boolean {
+  return [CLEAN, HIDDEN].some((name) => isThere(resolve(directory, "..", name)));
 }
 
 /** Why a skill is not let in, by what its files are called and are; nothing if it is. */
@@ -2077,7 +2140,7 @@ function linkRefusal(links: readonly { path: string; target: string }[]): string
 /** Brings a skill into the store. */
 async function store(repo: Repo, { directory, tree }: Stored, label: string, large: boolean): Promise<void> {
   if (isIntact(directory)) return;
-  if (isThere(directory) && await isRight(directory, tree)) return setTimes(directory); // somebody only touched it
+  if (isScanned(directory) && await isRight(directory, tree)) return setTimes(directory); // somebody only touched it
   const refuse = (reason: string | undefined) => {
     if (reason) throw new Error(`Refused ${quote(label)}: ${reason}`);
   };
@@ -2125,10 +2188,9 @@ async function store(repo: Repo, { directory, tree }: Stored, label: string, lar
     setTimes(made);
     for (const { name, isDirectory } of Deno.readDirSync(made)) if (isDirectory) makeReadOnly(`${made}/${name}`);
     makeDirectory(resolve(directory, ".."));
-    if (hidden.length > 0) {
-      Deno.writeTextFileSync(`${workshop}/${HIDDEN}`, JSON.stringify(hidden));
-      Deno.renameSync(`${workshop}/${HIDDEN}`, resolve(directory, "..", HIDDEN));
-    }
+    const marker = hidden.length > 0 ? HIDDEN : CLEAN;
+    Deno.writeTextFileSync(`${workshop}/${marker}`, JSON.stringify(hidden));
+    Deno.renameSync(`${workshop}/${marker}`, resolve(directory, "..", marker));
     if (isThere(directory)) makeWritable(directory);
     if (!isThere(directory) || !exchange(made, directory)) {
       removeAll(directory);
@@ -2287,7 +2349,7 @@ async function forEachRepo(
 ): Promise<void> {
   const groups = [...Map.groupBy(entries, ({ reference }) => reference.url)];
   const isAlone = groups.length === 1; // the words of several gits would be mixed up
-  const deadline = AbortSignal.timeout(patience() * 1000);
+  const deadline = timeLimit();
   const workOn = async (repo: Repo, entry: GitEntry) => {
     try {
       await work(repo, entry);
@@ -2310,19 +2372,29 @@ async function forEachRepo(
     }
   };
   if (groups.length === 0) return;
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  const stop = () => {
-    endRunning();
-    Deno.exit(130);
-  };
-  signals.forEach((signal) => Deno.addSignalListener(signal, stop));
+  const stops = ([["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const).map(([signal, status]) => {
+    const stop = () => {
+      endRunning();
+      Deno.exit(status);
+    };
+    Deno.addSignalListener(signal, stop);
+    return () => Deno.removeSignalListener(signal, stop);
+  });
   try {
-    using _store = await lock(makeDirectory(storeFolder()), patience(), false); // nothing is cleaned away meanwhile
+    // Held to the end of the run: what was fetched and is not deployed yet must not be cleaned away.
+    heldStore ??= await lock(makeDirectory(storeFolder()), timeLeft(), false);
     await Promise.all([worker(), worker(), worker(), worker()]);
+  } catch (error) {
+    for (const { text } of entries) {
+      failures.set(text, `Cannot use the store, ${tryTo(storeFolder)}: ${explain(error)}`);
+    }
   } finally {
-    signals.forEach((signal) => Deno.removeSignalListener(signal, stop));
+    stops.forEach((stop) => stop());
   }
 }
+
+/** The lock on the store, of a run that has fetched something. */
+let heldStore: Deno.FsFile | undefined;
 
 /** What git says of a cache that is damaged. */
 const DAMAGE =
@@ -2336,6 +2408,11 @@ const DAMAGE =
 async function supply(root: Root, entries: readonly Entry[], access: Access): Promise<Map<string, string>> {
   const failures = new Map<string, string>();
   const wanted = entries.filter(isGitEntry);
+  if (wanted.length > 0 && xdgFolder("XDG_DATA_HOME", ".local/share") === undefined) {
+    return new Map(
+      wanted.map(({ text }) => [text, `${quote(text)} needs a store, and neither XDG_DATA_HOME nor HOME is set`]),
+    );
+  }
   const text = ifThere(() => Deno.readTextFileSync(lockPath(root)));
   if (wanted.length === 0 && text === undefined) return failures;
   const locked = readLock(root, text);
@@ -2349,12 +2426,15 @@ async function supply(root: Root, entries: readonly Entry[], access: Access): Pr
   const names = new Set(wanted.map((entry) => entry.text));
   const kept = new Map(locked.entries().filter(([text]) => names.has(text)));
   if (!access.frozen && renderLock(kept) !== text) {
-    const now = () => new Set(parseManifest(readManifest(root)).entries.map((entry) => entry.text));
     await changeLock(root, (lock) => {
-      for (const [text, entry] of kept) if (lock.get(text)?.tree === entry.tree) lock.set(text, entry);
-      const current = now();
-      for (const text of [...lock.keys()]) if (!current.has(text)) lock.delete(text);
-    });
+      const current = new Set(parseManifest(readManifest(root)).entries.map((entry) => entry.text));
+      for (const [text, now] of lock) {
+        if (!current.has(text)) lock.delete(text);
+        else if (kept.get(text)?.tree === now.tree && kept.get(text)?.trusted === now.tree) {
+          lock.set(text, trusting(now));
+        }
+      }
+    }).catch((error) => say(`use-skills: Cannot write ${showManifest(root)}.lock: ${explain(error)}`));
   }
   const file = lastSegment(lockPath(root));
   const allowed = lacking.filter(({ text, reference }) => {
@@ -2382,7 +2462,7 @@ async function supply(root: Root, entries: readonly Entry[], access: Access): Pr
 async function isHere(locked: Locked): Promise<boolean> {
   for (const { directory, tree } of storedSkills(locked)) {
     if (isIntact(directory)) continue;
-    if (!isThere(directory) || !await isRight(directory, tree)) return false;
+    if (!isScanned(directory) || !await isRight(directory, tree)) return false;
     tryTo(() => setTimes(directory));
   }
   return true;
@@ -2452,6 +2532,7 @@ async function update(
     if (lines.length > 0 && !quiet) say(lines.join("\n"));
     const reason = storedSkills(after).map((skill) => distrust(skill, entry, after)).find((each) => each !== undefined);
     if (reason) throw new Error(reason);
+    if (write) sayTrusted(entry, before, after);
     if (write) await changeLock(root, (lock) => lock.set(text, after));
   });
   return failures;
@@ -3023,7 +3104,7 @@ fi
 /** The part of a reference or a name that a person may call a git entry by. */
 function isCalled(entry: Entry, root: Root, lock: ReadonlyMap<string, Locked>, word: string): boolean {
   const locked = lock.get(entry.text);
-  const names = locked ? storedSkills(locked).map(({ name }) => name) : [];
+  const names = locked ? (tryTo(() => storedSkills(locked)) ?? []).map(({ name }) => name) : [];
   return [entry.text, deployedName(entry, root), ...entry.as ? [] : names].includes(word);
 }
 
@@ -3063,10 +3144,13 @@ async function add(root: Root, { words, flags, as, agents }: Request): Promise<P
   if (odd !== undefined) throw new Unusable(`${quote(odd)} is no reference: one word each, no white space in it`);
   const before = ifThere(() => readText(root.manifest)) ?? "";
   const lock = readLock(root);
+  const obtained = new Map<string, Locked>();
   const failures = new Map<string, string>();
   const git = added.entries.filter(isGitEntry).filter((entry) => !gitProblem(entry, root));
   await forEachRepo(git, failures, async (repo, entry) => {
-    lock.set(entry.text, await obtain(repo, entry, lock.get(entry.text), { large: flags["allow-large"] }));
+    const locked = await obtain(repo, entry, lock.get(entry.text), { large: flags["allow-large"] });
+    obtained.set(entry.text, locked);
+    lock.set(entry.text, locked);
   });
   const text = withLines(before, lines, agents.length === 0);
   const { entries, errors } = parseManifest(text);
@@ -3083,9 +3167,12 @@ async function add(root: Root, { words, flags, as, agents }: Request): Promise<P
   }
   const wrong = problems.filter(isNew);
   if (wrong.length > 0) return wrong.map(({ message, near }) => ({ message, near }));
-  await changeManifest(root, (now) => now === before ? text : withLines(now, lines, agents.length === 0));
-  const texts = entries.map((entry) => entry.text);
-  await changeLock(root, (now) => lock.forEach((locked, text) => texts.includes(text) && now.set(text, locked)));
+  await changeManifest(root, (now) => {
+    const there = parseManifest(now).entries.map((entry) => `${entry.text} ${entry.as}`);
+    const missing = lines.filter((_, index) => !there.includes(`${words[index]} ${as}`));
+    return missing.length === 0 ? now : withLines(now, missing, agents.length === 0);
+  });
+  await changeLock(root, (now) => obtained.forEach((locked, text) => now.set(text, locked)));
   return [];
 }
 
@@ -3136,6 +3223,7 @@ async function updateLock(root: Root, { words, flags }: Request): Promise<Map<st
 async function checkStore(root: Root): Promise<Problem[]> {
   const lock = readLock(root);
   const problems: Problem[] = [];
+  if (xdgFolder("XDG_DATA_HOME", ".local/share") === undefined) return problems; // every line of git's says so
   for (const entry of parseManifest(readManifest(root)).entries.filter(isGitEntry)) {
     const locked = lock.get(entry.text);
     for (const { name, tree, directory } of locked ? storedSkills(locked) : []) {
@@ -3181,7 +3269,10 @@ async function cleanStore(root: Root, flags: Request["flags"]): Promise<number> 
   let bytes = 0;
   for (const path of unused.map((name) => `${storeFolder()}/${name}`)) {
     bytes += sizeOf(path);
-    if (!flags["dry-run"]) removeAll(path);
+    if (flags["dry-run"]) continue;
+    const aside = Deno.makeTempDirSync({ dir: storeFolder(), prefix: ".new-" });
+    Deno.renameSync(path, `${aside}/old`); // so that it is gone in one step
+    removeAll(aside);
   }
   const freed = bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
   const would = flags["dry-run"] ? "would remove" : "removed";
@@ -3266,7 +3357,9 @@ async function run(request: Request): Promise<number> {
     const fetched = isUnreadable
       ? []
       : [...readLock(root)].flatMap(([text, locked]) =>
-        storedSkills(locked).map(({ directory }) => [directory, { text, commit: locked.commit }] as const)
+        (tryTo(() => storedSkills(locked)) ?? []).map(({ directory }) =>
+          [directory, { text, commit: locked.commit }] as const
+        )
       );
     const rows = listRows(deeds, root, new Map(fetched));
     if (flags.json) printJson(root, { skills: rows }, problems);

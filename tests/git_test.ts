@@ -171,6 +171,12 @@ describe("a git reference", () => {
 
   const unreadable: [what: string, line: string, message: string][] = [
     [
+      "a password in an address of another kind",
+      "http://me:s3cret@github.com/x/y",
+      "leave it to git's credential helper",
+    ],
+    ["a password in an scp address", "me:s3cret@git.example.org:team/skills", "leave it to git's credential helper"],
+    [
       "a password in the address",
       "https://me:s3cret@github.com/team/skills//skills/pdf",
       "leave it to git's credential helper",
@@ -330,6 +336,35 @@ describe(".skills.lock", () => {
     }
   });
 
+  it("cannot give a reference that names a commit another one", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    const commit = (await forge.git("team/skills", "rev-parse", "main")).trim();
+    const other = await forge.commit("team/skills", { "skills/pdf/new": "x" });
+    box.manifest(`team/skills/skills/pdf#${commit}`);
+    await box.done();
+    box.write(".skills.lock", box.read(".skills.lock").replace(`"commit":"${commit}"`, `"commit":"${other}"`));
+    assertStringIncludes(await box.fails(1), "is locked to something else");
+  });
+
+  it("keeps what update has done while add was at work", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    await forge.commit("team/other", { "SKILL.md": skillText("other") });
+    box.manifest("team/skills/skills/pdf");
+    await box.done();
+    const commit = await forge.commit("team/skills", { "skills/pdf/new": "x" });
+    let isUpdated = false;
+    forge.onRequest = async (line) => {
+      if (isUpdated || !line.includes("/other")) return;
+      isUpdated = true;
+      await box.done("update");
+    };
+    await box.done("add", "team/other");
+    assertEquals(setting.lock["team/skills/skills/pdf"]?.["commit"], commit);
+    assertEquals(isThere(`${links(box)["pdf"]}/new`), true);
+  });
+
   it("is kept where a link leads and with the mode that it has, like the manifest; what lies beside stays", async () => {
     await using setting = await Setting.start();
     const { box } = setting;
@@ -368,6 +403,13 @@ describe(".skills.lock", () => {
       "has an entry that is not right",
     ],
     ["noise", () => "hello\n", "is not what use-skills writes"],
+    ["nothing", () => "", "is not what use-skills writes"],
+    ["half of it", (text) => text.slice(0, 16), "is not what use-skills writes"],
+    [
+      "one reference twice",
+      (text) => text.replace(/("team.*\})/, (line) => `${line},\n${line.replace(/"commit":"\w/, '"commit":"0')}`),
+      '.skills.lock:4: a second entry for "team/skills/skills/pdf": keep one',
+    ],
   ];
   for (const [what, spoil, message] of refused) {
     it(`with ${what} is refused, and nothing is changed`, async () => {
@@ -554,6 +596,47 @@ describe("sync", () => {
       assertEquals(links(box)["slow"], kept);
     });
   }
+
+  it("deploys local skills where nothing can be fetched or kept, and says why at the others' lines", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.skills("local");
+    box.manifest("local", "team/skills/skills/pdf");
+    await box.done();
+    const settings: [environment: Record<string, string>, message: RegExp][] = [
+      [{ XDG_DATA_HOME: "/sys" }, /^\.skills:2: Cannot use the store, \/sys\/use-skills\/store: /m],
+      [{ XDG_CACHE_HOME: "/sys" }, /^\.skills:2: /m],
+      [{ PATH: "/nowhere" }, /^\.skills:2: git is not installed/m],
+    ];
+    for (const [environment, message] of settings) {
+      setting.forgetAll();
+      box.environment = environment;
+      assertMatch(await box.fails(1), message);
+      assertEquals(Object.keys(links(box)), ["local"]);
+    }
+  });
+
+  it("looks through what is stored again where nothing says that it was", async () => {
+    await using setting = await Setting.start({ "bad/SKILL.md": `${skillText("bad")}\u200b` });
+    const { box } = setting;
+    box.manifest("team/skills/bad");
+    assertStringIncludes(await box.fails(1), "U+200B");
+    const [marker = ""] = Object.keys(setting.store).filter((path) => path.endsWith("/.hidden.json"));
+    Deno.removeSync(`${box.home}/.local/share/use-skills/store/${marker}`);
+    assertStringIncludes(await box.fails(1), "U+200B");
+    assertEquals(links(box), {});
+  });
+
+  it("is not held up by what an ssh leaves running", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    box.remove(`${box.home}/.gitconfig`);
+    const path = forge.sshOn(box.home);
+    box.write(`${box.home}/ssh`, box.read(`${box.home}/ssh`).replace("\n", "\nsleep 20 &\n"));
+    box.environment = { PATH: path, SKILLS_TIMEOUT: "15" };
+    box.manifest("git@git.example.org:team/skills.git//skills/pdf");
+    await box.done();
+  });
 
   it("runs no git for skills whose times alone have changed, as in a backup that was brought back", async () => {
     await using setting = await Setting.start();
