@@ -1686,6 +1686,7 @@ function endRunning(): void {
 /** A repo on a server, and the bare cache of what was fetched of it. */
 class Repo implements Disposable {
   #ssh = "ssh";
+  #protocols = "https:ssh:file";
   #held: Deno.FsFile | undefined;
   readonly #start = performance.now();
   readonly #notice: ReturnType<typeof setTimeout>;
@@ -1719,6 +1720,9 @@ class Repo implements Disposable {
     }
     this.#ssh = (await this.#try("config", "core.sshCommand"))?.trim() || "ssh";
     await this.#git(["init", "--quiet", "--bare", this.cache]); // also finishes one that was killed
+    // The person's git may have another place for an address; what stays on this machine, nobody can listen to.
+    const place = await this.#try("ls-remote", "--get-url", REMOTE) ?? "";
+    if (/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)[:/]/.test(place)) this.#protocols += ":http";
   }
 
   /** Begins the cache anew, as it is damaged. */
@@ -1745,7 +1749,7 @@ class Repo implements Disposable {
     const env = {
       ...Object.fromEntries(own),
       GIT_DIR: this.cache,
-      GIT_ALLOW_PROTOCOL: "https:ssh:file",
+      GIT_ALLOW_PROTOCOL: this.#protocols,
       GIT_NO_LAZY_FETCH: "1", // objects that are not here are asked for all at once, and by us
       GIT_TERMINAL_PROMPT: "0",
       GIT_ASKPASS: "false",

@@ -29,6 +29,8 @@ export interface ForgeOptions {
   filter?: boolean;
   /** The newest protocol that it speaks, 2 unless told. With 0 and no filter, only what refs name can be asked for. */
   protocol?: 0 | 2;
+  /** Whether it speaks HTTPS, as it does unless told. */
+  tls?: boolean;
 }
 
 /** What a path's entry in a tree is made of: its mode, and the id of its object or what that is to hold. */
@@ -96,11 +98,17 @@ export class Forge implements AsyncDisposable {
   readonly #program: string;
   readonly #protocol: 0 | 2;
 
-  private constructor(program: string, protocol: 0 | 2, pem: string) {
+  private constructor(program: string, protocol: 0 | 2, pem: string, isSecure: boolean) {
     [this.#program, this.#protocol] = [program, protocol];
     Deno.writeTextFileSync(`${this.path}/forge.pem`, pem);
     const tls = { key: pem, cert: pem.slice(pem.indexOf("-----BEGIN CERTIFICATE")) };
-    const options = { hostname: "127.0.0.1", port: 0, signal: this.#abort.signal, onListen() {}, ...tls };
+    const options = {
+      hostname: "127.0.0.1",
+      port: 0,
+      signal: this.#abort.signal,
+      onListen() {},
+      ...isSecure ? tls : {},
+    };
     this.#server = Deno.serve(options, async (request) => {
       const response = await this.#answer(request);
       const count = (chunk: Uint8Array, controller: TransformStreamDefaultController) => {
@@ -109,14 +117,14 @@ export class Forge implements AsyncDisposable {
       };
       return new Response(response.body?.pipeThrough(new TransformStream({ transform: count })), response);
     });
-    this.site = `https://127.0.0.1:${this.#server.addr.port}`;
+    this.site = `${isSecure ? "https" : "http"}://127.0.0.1:${this.#server.addr.port}`;
   }
 
   /** Starts a server without repos. */
-  static async start({ filter = true, protocol = 2 }: ForgeOptions = {}): Promise<Forge> {
+  static async start({ filter = true, protocol = 2, tls = true }: ForgeOptions = {}): Promise<Forge> {
     // Not through `git`, which would stay between us and the process to kill.
     const program = `${(await succeed(["git", "--exec-path"])).trim()}/git-http-backend`;
-    const forge = new Forge(program, protocol, await (certificate ??= makeCertificate()));
+    const forge = new Forge(program, protocol, await (certificate ??= makeCertificate()), tls);
     const uploadpack = `[uploadpack]\n\tallowFilter = ${filter}\n\tallowAnySHA1InWant = ${filter}\n`;
     Deno.writeTextFileSync(`${forge.path}/.gitconfig`, `[safe]\n\tdirectory = *\n[gc]\n\tauto = 0\n${uploadpack}`);
     return forge;

@@ -1130,12 +1130,16 @@ describe("a stranger's skill", () => {
     assertEquals([isThere(`${box.path}/evil`), isThere(`${box.path}/nowhere`)], [false, false]);
   });
 
-  it("is not fetched over http, even where git is told to go there", async () => {
-    await using setting = await Setting.start();
-    const { box, forge } = setting;
-    box.write(`${box.home}/.gitconfig`, forge.config("https://github.com/").replaceAll("https://127", "http://127"));
+  it("is not fetched over http, even where git is told to go there, but from this machine itself", async () => {
+    await using setting = await Setting.start(PDF, { tls: false });
+    const { box } = setting;
+    const config = box.read(`${box.home}/.gitconfig`);
+    box.write(`${box.home}/.gitconfig`, config.replaceAll("http://127.0.0.1", "http://git.example.invalid"));
     box.manifest("team/skills/skills/pdf");
     assertStringIncludes(await box.fails(1), "transport 'http' not allowed");
+    box.write(`${box.home}/.gitconfig`, config);
+    await box.done();
+    assertEquals(Object.keys(links(box)), ["pdf"]);
   });
 });
 
