@@ -651,10 +651,13 @@ function gitProblem({ text, reference, as }: GitEntry, root: Root): string | und
   return reference.all && as !== undefined ? `"as" names one skill, and ${quote(text)} stands for many` : undefined;
 }
 
-/** Whether a reference that names a commit is locked to that. */
-function isPinned({ ref, tail }: GitEntry["reference"], { commit }: Locked): boolean {
-  const hash = [ref, ...tail?.split("/") ?? []].find((each) => /^[0-9a-f]{40}$/.test(each ?? ""));
-  return hash === undefined || hash === commit;
+/** Whether a lock entry can be of a reference: of its repo, its folder, one skill or many, the commit if it names one. */
+function fits({ url, path, ref, tail, all }: GitEntry["reference"], locked: Locked): boolean {
+  const commit = [ref, ...tail?.split("/") ?? []].find((each) => /^[0-9a-f]{40}$/.test(each ?? "")) ?? locked.commit;
+  const isFolder = tail === undefined
+    ? locked.path === path
+    : locked.path === "" || `/${tail}`.endsWith(`/${locked.path}`);
+  return locked.url === url && isFolder && locked.commit === commit && (locked.skills !== undefined) === (all === true);
 }
 
 /** The directories of the skills that a git reference names; all is read from the lock and the store. */
@@ -666,12 +669,10 @@ function locateGit(entry: GitEntry, root: Root, lock: ReadonlyMap<string, Locked
   if (locked === undefined) {
     throw new Error(`${quote(text)} is not in ${lastSegment(lockPath(root))} yet: sync fetches it`);
   }
-  const { url, path, tail, all } = reference;
-  if (
-    locked.url !== url || !isPinned(reference, locked) || (locked.skills !== undefined) !== (all === true) ||
-    (tail === undefined ? locked.path !== path : !`/${tail}`.endsWith(`/${locked.path}`) && locked.path)
-  ) {
-    throw new Error(`${quote(text)} is locked to something else, ${quote(locked.url)}: take its line out of the lock`);
+  if (!fits(reference, locked)) {
+    throw new Error(
+      `${quote(text)} is locked to something else, in ${quote(locked.url)}: take its line out of the lock`,
+    );
   }
   return storedSkills(locked).map((skill) => {
     const there = tryTo(() => Array.from(Deno.readDirSync(resolve(skill.directory, "..")), ({ name }) => name)) ?? [];
@@ -1781,14 +1782,13 @@ class Repo implements Disposable {
     const stdout = await Promise.race([printed, soon]) ?? new Uint8Array();
     const stderr = await Promise.race([said, soon]) ?? "";
     clearTimeout(timer);
-    end();
     this.deadline.removeEventListener("abort", end);
     running.delete(child.pid);
     if (this.deadline.aborted) {
       throw new Error(`Cannot fetch ${this.url}: no answer within ${patience()} seconds (SKILLS_TIMEOUT)`);
     }
     if (status.success) return stdout;
-    throw new Error(this.#explain(stderr));
+    throw new Error(this.#explain(stderr), { cause: GIT });
   }
 
   /** Reads what git says; a person at a terminal sees it, too, once it has taken a while. */
@@ -1817,7 +1817,7 @@ class Repo implements Disposable {
     ) {
       return `Cannot fetch ${this.url}: it wants access, or is not there; git has none here (try: git ls-remote ${this.url})`;
     }
-    if (/unsupported object format|mismatched algorithms|remote ref [0-9a-f]{40}$/m.test(said)) {
+    if (/unsupported object format|mismatched algorithms|remote ref [0-9a-f]{64}$/m.test(said)) {
       return `Cannot fetch ${this.url}: its objects are not named by SHA-1, which is not supported`;
     }
     if (/repository '.*' not found|does not appear to be a git repository|returned error: 404/i.test(said)) {
@@ -1941,7 +1941,7 @@ class Repo implements Disposable {
     for (let start = 0; start < bytes.length;) {
       const end = bytes.indexOf(10, start);
       const [hash = "", type, size] = new TextDecoder().decode(bytes.subarray(start, end)).split(" ");
-      if (type !== "blob") throw new Error(`${this.url} does not give ${hash}`);
+      if (type !== "blob") throw new Error(`${this.url} does not give ${hash}`, { cause: GIT });
       found.set(hash, bytes.subarray(end + 1, end + 1 + Number(size)));
       start = end + Number(size) + 2;
     }
@@ -1961,6 +1961,9 @@ class Repo implements Disposable {
       .trimEnd();
   }
 }
+
+/** The cause of an error that git has told of, so that no name in a repo can be taken for its words. */
+const GIT = "git";
 
 /** What the server is called in the cache; nobody's own settings are for a remote of this name. */
 const REMOTE = "use-skills-source";
@@ -2257,12 +2260,9 @@ interface Access {
   large?: boolean;
 }
 
-/** Whether all that a reference stands for is locked and stored, and no word about it is missing. */
-function isSupplied(entry: GitEntry, locked: Locked | undefined): boolean {
-  if (locked === undefined || locked.url !== entry.reference.url) return false;
-  if ((locked.skills !== undefined) !== (entry.reference.all === true)) return true; // said where it is looked for
-  const skills = storedSkills(locked);
-  return skills.every(({ directory }) => isIntact(directory)) && !isNewlyTrusted(entry, locked);
+/** Whether all that a reference is locked to is stored, and no word about it is missing. */
+function isSupplied(entry: GitEntry, locked: Locked): boolean {
+  return storedSkills(locked).every(({ directory }) => isIntact(directory)) && !isNewlyTrusted(entry, locked);
 }
 
 /** Whether the person trusts hidden characters, and the lock does not say so yet. */
@@ -2326,23 +2326,16 @@ async function obtain(
   before: Locked | undefined,
   { large = false }: Access,
 ): Promise<Locked> {
-  const isSame = before?.url === entry.reference.url;
-  const locked = isSame ? { ...before } : await lookUp(repo, entry, await repo.resolve(entry.reference));
-  if (isSame) {
-    await repo.fetch(locked.commit);
-    const tree = await repo.tree(locked.commit, locked.path);
-    if (tree !== locked.tree) {
-      throw new Error(`${quote(entry.text)} is not what the lock says, in ${repo.url} at ${locked.commit}`);
-    }
-  }
+  const locked = before ? { ...before } : await lookUp(repo, entry, await repo.resolve(entry.reference));
   if (large) locked.large = true;
   const skills = storedSkills(locked);
-  for (const skill of skills) {
-    const tree = await repo.tree(locked.commit, skill.path);
-    if (tree !== skill.tree) throw new Error(`${quote(skill.path)} is not what the lock says, in ${repo.url}`);
-    await store(repo, skill, skill.path || entry.text, locked.large === true);
+  await repo.fetch(locked.commit);
+  for (const { path, tree } of [locked, ...skills]) {
+    if (await repo.tree(locked.commit, path) === tree) continue;
+    throw new Error(`${quote(entry.text)} is not what the lock says, in ${repo.url} at ${locked.commit}`);
   }
-  return isNewlyTrusted(entry, locked) ? { ...locked, trusted: locked.tree } : locked;
+  for (const skill of skills) await store(repo, skill, skill.path || entry.text, locked.large === true);
+  return isNewlyTrusted(entry, locked) ? trusting(locked) : locked;
 }
 
 /** Does work on each repo of some references, side by side but not too many; a failure is that of its references. */
@@ -2358,7 +2351,7 @@ async function forEachRepo(
     try {
       await work(repo, entry);
     } catch (error) {
-      if (!DAMAGE.test(explain(error))) throw error;
+      if (!(error instanceof Error && error.cause === GIT && DAMAGE.test(error.message))) throw error;
       await repo.forget();
       await work(repo, entry);
     }
@@ -2423,8 +2416,10 @@ async function supply(root: Root, entries: readonly Entry[], access: Access): Pr
   const lacking: GitEntry[] = [];
   for (const entry of wanted) {
     const before = locked.get(entry.text);
-    if (isSupplied(entry, before) || gitProblem(entry, root)) continue;
-    if (before?.url !== entry.reference.url || !await isHere(before)) lacking.push(entry);
+    if (gitProblem(entry, root) || before && !fits(entry.reference, before)) continue; // told of where it is looked for
+    if (before === undefined) lacking.push(entry);
+    else if (isSupplied(entry, before)) continue;
+    else if (!await isHere(before)) lacking.push(entry);
     else if (isNewlyTrusted(entry, before)) locked.set(entry.text, trusting(before));
   }
   const names = new Set(wanted.map((entry) => entry.text));
@@ -2441,9 +2436,8 @@ async function supply(root: Root, entries: readonly Entry[], access: Access): Pr
     }).catch((error) => say(`use-skills: Cannot write ${showManifest(root)}.lock: ${explain(error)}`));
   }
   const file = lastSegment(lockPath(root));
-  const allowed = lacking.filter(({ text, reference }) => {
-    const isNew = locked.get(text)?.url !== reference.url;
-    const reason = access.frozen && isNew
+  const allowed = lacking.filter(({ text }) => {
+    const reason = access.frozen && !locked.has(text)
       ? `is not in ${file}, and --frozen (or CI) lets nothing be added: run sync without, and commit that file`
       : access.offline
       ? "is not on this machine, and --offline lets nothing be fetched"
@@ -2488,14 +2482,15 @@ function sayTrusted({ text }: GitEntry, before: Locked | undefined, after: Locke
 async function describeUpdate(repo: Repo, text: string, before: Locked, after: Locked): Promise<string[]> {
   const lines = [`${text}: ${before.commit.slice(0, 12)} -> ${after.commit.slice(0, 12)}`];
   if (before.tree === after.tree) return [`${lines[0]}, and the skill is the same`];
-  if (!await repo.fetch(before.commit).then(() => true, () => false)) {
-    return [...lines, " (what it was is gone, so nothing can be compared)"];
-  }
-  lines.push(await repo.diff(before.tree, after.tree));
-  const old = new Map((await repo.list(before.tree)).map(({ path, mode }) => [path, mode]));
-  for (const { path, mode } of await repo.list(after.tree)) {
-    if (mode === "100755" && old.get(path) !== mode) lines.push(` can be run now: ${path}`);
-    if (mode === LINK && old.get(path) !== mode) lines.push(` is a link now: ${path}`);
+  if (await repo.fetch(before.commit).then(() => true, () => false)) {
+    lines.push(await repo.diff(before.tree, after.tree));
+    const old = new Map((await repo.list(before.tree)).map(({ path, mode }) => [path, mode]));
+    for (const { path, mode } of await repo.list(after.tree)) {
+      if (mode === "100755" && old.get(path) !== mode) lines.push(` can be run now: ${path}`);
+      if (mode === LINK && old.get(path) !== mode) lines.push(` is a link now: ${path}`);
+    }
+  } else {
+    lines.push(" (what it was is gone, so nothing can be compared)");
   }
   lines.push(...storedSkills(after).flatMap(hiddenIn).slice(0, MANY).map((each) => ` nobody sees: ${each}`));
   return lines.filter((line) => line !== "");
@@ -2515,15 +2510,16 @@ async function update(
   const locked = readLock(root);
   await forEachRepo(entries, failures, async (repo, entry) => {
     const { text, reference } = entry;
-    const before = locked.get(text);
+    const there = locked.get(text);
+    const before = there && fits(reference, there) ? there : undefined;
     const place = await repo.resolve(reference);
-    if (before?.url === reference.url && before.commit !== place.commit && place.kind === "tag") {
+    if (before && before.commit !== place.commit && place.kind === "tag") {
       throw new Error(
         `The tag of ${quote(text)} was moved, from ${before.commit.slice(0, 12)} to ${place.commit.slice(0, 12)}: ` +
           "tags do not move; if you know why, take its line out of the lock",
       );
     }
-    const isSame = before?.url === reference.url && before.commit === place.commit;
+    const isSame = before?.commit === place.commit;
     if (isSame && !trust) return;
     const after: Locked = { ...await lookUp(repo, entry, place), large: before?.large, trusted: before?.trusted };
     if (access.large) after.large = true;
@@ -3121,9 +3117,9 @@ function withLines(text: string, lines: readonly string[], isForAll: boolean): s
   const all = whole.split("\n");
   const following = isForAll ? all.findIndex((line) => /^\s*for\s/.test(line)) : -1;
   if (following < 0) return mark + whole + lines.map((line) => line + end).join("");
-  let place = all.slice(0, following).findLastIndex((line) => /^\s*[^#\s]/.test(line)) + 1;
-  if (place === 0) { for (place = following; /^\s*#/.test(all[place - 1] ?? "");) place--; // its own comment stays with it
-   }
+  const above = all.slice(0, following);
+  const last = above.findLastIndex((line) => /^\s*[^#\s]/.test(line));
+  const place = (last >= 0 ? last : above.findLastIndex((line) => !/^\s*#/.test(line))) + 1; // its comment stays with it
   return mark + all.toSpliced(place, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
 }
 

@@ -632,7 +632,7 @@ describe("sync", () => {
     const { box, forge } = setting;
     box.remove(`${box.home}/.gitconfig`);
     const path = forge.sshOn(box.home);
-    box.write(`${box.home}/ssh`, box.read(`${box.home}/ssh`).replace("\n", "\nsleep 20 &\n"));
+    box.write(`${box.home}/ssh`, box.read(`${box.home}/ssh`).replace("\n", "\nsleep 4 &\n"));
     box.environment = { PATH: path, SKILLS_TIMEOUT: "15" };
     box.manifest("git@git.example.org:team/skills.git//skills/pdf");
     await box.done();
@@ -879,9 +879,9 @@ describe("add and remove", () => {
     await using setting = await Setting.start();
     const { box } = setting;
     box.skills("local");
-    box.manifest("\ufeff# about all", "", "# only for cursor", "for cursor", "local");
+    box.manifest("\ufeff# about all", "", "# only", "# for cursor", "for cursor", "local");
     await box.done("add", "team/skills/skills/pdf");
-    const lines = ["\ufeff# about all", "", "team/skills/skills/pdf", "# only for cursor", "for cursor", "local"];
+    const lines = ["\ufeff# about all", "", "team/skills/skills/pdf", "# only", "# for cursor", "for cursor", "local"];
     assertEquals(box.read(".skills"), lines.map((line) => `${line}\n`).join(""));
   });
 
