@@ -446,6 +446,8 @@ describe(".skills.lock", () => {
       box.write(".skills.lock", odd);
       assertMatch((await box.run("check")).stderr, /is locked to something else|has an entry that is not right/);
     }
+    box.write(".skills.lock", lock.replace('"path":"skills/pdf"', '"path":"skills/evil"'));
+    assertStringIncludes(await box.fails(1), "is locked to something else");
     box.write(".skills.lock", lock.replace("github.com/team", "github.com/evil"));
     assertStringIncludes(await box.fails(1, "check"), "is locked to something else");
   });
