@@ -26,15 +26,22 @@ import type * as Yaml from "jsr:@std/yaml@^1/parse";
 export const VERSION = "0.1.0";
 
 /**
- * Where each agent reads skills: in a project, and in a home. `${VARIABLE:-default}` is read as a shell would.
+ * Where each agent reads skills: in a project, in a home, and where else, as far as that is known. Only the first two
+ * are deployed into. `${VARIABLE:-default}` is read as a shell would.
  *
  * Sources: the agents' own documentation, and the table of the `skills` package on npm.
  */
-export const AGENTS: ReadonlyMap<string, readonly [project: string, home: string]> = new Map([
+export const AGENTS: ReadonlyMap<string, readonly [project: string, home: string, ...besides: string[]]> = new Map([
   ["claude", [".claude/skills", "${CLAUDE_CONFIG_DIR:-.claude}/skills"]],
-  ["opencode", [".opencode/skills", "${XDG_CONFIG_HOME:-.config}/opencode/skills"]],
+  ["opencode", [
+    ...[".opencode/skills", "${XDG_CONFIG_HOME:-.config}/opencode/skills"] as const,
+    ...[".claude/skills", ".agents/skills", "~/.claude/skills", "~/.agents/skills"],
+  ]],
   ["agents", [".agents/skills", ".agents/skills"]],
-  ["codex", ["${CODEX_HOME:-.agents}/skills", "${CODEX_HOME:-.codex}/skills"]],
+  ["codex", [
+    ...["${CODEX_HOME:-.agents}/skills", "${CODEX_HOME:-.codex}/skills"] as const,
+    ...[".agents/skills", ".codex/skills", "~/.agents/skills", "/etc/codex/skills"],
+  ]],
   ["amp", [".agents/skills", "${XDG_CONFIG_HOME:-.config}/agents/skills"]],
   ["antigravity", [".agent/skills", ".gemini/antigravity/skills"]],
   ["augment", [".augment/skills", ".augment/skills"]],
@@ -80,10 +87,12 @@ const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ["update", ["dry-run", "quiet", "trust", "allow-large"]],
   ["clean", ["dry-run", "json", "quiet", "store"]],
   ["init", ["dry-run", "quiet"]],
+  ["validate", ["json", "quiet"]],
+  ["doctor", ["json", "quiet"]],
 ]);
 
 /** The commands that are followed by words of their own. */
-const WITH_WORDS = ["add", "remove", "update"];
+const WITH_WORDS = ["add", "remove", "update", "validate"];
 
 const FLAGS = {
   global: "g",
@@ -101,28 +110,26 @@ const FLAGS = {
 };
 
 const HELP = `use-skills ${VERSION}: agents' skill folders hold exactly what .skills names
-Usage: deno run -A use-skills.ts [COMMAND] [OPTION...]
-
-  sync              deploy what .skills names, remove the rest (default)
-  check             change nothing; print every difference and problem
-  list              each skill: name, source, agents, state, commit
-  add REF...        write skills into .skills, then sync
-  remove NAME...    take skills out of .skills, then sync
-  update [NAME...]  fetch the newest of git references, show changes, then sync
-  clean             remove everything that sync made here
-  init              write a commented .skills and the block for .envrc
-
-  -g, --global             for your home: ~/.config/use-skills/skills
-  -C, --directory DIR      as if started in DIR
-  -n, --dry-run            only print what would be done
-  -q, --quiet; --json      print problems only; print one JSON object
-      --copy               real copies instead of links (sync)
-      --frozen, --offline  lock nothing new, fetch nothing (sync)
-      --allow-large        over 5,000 files or 50 MiB, too (sync, add, update)
-      --as NAME, --for AGENT (add)   --trust (update)   --store (clean)
-  -h, --help               -V, --version
-
+Usage: deno run -A use-skills.ts [COMMAND] [OPTION...] | --help | --version
+  sync               deploy what .skills names, remove the rest (default)
+  check              change nothing; print every difference and problem
+  list               each skill: name, source, agents, state, commit
+  add REF...         write skills into .skills, then sync
+  remove NAME...     take skills out of .skills, then sync
+  update [NAME...]   fetch the newest of git references, show changes, then sync
+  clean              remove everything that sync made here
+  init               write a commented .skills and the block for .envrc
+  validate [DIR...]  hold skills, or all of .skills, against the specification
+  doctor             show what each agent really sees, and what is wrong with it
+  -g, --global; -C, --directory DIR    for your home; as if started in DIR
+  -n, --dry-run          only print what would be done
+  -q, --quiet; --json    print problems only; print one JSON object
+      --copy             real copies instead of links (sync)
+      --frozen; --offline  lock nothing new; fetch nothing (sync)
+      --allow-large      over 5,000 files or 50 MiB, too (sync, add, update)
+      --as NAME; --for AGENT (add)   --trust (update)   --store (clean)
 .skills: NAME, ./DIR, ./DIR/*, OWNER/REPO/PATH#REF or a URL; as NAME; for AGENT
+AGENT: ${[...AGENTS.keys()].join(" ").replace(/(.{1,72})( |$)/g, "$1\n       ").trimEnd()}
 Exit status: 0 done, 1 a problem or a difference, 2 wrong usage or manifest`;
 
 /** What is imported when it is needed; the types above name the same. */
@@ -145,8 +152,11 @@ const WORKSHOP = ".use-skills.tmp";
 
 // ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Something that could not be done, with the manifest's line and the skill's name where there is one. */
+/** Something that is wrong, with the skill's name where there is one. */
 export interface Problem {
+  /** The path that it is about, if not the manifest's. */
+  file?: string;
+  /** The line in that file, from 1. */
   line?: number;
   name?: string;
   message: string;
@@ -511,7 +521,7 @@ function isLocked(value: Partial<Locked> | null): value is Locked {
  */
 function readLock(root: Root, text = ifThere(() => Deno.readTextFileSync(lockPath(root)))): Map<string, Locked> {
   if (text === undefined) return new Map();
-  const refuse = (why: string) => new Unusable(`${showManifest(root)}.lock${why}`);
+  const refuse = (why: string) => new Unusable(`${showHere(root)}.lock${why}`);
   const seen = new Set<string>();
   for (const [index, line] of text.split("\n").entries()) {
     const [, reference] = /^\s*("(?:[^"\\]|\\.)*"): ?\{/.exec(line) ?? [];
@@ -951,15 +961,29 @@ export function resolveEntries(entries: readonly Entry[], root: Root, supplied: 
   return result;
 }
 
+// ── Specification: what a SKILL.md says, and what is wrong with it ──────────────────────────────────────────────
+
+/** A `SKILL.md` up to the end of its front matter, with the YAML in it. */
+const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
+
+/** What the specification's reference validator does not take for YAML, though it is; source: strictyaml's manual. */
+const UNSTRICT = [
+  [/^[\w-]+ *: +[[{]/, "a list or a mapping in one line"],
+  [/^[\w-]+ *: +&/, "an anchor"],
+  [/^[\w-]+ *: +!/, "a tag"],
+  [/^[\w-]+ *:(?: *\t|[^"'|>]*\t$)/, "a tab"],
+] as const;
+
 /**
  * Reads the front matter of a `SKILL.md`.
  *
  * @param text The file's text.
  * @returns Its fields, every scalar as the string that was written.
- * @throws {SyntaxError} If there is none, it is not closed, or it is no YAML mapping.
+ * @throws {SyntaxError} If there is none, it is not closed, or it is no YAML mapping; its cause is the number of the
+ * line.
  */
 export async function parseFrontMatter(text: string): Promise<Record<string, unknown>> {
-  const [, yaml] = text.match(/^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/) ?? [];
+  const [, yaml] = text.match(FRONT_MATTER) ?? [];
   if (yaml === undefined) {
     throw new SyntaxError(/^\ufeff?---/.test(text) ? "its front matter has no end" : "it has no front matter");
   }
@@ -973,32 +997,13 @@ export async function parseFrontMatter(text: string): Promise<Record<string, unk
   try {
     fields = parse(yaml, { schema: "failsafe" });
   } catch (error) {
-    throw new SyntaxError(`its front matter is not YAML: ${explain(error).split("\n")[0]}`);
+    const [, reason, line] = /^(.*?)(?: at line (\d+).*)?$/m.exec(explain(error)) ?? [];
+    throw new SyntaxError(`its front matter is not YAML: ${reason}`, { cause: Number(line ?? 0) + 1 });
   }
   if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
-    throw new SyntaxError("its front matter is not a mapping");
+    throw new SyntaxError("its front matter is not a mapping", { cause: 2 });
   }
   return fields as Record<string, unknown>;
-}
-
-/** Where fields break the specification without keeping a skill from being deployed. */
-function violations(fields: Record<string, unknown>, directoryName: string): string[] {
-  const { name, description, compatibility, metadata } = fields as Record<string, string | undefined>;
-  const unknown = Object.keys(fields).filter((field) => !SKILL_FIELDS.includes(field));
-  const texts = ["license", "compatibility", "allowed-tools"].filter((field) =>
-    field in fields && typeof fields[field] !== "string"
-  );
-  const isTextMap = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
-    Object.values(metadata).every((value) => typeof value === "string");
-  return [
-    name !== directoryName && `its name is ${quote(name ?? "")}, its directory ${quote(directoryName)}`,
-    name === directoryName ? undefined : nameProblem(name ?? ""),
-    (description?.length ?? 0) > 1024 && `its description has ${description?.length} characters, more than 1024`,
-    (compatibility?.length ?? 0) > 500 && `its compatibility has ${compatibility?.length} characters, more than 500`,
-    metadata !== undefined && !isTextMap && "its metadata is not a mapping of strings to strings",
-    ...texts.map((field) => `its ${field} is not a string`),
-    unknown.length > 0 && `unknown front matter: ${unknown.map(quote).join(", ")}`,
-  ].filter((text) => typeof text === "string");
 }
 
 /** Whether nothing is wrong but that a part of the standard library cannot be fetched. */
@@ -1006,33 +1011,160 @@ function isLibraryMissing(error: unknown): boolean {
   return error instanceof Error && error.cause === LIBRARY;
 }
 
+/** Whether the specification allows a name, as its reference validator has it: letters and digits are Unicode's. */
+function isSpecifiedName(name: string): boolean {
+  return /^(?!.{65})[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u.test(name) && name === name.toLowerCase();
+}
+
+/** Where a `SKILL.md` breaks the specification without keeping the skill from being deployed: field and message. */
+function violations(text: string, fields: Record<string, unknown>, directoryName: string): [string, string][] {
+  const { name, description, compatibility, metadata } = fields;
+  const given = typeof name === "string" ? name.trim().normalize("NFKC") : "";
+  const expected = directoryName.normalize("NFKC");
+  const length = (field: unknown) => typeof field === "string" ? Array.from(field).length : 0;
+  const isText = (value: unknown) => typeof value === "string" || value === null;
+  const isTextMap = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
+    Object.values(metadata).every(isText);
+  const rule = "1 to 64 lowercase letters, digits and single hyphens, none at the ends";
+  const mark = "it begins with a byte order mark, which the reference validator takes for no front matter";
+  const found: [field: string, isWrong: boolean, message: string][] = [
+    ["", text.startsWith("\ufeff"), mark],
+    ["name", given !== "" && given !== expected, `its name is ${quote(given)}, its directory ${quote(directoryName)}`],
+    ["name", given !== "" && !isSpecifiedName(given), `its name ${quote(given)} is not ${rule}`],
+    ["description", length(description) > 1024, `its description has ${length(description)} characters, over 1024`],
+    [
+      "compatibility",
+      length(compatibility) > 500,
+      `its compatibility has ${length(compatibility)} characters, over 500`,
+    ],
+    ["metadata", metadata !== undefined && !isTextMap, "its metadata is not a mapping of strings to strings"],
+  ];
+  for (const field of ["license", "compatibility", "allowed-tools"]) {
+    found.push([field, field in fields && !isText(fields[field]), `its ${field} is not a string`]);
+  }
+  for (const field of Object.keys(fields)) {
+    found.push([field, !SKILL_FIELDS.includes(field), `unknown field ${quote(field)}`]);
+  }
+  for (const line of text.match(FRONT_MATTER)?.[1]?.split("\n") ?? []) {
+    const [field = ""] = line.split(/[\s:]/, 1);
+    for (const [pattern, what] of UNSTRICT) {
+      found.push([field, pattern.test(line), `${quote(field)} has ${what}, no YAML for the reference validator`]);
+    }
+  }
+  return found.filter(([, isWrong]) => isWrong).map(([field, , message]) => [field, message]);
+}
+
 /** What was found out about a skill. */
 interface Inspection {
-  /** Why it cannot be deployed. */
-  problem?: string;
-  /** Where it breaks the specification otherwise. */
-  warnings: string[];
+  /** Where it breaks the specification. */
+  violations: Problem[];
+  /** That of them which keeps it from being deployed. */
+  problem?: Problem;
+  /** Its name, as it has it itself. */
+  name?: string;
+  /** The programs that it needs, as it says under `requires` in its metadata. */
+  requires: string[];
+  /** The text of its `SKILL.md`, where that has front matter. */
+  text?: string;
 }
 
 /**
- * Judges a skill that is about to be deployed.
+ * Judges a skill by its `SKILL.md`.
  *
  * @param directory The skill's directory.
- * @returns Why it cannot be deployed, if so; and what in it breaks the specification otherwise.
+ * @returns Where it breaks the specification, and whether that keeps it from being deployed.
  */
 export async function inspectSkill(directory: string): Promise<Inspection> {
+  const file = `${directory}/SKILL.md`;
+  const refuse = (problem: Problem): Inspection => ({ violations: [problem], problem, requires: [] });
+  let text: string | undefined;
   let fields: Record<string, unknown>;
   try {
-    const text = ifThere(() => readText(`${directory}/SKILL.md`));
-    if (text === undefined) return { problem: "it has no SKILL.md", warnings: [] };
+    text = ifThere(() => readText(file));
+    if (text === undefined) return refuse({ file: directory, message: "it has no SKILL.md" });
     fields = await parseFrontMatter(text);
   } catch (error) {
     if (isLibraryMissing(error)) throw error;
-    return { problem: `its SKILL.md cannot be used: ${explain(error)}`, warnings: [] };
+    const line = error instanceof SyntaxError && Number(error.cause) || 1;
+    return refuse({ file, line, message: explain(error) });
   }
-  const missing = ["name", "description"].find((field) => typeof fields[field] !== "string" || fields[field] === "");
-  if (missing) return { problem: `its SKILL.md has no ${missing}`, warnings: [] };
-  return { warnings: violations(fields, lastSegment(directory)) };
+  const keys = text.split("\n").map((line) => line.replace(/^["']/, ""));
+  const at = ([field, message]: readonly [string, string]): Problem => {
+    const line = keys.findIndex((key) => key.startsWith(field) && /^["']? *:/.test(key.slice(field.length))) + 1;
+    return { file, line: Math.max(line, 1), message };
+  };
+  const isSaid = (value: unknown) => typeof value === "string" && value.trim() !== "";
+  const missing = ["name", "description"].filter((field) => !isSaid(fields[field]))
+    .map((field) => at([field, `its SKILL.md has no ${field}`]));
+  const requires = (fields["metadata"] as Record<string, unknown> | null | undefined)?.["requires"];
+  return {
+    text,
+    violations: [...missing, ...violations(text, fields, lastSegment(directory)).map(at)],
+    problem: missing[0],
+    name: isSaid(fields["name"]) ? `${fields["name"]}`.trim() : undefined,
+    requires: typeof requires === "string" ? requires.split(/\s+/).filter((program) => program !== "") : [],
+  };
+}
+
+/** Which of some programs are not on the `PATH`. */
+function missingPrograms(programs: readonly string[]): string[] {
+  const places = (environment("PATH") ?? "").split(":").map((place) => resolve(Deno.cwd(), place));
+  const isProgram = (path: string) => {
+    const info = tryTo(() => Deno.statSync(path));
+    return info?.isFile === true && ((info.mode ?? 0) & 0o111) !== 0;
+  };
+  return programs.filter((program) => !places.some((place) => isProgram(`${place}/${program}`)));
+}
+
+/** What in a skill is not against the specification, and yet hardly meant. */
+function doubts(directory: string, text: string): Problem[] {
+  const file = `${directory}/SKILL.md`;
+  const [front = ""] = text.match(FRONT_MATTER) ?? [];
+  const start = front.split("\n").length;
+  const body = text.slice(front.length).trimEnd().split("\n");
+  const found: Problem[] = [];
+  const name = nameProblem(lastSegment(directory));
+  if (name !== undefined && isSpecifiedName(lastSegment(directory).normalize("NFKC"))) {
+    const message = `the specification allows this name, and sync is stricter and wants "as NAME": ${name}`;
+    found.push({ file, line: 1, message });
+  }
+  if (body.length > 500) {
+    const message = `its text has ${body.length} lines, over 500: agents read all of it, so move parts into files`;
+    found.push({ file, line: start, message });
+  }
+  let fence = "";
+  for (const [index, line] of body.entries()) {
+    const [, mark = ""] = /^ {0,3}(`{3,}|~{3,})/.exec(line) ?? [];
+    if (mark !== "" && (fence === "" || mark.startsWith(fence))) fence = fence === "" ? mark : "";
+    if (fence !== "") continue;
+    const links = line.replace(/(`+).*?\1/g, "").matchAll(/\]\(\s*(<[^>]+>|[^\s)]+)|^ {0,3}\[[^\]]+\]:\s*(\S+)/g);
+    for (const [, inText, below = ""] of links) {
+      const target = (inText ?? below).replace(/^<|>$/g, "").replace(/[?#].*/, "");
+      if (target === "" || /^([a-z][\w+.-]*:|\/)/i.test(target)) continue;
+      const path = resolve(directory, tryTo(() => decodeURIComponent(target)) ?? target);
+      if (!isThere(path)) {
+        found.push({ file, line: start + index, message: `it links to ${quote(target)}, which is not there` });
+      }
+    }
+  }
+  const scripts = (folder: string): string[] =>
+    (tryTo(() => [...Deno.readDirSync(folder)]) ?? []).flatMap(({ name, isDirectory, isFile }) => {
+      const path = `${folder}/${name}`;
+      return isDirectory ? scripts(path) : isFile && isScript(path) ? [path] : [];
+    });
+  for (const path of scripts(`${directory}/scripts`).sort()) {
+    if (((Deno.statSync(path).mode ?? 0) & 0o111) !== 0) continue;
+    found.push({ file: path, line: 1, message: "this script cannot be run: chmod +x" });
+  }
+  return found;
+}
+
+/** Whether a file says in its first line what runs it. */
+function isScript(path: string): boolean {
+  using file = tryTo(() => Deno.openSync(path));
+  const start = new Uint8Array(2);
+  file?.readSync(start);
+  return start[0] === 35 && start[1] === 33; // #!
 }
 
 // ── Folders ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1404,7 +1536,7 @@ async function planFolder(folder: Folder, run: Run): Promise<Plan> {
     const step = decide({ name, wish, want, owned, found: look(spot, wish, want, there), kept, claim, alive });
     const isJudged = step.action !== "blocked" && (step.action !== "ok" || run.thorough);
     const problem = wish && isJudged ? (await inspect(wish.skill)).problem : undefined;
-    if (problem) throw new Error(problem);
+    if (problem) throw new Error(problem.message);
     return { ...step, path: spot.path, agents: folder.agents };
   };
 
@@ -2433,7 +2565,7 @@ async function supply(root: Root, entries: readonly Entry[], access: Access): Pr
           lock.set(text, trusting(now));
         }
       }
-    }).catch((error) => say(`use-skills: Cannot write ${showManifest(root)}.lock: ${explain(error)}`));
+    }).catch((error) => say(`use-skills: Cannot write ${showHere(root)}.lock: ${explain(error)}`));
   }
   const file = lastSegment(lockPath(root));
   const allowed = lacking.filter(({ text }) => {
@@ -2660,11 +2792,12 @@ class Unusable extends Error {
   }
 }
 
-/** The manifest's path as a person in the working directory would write it. */
-function showManifest(root: Root): string {
+/** A path, or the manifest's, as a person in the working directory would write it. */
+function showHere(root: Root, path = root.manifest): string {
   const cwd = Deno.cwd();
-  if (below(root.directory, cwd) !== undefined && !root.global) return pathsFrom(cwd, root.directory)(root.manifest);
-  return below(cwd, root.manifest) ?? show(root.manifest, { ...root, global: true });
+  const isInside = below(root.directory, cwd) !== undefined && below(root.directory, path) !== undefined;
+  if (isInside && !root.global) return pathsFrom(cwd, root.directory)(path);
+  return below(cwd, path) || show(path, { ...root, global: true });
 }
 
 /**
@@ -2680,9 +2813,9 @@ function readManifest(root: Root): string {
       throw new Unusable("", [{ line: Number(error.cause), message: "This line is not UTF-8" }]);
     }
     if (!(error instanceof Deno.errors.NotFound)) {
-      throw new Unusable(`Cannot read ${showManifest(root)}: ${explain(error)}`);
+      throw new Unusable(`Cannot read ${showHere(root)}: ${explain(error)}`);
     }
-    if (root.global) throw new Unusable(`No ${showManifest(root)}: "use-skills.ts init --global" writes one`);
+    if (root.global) throw new Unusable(`No ${showHere(root)}: "use-skills.ts init --global" writes one`);
     throw new Unusable(`No .skills in ${root.directory} or above it in its repo: "use-skills.ts init" writes one`);
   }
 }
@@ -2738,9 +2871,14 @@ async function deployFolder(early: Plan, run: Run, { deeds, problems, notes }: O
     }
     deeds.push(deed);
     if (action === "release") notes.add(`use-skills: ${shown}/${name} stays: it is not what use-skills put there`);
-    for (const warning of wish ? (await inspect(wish.skill)).warnings : []) {
-      notes.add(`${showManifest(root)}:${wish?.line}: Warning: ${quote(name)}: ${warning}`);
+    if (wish === undefined) continue;
+    const { violations, requires } = await inspect(wish.skill);
+    const place = `${showHere(root)}:${wish.line}`;
+    if (violations.length > 0) {
+      notes.add(`${place}: Warning: ${quote(name)}: ${violations.map(({ message }) => message).join("; ")}`);
     }
+    const missing = missingPrograms(requires);
+    if (missing.length > 0) notes.add(`${place}: ${quote(name)} needs what is not on the PATH: ${missing.join(", ")}`);
   }
   if (plan.foreignIgnore && plan.next.size > 0 && plan.state.text === undefined) {
     const lines = ignoredLines([...plan.next.keys()].sort()).trim().split("\n").slice(1).join("\n");
@@ -2898,9 +3036,19 @@ function say(text: string, place = ""): void {
 /** Prints problems. */
 function sayProblems(problems: readonly Problem[], root: Root): void {
   if (problems.length > MANY) say(`use-skills: ${problems.length} problems, of which the first ${MANY} are`);
-  for (const { line, message } of problems.slice(0, MANY)) {
-    say(` ${message}`, `${showManifest(root)}:${line === undefined ? "" : `${line}:`}`);
-  }
+  for (const problem of problems.slice(0, MANY)) sayProblem(problem, root);
+}
+
+/** Prints a problem, or something less. */
+function sayProblem({ file, line, message }: Problem, root: Root, what = ""): void {
+  const place = `${showHere(root, file)}:${line === undefined ? "" : `${line}:`}`;
+  if (what === "") say(` ${message}`, place);
+  else say(`${place} ${what}: ${message}`);
+}
+
+/** Names for a person, the first of them if there are many. */
+function someOf(names: readonly string[]): string {
+  return names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
 }
 
 /** Prints what was done, in a line for each kind of thing. */
@@ -2912,9 +3060,7 @@ function sayDeeds(deeds: readonly Deed[]): void {
     return { name, text: `${WORDS[action].done} % for ${[...agents].join(", ")}` };
   });
   for (const [text, group] of Map.groupBy(items, (item) => item.text)) {
-    const names = group.map((item) => item.name);
-    const some = names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
-    say(`use-skills: ${text.replace("%", () => some)}`);
+    say(`use-skills: ${text.replace("%", () => someOf(group.map((item) => item.name)))}`);
   }
 }
 
@@ -2927,9 +3073,16 @@ function sayPlan(deeds: readonly Deed[], root: Root): void {
 
 /** Prints one JSON object: `version` counts changes of its shape that a reader must know of, `null` is for nothing. */
 function printJson(root: Root, found: Record<string, unknown>, problems: readonly Problem[]): void {
-  const file = pathsFrom(root.directory, root.directory)(root.manifest);
-  const listed = problems.map(({ line, name, message }) => ({ file, line: line ?? null, name: name ?? null, message }));
+  const listed = jsonProblems(root, problems);
   console.log(harmless(JSON.stringify({ version: 1, root: root.directory, ...found, problems: listed }, undefined, 2)));
+}
+
+/** Problems as JSON has them. */
+function jsonProblems(root: Root, problems: readonly Problem[]) {
+  const pathTo = pathsFrom(root.directory, root.directory);
+  return problems.map(({ file = root.manifest, line = null, name = null, message }) => ({
+    ...{ file: pathTo(file), line, name, message },
+  }));
 }
 
 /** What was done, or would be, as JSON has it. What a person has made their own is in the way there. */
@@ -2970,6 +3123,249 @@ function listRows(deeds: readonly Deed[], root: Root, fetched: ReadonlyMap<strin
 function table(rows: readonly string[][]): string {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
+}
+
+// ── Doctor: what agents really see, and what is wrong with it ───────────────────────────────────────────────────
+
+/** An entry of a folder that an agent reads: a skill, or what was to be one. */
+interface Seen {
+  entry: string;
+  path: string;
+  /** Where it really is; `undefined` where a link leads nowhere. */
+  real?: string;
+  /** Of a link: its text. */
+  link?: string;
+  /** Whether use-skills made it. */
+  isOurs: boolean;
+  /** What the skill calls itself; `undefined` for what is no skill. */
+  name?: string;
+}
+
+/** A folder that agents read, with what is in it and wrong with it. */
+interface Ward {
+  path: string;
+  seen: Seen[];
+  problems: Problem[];
+}
+
+/** What a doctor finds. Nothing is wrong with what is noted. */
+interface Findings {
+  agents: { agent: string; wards: Ward[] }[];
+  problems: Problem[];
+  notes: Problem[];
+}
+
+/** The folders that an agent reads when it is started in a directory: there, above it in its repo, and at home. */
+function foldersRead(agent: string, root: Root, start: string): string[] {
+  const besides = AGENTS.get(agent)?.slice(2) ?? [];
+  const [everywhere, inProject] = [true, false].map((is) => besides.filter((path) => /^[~/]/.test(path) === is));
+  const home = environment("HOME");
+  const project = root.global ? [] : [...directoriesUp(start)].flatMap((directory) => [
+    agentFolder(agent, { ...root, directory })?.path,
+    ...inProject?.map((path) => resolve(directory, path)) ?? [],
+  ]);
+  const own = home && agentFolder(agent, { ...root, directory: home, global: true })?.path;
+  const always = everywhere?.map((path) => tryTo(() => expand(path, root))) ?? [];
+  return [...new Set([...project, own, ...always])].flatMap((path) => path || []);
+}
+
+/** A path for a person to give to a shell. */
+function shellWord(path: string, root: Root): string {
+  const shown = showHere(root, path);
+  return /^[\w./~+-]+$/.test(shown) ? shown : `'${path.replaceAll("'", `'\\''`)}'`;
+}
+
+/** Paths of the `SKILL.md` files in folders below a skill's own. */
+function nestedSkills(directory: string, inside = ""): string[] {
+  const entries = tryTo(() => [...Deno.readDirSync(`${directory}/${inside}`)]) ?? [];
+  return entries.flatMap(({ name, isDirectory }) => {
+    if (isDirectory && !/^(\.git|node_modules)$/.test(name)) return nestedSkills(directory, `${inside}${name}/`);
+    return inside !== "" && name === "SKILL.md" ? [inside + name] : [];
+  });
+}
+
+/** The plugin that a directory lies in, if it does. */
+function pluginAbove(directory: string): string | undefined {
+  if (isThere(`${directory}/.claude-plugin/plugin.json`)) return directory;
+  return directory === "/" ? undefined : pluginAbove(resolve(directory, ".."));
+}
+
+/** What is wrong with a skill, whoever sees it. */
+async function examineSkill(directory: string): Promise<Problem[]> {
+  const files = tryTo(() => [...Deno.readDirSync(directory)]) ?? [];
+  const own = files.find(({ name }) => name === "SKILL.md");
+  const odd = own ? undefined : files.find(({ name }) => /^skill\.md$/i.test(name))?.name;
+  const nested = nestedSkills(directory);
+  const { problem, requires } = own ? await inspectSkill(directory) : { requires: [] };
+  const missing = missingPrograms(requires);
+  const found: [isWrong: unknown, message: string][] = [
+    [odd, `agents look for SKILL.md, and here it is ${quote(`${odd}`)}: rename it`],
+    [problem, `agents cannot use it: ${problem?.message}`],
+    [own?.isSymlink, "its SKILL.md is a link, which Codex ignores: put the file there, and link the folder instead"],
+    [
+      nested.length > 0,
+      `${someOf(nested)} in it ${
+        nested.length > 1 ? "are skills" : "is a skill"
+      } for OpenCode and Codex, and not for ` +
+      "Claude Code: move the folder out of this one",
+    ],
+    [missing.length > 0, `it needs what is not on the PATH: ${missing.join(", ")}`],
+  ];
+  return found.filter(([isWrong]) => isWrong).map(([, message]) => ({ file: directory, message }));
+}
+
+/** Examines a folder that agents read. `isWanted`: whether the manifest names a skill of that name there. */
+async function examineFolder(path: string, root: Root, isWanted: (name: string) => boolean): Promise<Ward> {
+  const ward: Ward = { path, seen: [], problems: [] };
+  const find = (file: string, message: string, name?: string) => ward.problems.push({ file, name, message });
+  const state = tryTo(() => readState(path))?.entries;
+  const isInSight = ({ name, isDirectory, isSymlink }: Deno.DirEntry) =>
+    !name.startsWith(".") && (isDirectory || isSymlink);
+  const entries = (tryTo(() => [...Deno.readDirSync(path)]) ?? []).filter(isInSight);
+  for (const { name: entry, isDirectory } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
+    const at = `${path}/${entry}`;
+    const real = tryTo(() => Deno.realPathSync(at));
+    const link = isDirectory ? undefined : Deno.readLinkSync(at);
+    const isOurs = formsOf(state?.get(entry)).some(({ target, copy }) => copy ? isDirectory : target === link);
+    if (real === undefined) {
+      const way = isOurs ? "bring it back, or take it out of .skills and run sync" : `rm ${shellWord(at, root)}`;
+      find(at, `this link leads nowhere, to ${quote(link ?? "")}: ${way}`, entry);
+    } else if (!tryTo(() => [...Deno.readDirSync(real)])) {
+      continue; // a link to a file
+    } else {
+      for (const { file, message } of await examineSkill(real)) find(file ?? at, message, entry);
+    }
+    const isSkill = real && [...Deno.readDirSync(real)].some(({ name }) => name === "SKILL.md");
+    const plugin = link && isSkill ? pluginAbove(real) : undefined;
+    if (plugin !== undefined) {
+      const way = "deploy it with --copy, or name it by its git address";
+      find(at, `Codex counts it to the plugin in ${show(plugin, root)}, and names it after that: ${way}`, entry);
+    }
+    const name = isSkill ? (await inspectSkill(real)).name ?? entry : undefined;
+    ward.seen.push({ entry, path: at, real, link, isOurs, name });
+  }
+  const places = searchPath(root).map((place) => tryTo(() => Deno.realPathSync(place)));
+  const old = ward.seen.filter(({ entry, link, isOurs }) =>
+    link && !isOurs && !isWanted(entry) &&
+    places.includes(tryTo(() => Deno.realPathSync(resolve(path, link, ".."))) ?? "")
+  );
+  if (old.length > 0) {
+    const way = `rm ${old.map(({ path }) => shellWord(path, root)).join(" ")}`;
+    find(path, `an older script has left links here that .skills does not name: ${way}`);
+  }
+  if (ifThere(() => Deno.lstatSync(path))?.isSymlink) {
+    find(path, `the folder is itself a link, which not every agent follows: rm ${shellWord(path, root)}, then sync`);
+  }
+  return ward;
+}
+
+/** Looks for skills that an agent meets twice in its folders. */
+async function examineAgent(agent: string, wards: readonly Ward[], root: Root, folders: readonly Folder[]) {
+  const problems: Problem[] = [];
+  const twice: { name: string; pair: string[] }[] = [];
+  const skills = wards.flatMap(({ path, seen }) => seen.map((each) => ({ ...each, folder: path })));
+  for (const [name, [first, ...others]] of Map.groupBy(skills, (skill) => skill.name)) {
+    for (const other of name === undefined ? [] : others) {
+      const [a, b] = [first?.real ?? "", other.real ?? ""];
+      if (a === b && agent === "codex") continue; // it goes by where they really are
+      if (a === b || await contentHash(a) === await contentHash(b)) {
+        twice.push({ name: `${name}`, pair: [first?.folder ?? "", other.folder] });
+      } else {
+        const way = 'take one away, or give it another name, in its SKILL.md and with "as NAME"';
+        const message = `${agent} finds another ${quote(`${name}`)} in ${show(first?.path ?? "", root)}: ${way}`;
+        problems.push({ file: other.path, name, message });
+      }
+    }
+  }
+  const notes = Map.groupBy(twice, ({ pair }) => pair.join()).values().map((same): Problem => {
+    const names = same.map(({ name }) => name);
+    const pair = same[0]?.pair ?? [];
+    const ours = folders.filter(({ path, wishes }) => pair.includes(path) && names.some((name) => wishes.has(name)));
+    const rest = ours.flatMap(({ agents }) => agents).filter((each) => each !== agent);
+    const way = ours.length === 2 && rest.length > 0
+      ? `with "for ${rest.join(" ")}" on a line above theirs, it reads them once`
+      : "take them out of one of the two";
+    const both = pair.map((path) => show(path, root)).join(" and ");
+    return { message: `${agent} reads ${someOf(names)} twice, in ${both}: ${way}` };
+  });
+  return { problems, notes: [...notes] };
+}
+
+/** What is wrong with `CODEX_HOME`. */
+function examineCodexHome(root: Root): Problem[] {
+  const [given, home] = [environment("CODEX_HOME"), environment("HOME")];
+  if (given === undefined) return [];
+  const file = resolve(root.directory, given);
+  if (!isThere(file)) {
+    return [{ file, message: `CODEX_HOME names it, and Codex stops without it: mkdir -p ${shellWord(file, root)}` }];
+  }
+  const login = `${home}/.codex/auth.json`;
+  if (!isThere(login) || isThere(`${file}/auth.json`)) return [];
+  const way = `ln -s ${shellWord(login, root)} ${shellWord(`${file}/auth.json`, root)}`;
+  return [{ file, message: `Codex is not logged in with this CODEX_HOME, and is in ~/.codex: ${way}` }];
+}
+
+/** What is left of repos and homes that are gone: skills in folders, or no more than a record of these folders. */
+function examineGoneRoots(root: Root, wards: Iterable<string>): Pick<Findings, "problems" | "notes"> {
+  const place = rosterFolder();
+  const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
+  const rosters = files.flatMap((file) => {
+    const manifest = readRosterFile(file, "/")?.manifest ?? "/";
+    return isThere(manifest) ? [] : readRosterFile(file, resolve(manifest, "..")) ?? [];
+  });
+  const left = new Map<string, string[]>(rosters.map(({ manifest }) => [manifest, []]));
+  for (const folder of new Set([...wards, ...rosters.flatMap(({ folders }) => folders)])) {
+    for (const [name, owned] of tryTo(() => readState(folder))?.entries ?? []) {
+      const claims = owned.for.map((claim) => resolve(folder, claim));
+      if (claims.some(isThere) || !isThere(`${folder}/${name}`)) continue;
+      for (const manifest of claims) left.set(manifest, [...left.get(manifest) ?? [], `${folder}/${name}`]);
+    }
+  }
+  const problems: Problem[] = [];
+  const notes: Problem[] = [];
+  for (const [file, paths] of left) {
+    const isKnown = rosters.some(({ manifest }) => manifest === file);
+    const way = isKnown
+      ? `use-skills.ts clean -C ${shellWord(resolve(file, ".."), root)}`
+      : `rm -r ${paths.map((path) => shellWord(path, root)).join(" ")}`;
+    const names = someOf(paths.map(lastSegment));
+    if (paths.length > 0) {
+      problems.push({ file, message: `it is gone, and what it had deployed is not (${names}): ${way}` });
+    } else notes.push({ file, message: `it is gone, and only a record of its folders is left: ${way}` });
+  }
+  return { problems, notes };
+}
+
+/** Examines all that the agents of a root see when they are started in a directory of it. */
+async function diagnose(root: Root, start: string): Promise<Findings> {
+  const result: Findings = { agents: [], problems: [], notes: [] };
+  let folders: Folder[] = [];
+  try {
+    folders = [...resolveManifest(readManifest(root), root, new Map()).folders.values()];
+  } catch (error) {
+    if (!(error instanceof Unusable)) throw error;
+    if (!isThere(root.manifest)) result.notes.push({ message: "it is not there, so nothing is deployed from here" });
+    else result.problems.push(...error.problems.length > 0 ? error.problems : [{ message: error.message }]);
+  }
+  const wards = new Map<string, Ward>();
+  for (const agent of new Set(["claude", "opencode", "codex", ...folders.flatMap(({ agents }) => agents)])) {
+    const paths = foldersRead(agent, root, start);
+    for (const path of paths) {
+      const wishes = folders.find((folder) => folder.path === path)?.wishes;
+      if (!wards.has(path)) wards.set(path, await examineFolder(path, root, (name) => wishes?.has(name) === true));
+    }
+    const own = paths.flatMap((path) => wards.get(path) ?? []);
+    const { problems, notes } = await examineAgent(agent, own, root, folders);
+    result.agents.push({ agent, wards: own });
+    result.problems.push(...problems);
+    result.notes.push(...notes);
+  }
+  const gone = examineGoneRoots(root, wards.keys());
+  result.problems.unshift(...wards.values().flatMap(({ problems }) => problems));
+  result.problems.push(...examineCodexHome(root), ...gone.problems);
+  result.notes.push(...gone.notes);
+  const once = new Map(result.problems.map((problem) => [`${problem.file} ${problem.message}`, problem]));
+  return { ...result, problems: [...once.values()] };
 }
 
 // ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -3052,9 +3448,14 @@ function findRoot({ command, flags, directory }: Request): Root {
     if (directory === undefined) throw new Unusable(`No directory ${quote(home)}, which HOME names`);
     return { directory, manifest: resolve(config, "use-skills/skills"), global: true };
   }
-  const start = ifThere(() => Deno.realPathSync(directory));
-  if (start === undefined) throw new Unusable(`No directory ${quote(directory)}`);
   const rootAt = (each: string): Root => ({ directory: each, manifest: resolve(each, ".skills"), global: false });
+  const start = ifThere(() => Deno.realPathSync(directory));
+  if (start === undefined) {
+    const gone = rootAt(resolve(Deno.cwd(), directory)); // what it deployed elsewhere can still be removed
+    const kept = rosterFolder() && isThere(`${rosterFolder()}/${rosterName(gone)}`);
+    if (command === "clean" && kept) return gone;
+    throw new Unusable(`No directory ${quote(directory)}`);
+  }
   for (const each of directoriesUp(start)) if (ifThere(() => Deno.lstatSync(`${each}/.skills`))) return rootAt(each);
   if (command === "clean") { // the manifest may be gone already
     for (const each of directoriesUp(start)) if (readRoster(rootAt(each)).folders.length > 0) return rootAt(each);
@@ -3163,7 +3564,7 @@ async function add(root: Root, { words, flags, as, agents }: Request): Promise<P
   const wishes = [...folders.values()].flatMap((folder) => [...folder.wishes.values()]).filter(isNew);
   for (const { line, name, skill } of new Map(wishes.map((wish) => [wish.skill, wish])).values()) {
     const { problem } = await inspectSkill(skill);
-    if (problem) problems.push({ line, name, message: `Cannot add ${quote(name)}: ${problem}` });
+    if (problem) problems.push({ line, name, message: `Cannot add ${quote(name)}: ${problem.message}` });
   }
   const wrong = problems.filter(isNew);
   if (wrong.length > 0) return wrong.map(({ message, near }) => ({ message, near }));
@@ -3201,7 +3602,7 @@ function linesOf(word: string, entries: Entry[], root: Root, lock: ReadonlyMap<s
     const way = "remove that, or name the others one by one";
     throw new Unusable(`${quote(word)} comes from ${quote(many.text)} in line ${many.line}, with others: ${way}`);
   }
-  if (found.length === 0) throw new Unusable(`No line of ${showManifest(root)} is for ${quote(word)}`);
+  if (found.length === 0) throw new Unusable(`No line of ${showHere(root)} is for ${quote(word)}`);
   return found.map(({ line }) => line);
 }
 
@@ -3212,7 +3613,7 @@ async function updateLock(root: Root, { words, flags }: Request): Promise<Map<st
   const lock = readLock(root);
   const git = [...new Map(entries.filter(isGitEntry).map((entry) => [entry.text, entry])).values()];
   const unknown = words.find((word) => !git.some((entry) => isCalled(entry, root, lock, word)));
-  if (unknown !== undefined) throw new Unusable(`No line of ${showManifest(root)} fetches ${quote(unknown)}`);
+  if (unknown !== undefined) throw new Unusable(`No line of ${showHere(root)} fetches ${quote(unknown)}`);
   const chosen = git.filter((entry) => words.length === 0 || words.some((word) => isCalled(entry, root, lock, word)));
   const [write, trust, quiet] = [!flags["dry-run"], flags.trust === true, flags.quiet === true];
   const allowed = chosen.filter((entry) => !gitProblem(entry, root)); // deploying tells of the others
@@ -3316,12 +3717,69 @@ function init(root: Root, flags: Request["flags"]): number {
   return 0;
 }
 
+/** Holds skills against the specification: those in some directories, or all that the manifest names. */
+async function validate(root: Root, { words, flags, directory }: Request): Promise<number> {
+  const problems: Problem[] = [];
+  const warnings: Problem[] = [];
+  let directories = words.map((word) => resolve(Deno.cwd(), directory, word).replace(/\/SKILL\.md$/, ""));
+  if (words.length === 0) {
+    const { folders, problems: wrong } = resolveManifest(readManifest(root), root, new Map());
+    directories = [...folders.values()].flatMap(({ wishes }) => Array.from(wishes.values(), ({ skill }) => skill));
+    problems.push(...await inOrder(wrong));
+  }
+  const skills = [];
+  for (const path of new Set(directories)) {
+    const { problem, violations, text, name = null } = await inspectSkill(path);
+    const isMany = problem && subfolders(path)?.some((each) => isThere(`${path}/${each}/SKILL.md`));
+    if (isMany) problem.message += `, and folders in it do: validate ${shellWord(path, root)}/*`;
+    if (problem && !isThere(path)) problem.message = "nothing is there";
+    problems.push(...violations);
+    if (text !== undefined) warnings.push(...doubts(path, text));
+    skills.push({ name, path, valid: violations.length === 0 });
+  }
+  if (flags.json) printJson(root, { skills, warnings: jsonProblems(root, warnings) }, problems);
+  for (const warning of flags.quiet ? [] : warnings) sayProblem(warning, root, "Warning");
+  for (const problem of problems) sayProblem(problem, root);
+  const valid = skills.filter(({ valid }) => valid).length;
+  if (!flags.quiet) say(`use-skills: ${valid} of ${skills.length} skills are as the specification has it`);
+  return problems.length > 0 ? 1 : 0;
+}
+
+/** Tells what each agent sees, and what is wrong with it. */
+async function doctor(root: Root, { flags, directory }: Request): Promise<number> {
+  const { agents, problems, notes } = await diagnose(root, Deno.realPathSync(root.global ? root.directory : directory));
+  const listed = agents.map(({ agent, wards }) => ({
+    agent,
+    folders: wards.map(({ path, seen }) => ({
+      path,
+      skills: seen.filter(({ name }) => name !== undefined).map(({ entry, name, real, isOurs }) => ({
+        ...{ entry, name, source: real, ours: isOurs },
+      })),
+    })).filter(({ skills }) => skills.length > 0),
+  }));
+  for (const { agent, folders } of flags.json ? [] : listed) {
+    console.log(folders.length > 0 ? agent : `${agent}\n  sees no skills`);
+    for (const { path, skills } of folders) {
+      const rows = skills.map(({ entry, source = "", ours }) => [
+        ...["   ", entry, `${show(source, root)}${ours ? "" : " (not ours)"}`],
+      ]);
+      console.log(harmless(`  ${show(path, root)}\n${table(rows)}`));
+    }
+  }
+  if (flags.json) printJson(root, { agents: listed, notes: jsonProblems(root, notes) }, problems);
+  for (const note of flags.quiet ? [] : notes) sayProblem(note, root, "Note");
+  for (const problem of problems) sayProblem(problem, root);
+  return problems.length > 0 ? 1 : 0;
+}
+
 /** Runs a command and returns the exit status. */
 async function run(request: Request): Promise<number> {
   const { command, flags } = request;
   const root = findRoot(request);
   if (command === "init") return init(root, flags);
   if (flags.store) return await cleanStore(root, flags);
+  if (command === "validate") return await validate(root, request);
+  if (command === "doctor") return await doctor(root, request);
   const isSync = command === "sync";
   const write = !["check", "list"].includes(command) && !flags["dry-run"];
   let failures = new Map<string, string>();

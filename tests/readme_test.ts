@@ -193,6 +193,11 @@ describe("README.md", () => {
     assertEquals(await printed("sync"), shape(JSON.parse(block("json sync"))));
     box.manifest("hq");
     assertEquals(await printed("list"), shape(JSON.parse(block("json list"))));
+    await box.done();
+    box.link(".claude/skills/old", "nowhere");
+    assertEquals(await printed("doctor"), shape(JSON.parse(block("json doctor"))));
+    box.write("skills/hq/SKILL.md", skillText("hq").replace("\n---", "\ntype: x\n---") + "[a](a.md)\n");
+    assertEquals(await printed("validate"), shape(JSON.parse(block("json validate"))));
   });
 
   it("has the table that the bench prints", () => {
@@ -210,7 +215,7 @@ describe("README.md", () => {
     using box = new Sandbox();
     const { stdout } = await box.run("--help");
     const commands = [...stdout.matchAll(/^ {2}([a-z]+) (?=[ A-Z[])/gm)].map(([, name]) => name);
-    assertEquals(tableRows(/^\| `(sync|check|list|add|remove|update|clean|init)/gm), commands);
+    assertEquals(tableRows(/^\| `(sync|check|list|add|remove|update|clean|init|validate|doctor)\b/gm), commands);
     const options = (text: string) => [...new Set(text.match(/--[a-z][a-z-]+/g))].sort();
     assertEquals(
       options(readme.slice(readme.indexOf("| option |"), readme.indexOf("The manifest is looked"))),
