@@ -33,15 +33,29 @@ export const VERSION = "0.1.0";
  */
 export const AGENTS: ReadonlyMap<string, readonly [project: string, home: string, ...besides: string[]]> = new Map([
   ["claude", [".claude/skills", "${CLAUDE_CONFIG_DIR:-.claude}/skills"]],
-  ["opencode", [
-    ...[".opencode/skills", "${XDG_CONFIG_HOME:-.config}/opencode/skills"] as const,
-    ...[".claude/skills", ".agents/skills", "~/.claude/skills", "~/.agents/skills"],
-  ]],
+  [
+    "opencode",
+    [
+      ".opencode/skills",
+      "${XDG_CONFIG_HOME:-.config}/opencode/skills",
+      ".claude/skills",
+      ".agents/skills",
+      "~/.claude/skills",
+      "~/.agents/skills",
+    ],
+  ],
   ["agents", [".agents/skills", ".agents/skills"]],
-  ["codex", [
-    ...["${CODEX_HOME:-.agents}/skills", "${CODEX_HOME:-.codex}/skills"] as const,
-    ...[".agents/skills", ".codex/skills", "~/.agents/skills", "/etc/codex/skills"],
-  ]],
+  [
+    "codex",
+    [
+      "${CODEX_HOME:-.agents}/skills",
+      "${CODEX_HOME:-.codex}/skills",
+      ".agents/skills",
+      ".codex/skills",
+      "~/.agents/skills",
+      "/etc/codex/skills",
+    ],
+  ],
   ["amp", [".agents/skills", "${XDG_CONFIG_HOME:-.config}/agents/skills"]],
   ["antigravity", [".agent/skills", ".gemini/antigravity/skills"]],
   ["augment", [".augment/skills", ".augment/skills"]],
@@ -966,12 +980,19 @@ export function resolveEntries(entries: readonly Entry[], root: Root, supplied: 
 /** A `SKILL.md` up to the end of its front matter, with the YAML in it. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
+/** What in YAML is no syntax: the lines of a block scalar, deeper than the one with its `|` or `>`; quotes; comments. */
+const YAML_TEXT = [
+  /(?<=^( *)(?:[^\n#]*[:-] +)?[|>][-+\d]* *\r?)(?:\n(?:\1 .*| *\r?(?=\n)))+/gm,
+  /(?<=(?:^|[:?-] ) *)(?:"(?:[^"\\]|\\[^])*"|'(?:[^']|'')*')/gm,
+  /(?:^| +)#.*/gm,
+];
+
 /** What the specification's reference validator does not take for YAML, though it is; source: strictyaml's manual. */
 const UNSTRICT = [
-  [/^[\w-]+ *: +[[{]/, "a list or a mapping in one line"],
-  [/^[\w-]+ *: +&/, "an anchor"],
-  [/^[\w-]+ *: +!/, "a tag"],
-  [/^[\w-]+ *:(?: *\t|[^"'|>]*\t$)/, "a tab"],
+  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?[[{]/, "a list or a mapping in one line"],
+  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?&/, "an anchor"],
+  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?!/, "a tag"],
+  [/\t/, "a tab"],
 ] as const;
 
 /**
@@ -1016,20 +1037,18 @@ function isSpecifiedName(name: string): boolean {
   return /^(?!.{65})[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u.test(name) && name === name.toLowerCase();
 }
 
-/** Where a `SKILL.md` breaks the specification without keeping the skill from being deployed: field and message. */
-function violations(text: string, fields: Record<string, unknown>, directoryName: string): [string, string][] {
+/** Where fields break the specification without keeping a skill from being deployed: the field, and what is wrong. */
+function violations(fields: Record<string, unknown>, directoryName: string): [field: string, message: string][] {
   const { name, description, compatibility, metadata } = fields;
   const given = typeof name === "string" ? name.trim().normalize("NFKC") : "";
-  const expected = directoryName.normalize("NFKC");
+  const isOther = given !== "" && given !== directoryName.normalize("NFKC");
   const length = (field: unknown) => typeof field === "string" ? Array.from(field).length : 0;
   const isText = (value: unknown) => typeof value === "string" || value === null;
   const isTextMap = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
     Object.values(metadata).every(isText);
   const rule = "1 to 64 lowercase letters, digits and single hyphens, none at the ends";
-  const mark = "it begins with a byte order mark, which the reference validator takes for no front matter";
   const found: [field: string, isWrong: boolean, message: string][] = [
-    ["", text.startsWith("\ufeff"), mark],
-    ["name", given !== "" && given !== expected, `its name is ${quote(given)}, its directory ${quote(directoryName)}`],
+    ["name", isOther, `its name is ${quote(given)}, its directory ${quote(directoryName)}`],
     ["name", given !== "" && !isSpecifiedName(given), `its name ${quote(given)} is not ${rule}`],
     ["description", length(description) > 1024, `its description has ${length(description)} characters, over 1024`],
     [
@@ -1037,21 +1056,38 @@ function violations(text: string, fields: Record<string, unknown>, directoryName
       length(compatibility) > 500,
       `its compatibility has ${length(compatibility)} characters, over 500`,
     ],
-    ["metadata", metadata !== undefined && !isTextMap, "its metadata is not a mapping of strings to strings"],
+    [
+      "metadata",
+      metadata !== undefined && metadata !== null && !isTextMap,
+      "its metadata is not a mapping of strings to strings",
+    ],
+    ...["license", "compatibility", "allowed-tools"].map((field): [string, boolean, string] => [
+      field,
+      field in fields && !isText(fields[field]),
+      `its ${field} is not a string`,
+    ]),
+    ...Object.keys(fields).map((field): [string, boolean, string] => [
+      field,
+      !SKILL_FIELDS.includes(field),
+      `unknown field ${quote(field)}`,
+    ]),
   ];
-  for (const field of ["license", "compatibility", "allowed-tools"]) {
-    found.push([field, field in fields && !isText(fields[field]), `its ${field} is not a string`]);
-  }
-  for (const field of Object.keys(fields)) {
-    found.push([field, !SKILL_FIELDS.includes(field), `unknown field ${quote(field)}`]);
-  }
-  for (const line of text.match(FRONT_MATTER)?.[1]?.split("\n") ?? []) {
-    const [field = ""] = line.split(/[\s:]/, 1);
-    for (const [pattern, what] of UNSTRICT) {
-      found.push([field, pattern.test(line), `${quote(field)} has ${what}, no YAML for the reference validator`]);
-    }
-  }
   return found.filter(([, isWrong]) => isWrong).map(([field, , message]) => [field, message]);
+}
+
+/** Where front matter is no YAML for the reference validator, though it is: the line in the file, and what is there. */
+function unstrictLines(text: string): [line: number, message: string][] {
+  const [front = "", yaml = ""] = text.match(FRONT_MATTER) ?? [];
+  const bare = YAML_TEXT.reduce((rest, skipped) => rest.replace(skipped, (each) => each.replace(/[^\n]/g, "")), yaml);
+  const lines = [front.split("\n", 1)[0]?.replace(/^-+/, "") ?? "", ...bare.split("\n")];
+  const found = lines.flatMap((line, index) =>
+    UNSTRICT.filter(([pattern]) => pattern.test(line)).map(([, what]): [number, string] => [
+      index + 1,
+      `it has ${what}, which is no YAML for the reference validator`,
+    ])
+  );
+  const mark = "it begins with a byte order mark, which the reference validator takes for no front matter";
+  return text.startsWith("\ufeff") ? [[1, mark], ...found] : found;
 }
 
 /** What was found out about a skill. */
@@ -1081,25 +1117,32 @@ export async function inspectSkill(directory: string): Promise<Inspection> {
   let fields: Record<string, unknown>;
   try {
     text = ifThere(() => readText(file));
-    if (text === undefined) return refuse({ file: directory, message: "it has no SKILL.md" });
+    if (text === undefined) {
+      const odd = tryTo(() => [...Deno.readDirSync(directory)])?.find(({ name }) => /^skill\.md$/i.test(name))?.name;
+      const instead = odd ? `, but ${quote(odd)}, and agents look for SKILL.md: rename it` : "";
+      return refuse({ file: directory, message: `it has no SKILL.md${instead}` });
+    }
     fields = await parseFrontMatter(text);
   } catch (error) {
     if (isLibraryMissing(error)) throw error;
     const line = error instanceof SyntaxError && Number(error.cause) || 1;
     return refuse({ file, line, message: explain(error) });
   }
-  const keys = text.split("\n").map((line) => line.replace(/^["']/, ""));
+  const yaml = text.match(FRONT_MATTER)?.[1]?.split("\n") ?? [];
+  const indent = yaml.find((line) => /^ *[^ #\r]/.test(line))?.search(/\S/) ?? 0;
   const at = ([field, message]: readonly [string, string]): Problem => {
-    const line = keys.findIndex((key) => key.startsWith(field) && /^["']? *:/.test(key.slice(field.length))) + 1;
-    return { file, line: Math.max(line, 1), message };
+    const keys = yaml.map((line) => line.search(/\S/) === indent ? line.trimStart().replace(/^["']/, "") : "");
+    const index = keys.findIndex((key) => key.startsWith(field) && /^["']?\s*:/.test(key.slice(field.length)));
+    return { file, line: index < 0 ? 1 : index + 2, message };
   };
   const isSaid = (value: unknown) => typeof value === "string" && value.trim() !== "";
   const missing = ["name", "description"].filter((field) => !isSaid(fields[field]))
     .map((field) => at([field, `its SKILL.md has no ${field}`]));
+  const unstrict = unstrictLines(text).map(([line, message]): Problem => ({ file, line, message }));
   const requires = (fields["metadata"] as Record<string, unknown> | null | undefined)?.["requires"];
   return {
     text,
-    violations: [...missing, ...violations(text, fields, lastSegment(directory)).map(at)],
+    violations: [...missing, ...violations(fields, lastSegment(directory)).map(at), ...unstrict],
     problem: missing[0],
     name: isSaid(fields["name"]) ? `${fields["name"]}`.trim() : undefined,
     requires: typeof requires === "string" ? requires.split(/\s+/).filter((program) => program !== "") : [],
@@ -1115,6 +1158,9 @@ function missingPrograms(programs: readonly string[]): string[] {
   };
   return programs.filter((program) => !places.some((place) => isProgram(`${place}/${program}`)));
 }
+
+/** Where Markdown links lead: in the text, and by a line of their own. */
+const LINKS = /\]\(\s*(<[^>]+>|(?:\([^\s()]*\)|[^\s()])+)|^ {0,3}\[(?!\^)[^\]]+\]:\s*(\S+)/g;
 
 /** What in a skill is not against the specification, and yet hardly meant. */
 function doubts(directory: string, text: string): Problem[] {
@@ -1132,19 +1178,20 @@ function doubts(directory: string, text: string): Problem[] {
     const message = `its text has ${body.length} lines, over 500: agents read all of it, so move parts into files`;
     found.push({ file, line: start, message });
   }
-  let fence = "";
+  let fence: RegExp | undefined;
   for (const [index, line] of body.entries()) {
-    const [, mark = ""] = /^ {0,3}(`{3,}|~{3,})/.exec(line) ?? [];
-    if (mark !== "" && (fence === "" || mark.startsWith(fence))) fence = fence === "" ? mark : "";
-    if (fence !== "") continue;
-    const links = line.replace(/(`+).*?\1/g, "").matchAll(/\]\(\s*(<[^>]+>|[^\s)]+)|^ {0,3}\[[^\]]+\]:\s*(\S+)/g);
-    for (const [, inText, below = ""] of links) {
-      const target = (inText ?? below).replace(/^<|>$/g, "").replace(/[?#].*/, "");
-      if (target === "" || /^([a-z][\w+.-]*:|\/)/i.test(target)) continue;
+    const [, mark] = /^[\s>*+\d.-]*(`{3,}(?=[^`]*$)|~{3,})/.exec(line) ?? [];
+    const isEnd = fence?.test(line);
+    if (fence === undefined && mark !== undefined) fence = new RegExp(`^[\\s>]*${mark}${mark[0]}*\\s*$`);
+    else if (isEnd) fence = undefined;
+    if (fence !== undefined || isEnd || /^( {4}|\t)/.test(line)) continue;
+    const plain = line.replace(/(`+).*?\1|<!--.*?-->|\\[[\]]/g, "");
+    for (const [, inText, apart = ""] of plain.matchAll(LINKS)) {
+      const target = (inText ?? apart).replace(/^<|>$/g, "").replace(/[?#].*/, "");
+      if (target === "" || /^([a-z][\w+.-]*:|~?\/)/i.test(target)) continue;
       const path = resolve(directory, tryTo(() => decodeURIComponent(target)) ?? target);
-      if (!isThere(path)) {
-        found.push({ file, line: start + index, message: `it links to ${quote(target)}, which is not there` });
-      }
+      if (isThere(path)) continue;
+      found.push({ file, line: start + index, message: `it links to ${quote(target)}, which is not there` });
     }
   }
   const scripts = (folder: string): string[] =>
@@ -3041,7 +3088,7 @@ function sayProblems(problems: readonly Problem[], root: Root): void {
 
 /** Prints a problem, or something less. */
 function sayProblem({ file, line, message }: Problem, root: Root, what = ""): void {
-  const place = `${showHere(root, file)}:${line === undefined ? "" : `${line}:`}`;
+  const place = `${showHere(root, file).replaceAll("\n", "\\n")}:${line === undefined ? "" : `${line}:`}`;
   if (what === "") say(` ${message}`, place);
   else say(`${place} ${what}: ${message}`);
 }
@@ -3131,11 +3178,9 @@ function table(rows: readonly string[][]): string {
 interface Seen {
   entry: string;
   path: string;
-  /** Where it really is; `undefined` where a link leads nowhere. */
-  real?: string;
-  /** Of a link: its text. */
-  link?: string;
-  /** Whether use-skills made it. */
+  /** Where it really is; "" where a link leads nowhere. */
+  real: string;
+  /** Whether it is as use-skills made it. */
   isOurs: boolean;
   /** What the skill calls itself; `undefined` for what is no skill. */
   name?: string;
@@ -3146,6 +3191,7 @@ interface Ward {
   path: string;
   seen: Seen[];
   problems: Problem[];
+  notes: Problem[];
 }
 
 /** What a doctor finds. Nothing is wrong with what is noted. */
@@ -3157,31 +3203,38 @@ interface Findings {
 
 /** The folders that an agent reads when it is started in a directory: there, above it in its repo, and at home. */
 function foldersRead(agent: string, root: Root, start: string): string[] {
+  const isFixed = (path: string) => /^[~/]/.test(path);
   const besides = AGENTS.get(agent)?.slice(2) ?? [];
-  const [everywhere, inProject] = [true, false].map((is) => besides.filter((path) => /^[~/]/.test(path) === is));
   const home = environment("HOME");
   const project = root.global ? [] : [...directoriesUp(start)].flatMap((directory) => [
     agentFolder(agent, { ...root, directory })?.path,
-    ...inProject?.map((path) => resolve(directory, path)) ?? [],
+    ...besides.filter((path) => !isFixed(path)).map((path) => resolve(directory, path)),
   ]);
   const own = home && agentFolder(agent, { ...root, directory: home, global: true })?.path;
-  const always = everywhere?.map((path) => tryTo(() => expand(path, root))) ?? [];
-  return [...new Set([...project, own, ...always])].flatMap((path) => path || []);
+  const fixed = besides.filter(isFixed).map((path) => tryTo(() => expand(path, root)));
+  return [...new Set([...project, own, ...fixed])].flatMap((path) => path || []);
 }
 
-/** A path for a person to give to a shell. */
+/** A path for a person to give to a shell. One that cannot be typed is shown so that it means no other file. */
 function shellWord(path: string, root: Root): string {
   const shown = showHere(root, path);
-  return /^[\w./~+-]+$/.test(shown) ? shown : `'${path.replaceAll("'", `'\\''`)}'`;
+  if (/^[\w./~+-]+$/.test(shown)) return shown;
+  return `'${harmless(path).replaceAll("\n", "\\n").replaceAll("'", `'\\''`)}'`;
 }
 
-/** Paths of the `SKILL.md` files in folders below a skill's own. */
-function nestedSkills(directory: string, inside = ""): string[] {
-  const entries = tryTo(() => [...Deno.readDirSync(`${directory}/${inside}`)]) ?? [];
-  return entries.flatMap(({ name, isDirectory }) => {
-    if (isDirectory && !/^(\.git|node_modules)$/.test(name)) return nestedSkills(directory, `${inside}${name}/`);
-    return inside !== "" && name === "SKILL.md" ? [inside + name] : [];
-  });
+/** Paths of the `SKILL.md` files in folders below a skill's own, as far as {@linkcode MOST} files go. */
+function nestedSkills(directory: string): string[] {
+  const found: string[] = [];
+  const folders = [""];
+  let count = 0;
+  for (const inside of folders) { // it grows while it is read
+    for (const { name, isDirectory } of tryTo(() => [...Deno.readDirSync(`${directory}/${inside}`)]) ?? []) {
+      if (++count > MOST.files) return found;
+      if (isDirectory && !/^(\.git|node_modules)$/.test(name)) folders.push(`${inside}${name}/`);
+      if (inside !== "" && name === "SKILL.md") found.push(inside + name);
+    }
+  }
+  return found;
 }
 
 /** The plugin that a directory lies in, if it does. */
@@ -3190,105 +3243,162 @@ function pluginAbove(directory: string): string | undefined {
   return directory === "/" ? undefined : pluginAbove(resolve(directory, ".."));
 }
 
-/** What is wrong with a skill, whoever sees it. */
-async function examineSkill(directory: string): Promise<Problem[]> {
-  const files = tryTo(() => [...Deno.readDirSync(directory)]) ?? [];
-  const own = files.find(({ name }) => name === "SKILL.md");
-  const odd = own ? undefined : files.find(({ name }) => /^skill\.md$/i.test(name))?.name;
-  const nested = nestedSkills(directory);
-  const { problem, requires } = own ? await inspectSkill(directory) : { requires: [] };
-  const missing = missingPrograms(requires);
-  const found: [isWrong: unknown, message: string][] = [
-    [odd, `agents look for SKILL.md, and here it is ${quote(`${odd}`)}: rename it`],
-    [problem, `agents cannot use it: ${problem?.message}`],
-    [own?.isSymlink, "its SKILL.md is a link, which Codex ignores: put the file there, and link the folder instead"],
-    [
-      nested.length > 0,
-      `${someOf(nested)} in it ${
-        nested.length > 1 ? "are skills" : "is a skill"
-      } for OpenCode and Codex, and not for ` +
-      "Claude Code: move the folder out of this one",
-    ],
-    [missing.length > 0, `it needs what is not on the PATH: ${missing.join(", ")}`],
-  ];
-  return found.filter(([isWrong]) => isWrong).map(([, message]) => ({ file: directory, message }));
+/** Whether what lies at a path still is what use-skills made there. */
+async function isOwn(path: string, owned: Owned | undefined): Promise<boolean> {
+  const link = tryTo(() => Deno.readLinkSync(path));
+  if (link !== undefined) return formsOf(owned).some(({ target, copy }) => copy === undefined && target === link);
+  if (!formsOf(owned).some(({ copy }) => copy)) return false;
+  const hash = await contentHash(path);
+  return formsOf(owned).some(({ copy }) => copy !== undefined && copy === hash);
 }
 
-/** Examines a folder that agents read. `isWanted`: whether the manifest names a skill of that name there. */
-async function examineFolder(path: string, root: Root, isWanted: (name: string) => boolean): Promise<Ward> {
-  const ward: Ward = { path, seen: [], problems: [] };
-  const find = (file: string, message: string, name?: string) => ward.problems.push({ file, name, message });
-  const state = tryTo(() => readState(path))?.entries;
-  const isInSight = ({ name, isDirectory, isSymlink }: Deno.DirEntry) =>
-    !name.startsWith(".") && (isDirectory || isSymlink);
-  const entries = (tryTo(() => [...Deno.readDirSync(path)]) ?? []).filter(isInSight);
-  for (const { name: entry, isDirectory } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
-    const at = `${path}/${entry}`;
-    const real = tryTo(() => Deno.realPathSync(at));
-    const link = isDirectory ? undefined : Deno.readLinkSync(at);
-    const isOurs = formsOf(state?.get(entry)).some(({ target, copy }) => copy ? isDirectory : target === link);
-    if (real === undefined) {
-      const way = isOurs ? "bring it back, or take it out of .skills and run sync" : `rm ${shellWord(at, root)}`;
-      find(at, `this link leads nowhere, to ${quote(link ?? "")}: ${way}`, entry);
-    } else if (!tryTo(() => [...Deno.readDirSync(real)])) {
-      continue; // a link to a file
-    } else {
-      for (const { file, message } of await examineSkill(real)) find(file ?? at, message, entry);
-    }
-    const isSkill = real && [...Deno.readDirSync(real)].some(({ name }) => name === "SKILL.md");
-    const plugin = link && isSkill ? pluginAbove(real) : undefined;
-    if (plugin !== undefined) {
-      const way = "deploy it with --copy, or name it by its git address";
-      find(at, `Codex counts it to the plugin in ${show(plugin, root)}, and names it after that: ${way}`, entry);
-    }
-    const name = isSkill ? (await inspectSkill(real)).name ?? entry : undefined;
-    ward.seen.push({ entry, path: at, real, link, isOurs, name });
+/** What is wrong with a skill, whoever sees it. `isFixed`: it was fetched, so nobody here can change it. */
+async function examineSkill(directory: string, isFixed: boolean): Promise<string[]> {
+  const { problem, requires } = await inspectSkill(directory);
+  const missing = missingPrograms(requires);
+  const nested = nestedSkills(directory);
+  const isLink = tryTo(() => Deno.lstatSync(`${directory}/SKILL.md`))?.isSymlink;
+  const wayOut = isFixed ? "name the inner ones by their own addresses" : "move their folders out of this one";
+  const found: [isWrong: unknown, message: string][] = [
+    [problem, `agents cannot use it: ${problem?.message}`],
+    [
+      isLink,
+      `its SKILL.md is a link, which Codex ignores: ${isFixed ? "tell its author" : "put the file itself there"}`,
+    ],
+    [nested.length > 0, `OpenCode and Codex see skills in it, and Claude Code does not (${someOf(nested)}): ${wayOut}`],
+    [missing.length > 0, `it needs what is not on the PATH: ${missing.join(", ")}`],
+  ];
+  return found.filter(([isWrong]) => isWrong).map(([, message]) => message);
+}
+
+/** What a person is to do about a link of ours that leads nowhere; nothing where nobody is left who asked for it. */
+function wayToMend(claims: string[], root: Root, isWanted: boolean): string | undefined {
+  if (claims.includes(root.manifest)) return isWanted ? "bring it back, or take it out of .skills; then sync" : "sync";
+  const other = claims.find(isThere);
+  if (other !== undefined) return `bring it back, or take it out of ${show(other, root)}; then sync there`;
+  return isWanted ? "sync" : undefined;
+}
+
+/**
+ * Examines a folder that agents read.
+ *
+ * @param wanted The names that the manifest has, for any agent; `undefined` where it cannot be read.
+ * @param isCodex Whether Codex reads the folder.
+ */
+async function examineFolder(
+  path: string,
+  root: Root,
+  wanted: ReadonlySet<string> | undefined,
+  isCodex: boolean,
+): Promise<Ward> {
+  const ward: Ward = { path, seen: [], problems: [], notes: [] };
+  const find = (message: string, file = path, name?: string) => ward.problems.push({ file, name, message });
+  const folder = tryTo(() => Deno.realPathSync(path)) ?? path;
+  const state = tryTo(() => readState(folder))?.entries;
+  const old: string[] = [];
+  let entries: Deno.DirEntry[] = [];
+  try {
+    entries = ifThere(() => [...Deno.readDirSync(path)]) ?? [];
+  } catch (error) {
+    find(`it cannot be read: ${explain(error)}`);
   }
   const places = searchPath(root).map((place) => tryTo(() => Deno.realPathSync(place)));
-  const old = ward.seen.filter(({ entry, link, isOurs }) =>
-    link && !isOurs && !isWanted(entry) &&
-    places.includes(tryTo(() => Deno.realPathSync(resolve(path, link, ".."))) ?? "")
-  );
-  if (old.length > 0) {
-    const way = `rm ${old.map(({ path }) => shellWord(path, root)).join(" ")}`;
-    find(path, `an older script has left links here that .skills does not name: ${way}`);
+  const isTarget = [...AGENTS.keys()].some((agent) => agentFolder(agent, root)?.path === path);
+  for (const { name: entry, isDirectory, isSymlink } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
+    if (entry.startsWith(".") || !isDirectory && !isSymlink) continue;
+    const at = `${path}/${entry}`;
+    const owned = state?.get(entry);
+    const isOurs = await isOwn(at, owned);
+    const real = tryTo(() => ifThere(() => Deno.realPathSync(at)) ?? "");
+    const files = real && tryTo(() => Array.from(Deno.readDirSync(real), ({ name }) => name));
+    if (isSymlink && !isOurs && isTarget && wanted && !wanted.has(entry)) {
+      const parent = tryTo(() => Deno.realPathSync(resolve(folder, Deno.readLinkSync(at), "..")));
+      if (places.includes(parent ?? "")) old.push(at);
+    }
+    if (real === "") {
+      const claims = owned?.for.map((claim) => resolve(folder, claim)) ?? [];
+      const way = isOurs ? wayToMend(claims, root, wanted?.has(entry) === true) : `rm ${shellWord(at, root)}`;
+      if (way) find(`this link leads nowhere, to ${quote(Deno.readLinkSync(at))}: ${way}`, at, entry);
+    } else if (real === undefined || !files && Deno.statSync(real).isDirectory) {
+      find("it cannot be read", at, entry);
+    } else if (files) {
+      const isSkill = files.includes("SKILL.md");
+      const isFixed = below(tryTo(storeFolder) ?? "/", real) !== undefined;
+      const nested = isSkill ? [] : nestedSkills(real);
+      const ills = isSkill || files.some((name) => /^skill\.md$/i.test(name)) ? await examineSkill(real, isFixed) : [];
+      for (const message of ills) find(message, isFixed ? at : real, entry);
+      if (nested.length > 0) {
+        const message = `it is no skill, and OpenCode and Codex see skills in it, which Claude Code does not`;
+        find(`${message} (${someOf(nested)}): link or move them up, one by one`, at, entry);
+      }
+      const plugin = isSkill ? pluginAbove(real) : undefined;
+      if (plugin !== undefined) {
+        const isAbove = below(plugin, folder) !== undefined;
+        const way = isAbove ? "keep plugins and agents' folders apart" : "deploy it with --copy, or by its git address";
+        const message = `Codex counts it to the plugin in ${show(plugin, root)}, and names it after that: ${way}`;
+        if (isCodex) find(message, at, entry);
+        else ward.notes.push({ file: at, name: entry, message });
+      }
+      const name = isSkill ? (await inspectSkill(real)).name ?? entry : undefined;
+      ward.seen.push({ entry, path: at, real, isOurs, name });
+    }
   }
-  if (ifThere(() => Deno.lstatSync(path))?.isSymlink) {
-    find(path, `the folder is itself a link, which not every agent follows: rm ${shellWord(path, root)}, then sync`);
+  if (old.length > 0) {
+    const way = `rm ${old.map((link) => shellWord(link, root)).join(" ")}`;
+    find(`an older script has left links here that .skills does not name: ${way}`);
+  }
+  if (tryTo(() => Deno.lstatSync(path))?.isSymlink) {
+    const others = ward.seen.filter(({ isOurs }) => !isOurs).map(({ entry }) => entry);
+    const again = isTarget ? "sync" : "sync --global";
+    const rest = others.length > 0 ? `, and link ${someOf(others)} into the new folder, one by one` : "";
+    find(
+      `the folder is itself a link, which not every agent follows: rm ${shellWord(path, root)}, then ${again}${rest}`,
+    );
   }
   return ward;
 }
 
-/** Looks for skills that an agent meets twice in its folders. */
+/** Looks for skills that an agent meets more than once in its folders. */
 async function examineAgent(agent: string, wards: readonly Ward[], root: Root, folders: readonly Folder[]) {
   const problems: Problem[] = [];
-  const twice: { name: string; pair: string[] }[] = [];
-  const skills = wards.flatMap(({ path, seen }) => seen.map((each) => ({ ...each, folder: path })));
-  for (const [name, [first, ...others]] of Map.groupBy(skills, (skill) => skill.name)) {
-    for (const other of name === undefined ? [] : others) {
-      const [a, b] = [first?.real ?? "", other.real ?? ""];
-      if (a === b && agent === "codex") continue; // it goes by where they really are
-      if (a === b || await contentHash(a) === await contentHash(b)) {
-        twice.push({ name: `${name}`, pair: [first?.folder ?? "", other.folder] });
-      } else {
-        const way = 'take one away, or give it another name, in its SKILL.md and with "as NAME"';
-        const message = `${agent} finds another ${quote(`${name}`)} in ${show(first?.path ?? "", root)}: ${way}`;
-        problems.push({ file: other.path, name, message });
+  const notes = new Map<string, string[]>();
+  for (const [name, [first, ...others]] of Map.groupBy(wards.flatMap(({ seen }) => seen), (skill) => skill.name)) {
+    if (name === undefined || first === undefined) continue;
+    const same = [first];
+    for (const other of others) {
+      const hash = other.real === first.real ? undefined : await contentHash(other.real);
+      if (other.real === first.real || hash !== undefined && hash === await contentHash(first.real)) {
+        if (agent !== "codex" || other.real !== first.real) same.push(other); // Codex goes by where they really are
+        continue;
       }
+      const way = 'take one away, or give it another name, in its SKILL.md and with "as NAME"';
+      const message = `${agent} finds another ${quote(name)} in ${show(first.path, root)}: ${way}`;
+      problems.push({ file: other.path, name, message });
     }
+    if (same.length === 1) continue;
+    const places = same.map(({ path }) => resolve(path, ".."));
+    const line = `${places.map((path) => show(path, root)).join(" and ")}: ${
+      wayToReadOnce(agent, first.entry, places, folders)
+    }`;
+    notes.set(line, [...notes.get(line) ?? [], name]);
   }
-  const notes = Map.groupBy(twice, ({ pair }) => pair.join()).values().map((same): Problem => {
-    const names = same.map(({ name }) => name);
-    const pair = same[0]?.pair ?? [];
-    const ours = folders.filter(({ path, wishes }) => pair.includes(path) && names.some((name) => wishes.has(name)));
-    const rest = ours.flatMap(({ agents }) => agents).filter((each) => each !== agent);
-    const way = ours.length === 2 && rest.length > 0
-      ? `with "for ${rest.join(" ")}" on a line above theirs, it reads them once`
-      : "take them out of one of the two";
-    const both = pair.map((path) => show(path, root)).join(" and ");
-    return { message: `${agent} reads ${someOf(names)} twice, in ${both}: ${way}` };
-  });
-  return { problems, notes: [...notes] };
+  return {
+    problems,
+    notes: Array.from(
+      notes,
+      ([line, names]): Problem => ({ message: `${agent} reads ${someOf(names)} twice, in ${line}` }),
+    ),
+  };
+}
+
+/** How an agent that reads a skill in several places is spared that. */
+function wayToReadOnce(agent: string, name: string, places: string[], folders: readonly Folder[]): string {
+  const readers = folders.filter(({ path, wishes }) => wishes.has(name) && places.includes(path));
+  if (readers.length < places.length) return "take it out of one of the manifests that ask for it";
+  const left = readers.filter(({ agents }) => agents.some((each) => each !== agent));
+  const all = folders.filter(({ wishes }) => wishes.has(name)).flatMap(({ agents }) => agents);
+  if (left.length !== 1) return "each is there for another agent, so there is nothing to do";
+  return `with "for ${all.filter((each) => each !== agent).join(" ")}" at the end of their lines, it reads them once`;
 }
 
 /** What is wrong with `CODEX_HOME`. */
@@ -3296,63 +3406,77 @@ function examineCodexHome(root: Root): Problem[] {
   const [given, home] = [environment("CODEX_HOME"), environment("HOME")];
   if (given === undefined) return [];
   const file = resolve(root.directory, given);
-  if (!isThere(file)) {
-    return [{ file, message: `CODEX_HOME names it, and Codex stops without it: mkdir -p ${shellWord(file, root)}` }];
+  const isFile = (path: string) => tryTo(() => Deno.statSync(path))?.isFile === true;
+  if (tryTo(() => Deno.statSync(file))?.isDirectory !== true) {
+    const way = isThere(file) ? "move away what is there, then mkdir" : "mkdir -p";
+    return [{
+      file,
+      message: `CODEX_HOME names it, and Codex stops without such a folder: ${way} ${shellWord(file, root)}`,
+    }];
   }
-  const login = `${home}/.codex/auth.json`;
-  if (!isThere(login) || isThere(`${file}/auth.json`)) return [];
-  const way = `ln -s ${shellWord(login, root)} ${shellWord(`${file}/auth.json`, root)}`;
+  if (!isFile(`${home}/.codex/auth.json`) || isFile(`${file}/auth.json`)) return [];
+  const way = `ln -sf ${shellWord(`${home}/.codex/auth.json`, root)} ${shellWord(`${file}/auth.json`, root)}`;
   return [{ file, message: `Codex is not logged in with this CODEX_HOME, and is in ~/.codex: ${way}` }];
 }
 
 /** What is left of repos and homes that are gone: skills in folders, or no more than a record of these folders. */
-function examineGoneRoots(root: Root, wards: Iterable<string>): Pick<Findings, "problems" | "notes"> {
+async function examineGoneRoots(root: Root, paths: Iterable<string>): Promise<Pick<Findings, "problems" | "notes">> {
   const place = rosterFolder();
   const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
   const rosters = files.flatMap((file) => {
     const manifest = readRosterFile(file, "/")?.manifest ?? "/";
     return isThere(manifest) ? [] : readRosterFile(file, resolve(manifest, "..")) ?? [];
   });
-  const left = new Map<string, string[]>(rosters.map(({ manifest }) => [manifest, []]));
-  for (const folder of new Set([...wards, ...rosters.flatMap(({ folders }) => folders)])) {
+  const left = new Map<string, Set<string>>(rosters.map(({ manifest }) => [manifest, new Set()]));
+  const folders = [...paths, ...rosters.flatMap(({ folders }) => folders)];
+  for (const folder of new Set(folders.map((path) => tryTo(() => Deno.realPathSync(path)) ?? path))) {
     for (const [name, owned] of tryTo(() => readState(folder))?.entries ?? []) {
       const claims = owned.for.map((claim) => resolve(folder, claim));
-      if (claims.some(isThere) || !isThere(`${folder}/${name}`)) continue;
-      for (const manifest of claims) left.set(manifest, [...left.get(manifest) ?? [], `${folder}/${name}`]);
+      if (claims.some(isThere) || !await isOwn(`${folder}/${name}`, owned)) continue;
+      for (const manifest of claims) left.set(manifest, (left.get(manifest) ?? new Set()).add(`${folder}/${name}`));
     }
   }
-  const problems: Problem[] = [];
-  const notes: Problem[] = [];
-  for (const [file, paths] of left) {
-    const isKnown = rosters.some(({ manifest }) => manifest === file);
-    const way = isKnown
-      ? `use-skills.ts clean -C ${shellWord(resolve(file, ".."), root)}`
-      : `rm -r ${paths.map((path) => shellWord(path, root)).join(" ")}`;
-    const names = someOf(paths.map(lastSegment));
-    if (paths.length > 0) {
-      problems.push({ file, message: `it is gone, and what it had deployed is not (${names}): ${way}` });
-    } else notes.push({ file, message: `it is gone, and only a record of its folders is left: ${way}` });
-  }
-  return { problems, notes };
+  const config = xdgFolder("XDG_CONFIG_HOME", ".config");
+  const home = config && resolve(config, "use-skills/skills");
+  const wayOf = (manifest: string, paths: readonly string[]) => {
+    if (manifest === home) return "use-skills.ts clean --global";
+    const isKnown = rosters.some((roster) => roster.manifest === manifest);
+    if (isKnown) return `use-skills.ts clean -C ${shellWord(resolve(manifest, ".."), root)}`;
+    return `rm -r ${paths.map((path) => shellWord(path, root)).join(" ")}`;
+  };
+  const problems = [...left].filter(([, paths]) => paths.size > 0).map(([file, paths]): Problem => {
+    const names = someOf([...new Set(Array.from(paths, lastSegment))]);
+    return { file, message: `it is gone, and what it had deployed is not (${names}): ${wayOf(file, [...paths])}` };
+  });
+  const bare = [...left].filter(([, paths]) => paths.size === 0).map(([manifest]) =>
+    show(resolve(manifest, ".."), root)
+  );
+  const message = `nothing but a record is left of ${someOf(bare)}: use-skills.ts clean -C DIR, for each of them`;
+  return { problems, notes: bare.length > 0 ? [{ file: place, message }] : [] };
 }
 
 /** Examines all that the agents of a root see when they are started in a directory of it. */
 async function diagnose(root: Root, start: string): Promise<Findings> {
   const result: Findings = { agents: [], problems: [], notes: [] };
-  let folders: Folder[] = [];
+  let resolved: Resolved | undefined;
   try {
-    folders = [...resolveManifest(readManifest(root), root, new Map()).folders.values()];
+    resolved = resolveManifest(readManifest(root), root, new Map());
+    result.problems.push(...await inOrder(resolved.problems));
   } catch (error) {
     if (!(error instanceof Unusable)) throw error;
     if (!isThere(root.manifest)) result.notes.push({ message: "it is not there, so nothing is deployed from here" });
     else result.problems.push(...error.problems.length > 0 ? error.problems : [{ message: error.message }]);
   }
+  const folders = [...resolved?.folders.values() ?? []];
+  const names = [...folders.flatMap(({ wishes }) => [...wishes.keys()]), ...resolved?.keptNames ?? []];
+  const isReadable = resolved !== undefined || !isThere(root.manifest);
+  const codex = new Set(foldersRead("codex", root, start));
   const wards = new Map<string, Ward>();
   for (const agent of new Set(["claude", "opencode", "codex", ...folders.flatMap(({ agents }) => agents)])) {
     const paths = foldersRead(agent, root, start);
     for (const path of paths) {
-      const wishes = folders.find((folder) => folder.path === path)?.wishes;
-      if (!wards.has(path)) wards.set(path, await examineFolder(path, root, (name) => wishes?.has(name) === true));
+      if (wards.has(path)) continue;
+      wards.set(path, await examineFolder(path, root, isReadable ? new Set(names) : undefined, codex.has(path)));
     }
     const own = paths.flatMap((path) => wards.get(path) ?? []);
     const { problems, notes } = await examineAgent(agent, own, root, folders);
@@ -3360,12 +3484,26 @@ async function diagnose(root: Root, start: string): Promise<Findings> {
     result.problems.push(...problems);
     result.notes.push(...notes);
   }
-  const gone = examineGoneRoots(root, wards.keys());
-  result.problems.unshift(...wards.values().flatMap(({ problems }) => problems));
+  const known = new Set(wards.values().flatMap(({ seen }) => seen.map(({ real }) => real)));
+  for (const { wishes } of folders) {
+    for (const { line, name, skill } of wishes.values()) {
+      const { problem } = known.has(Deno.realPathSync(skill)) ? {} : await inspectSkill(skill);
+      if (problem) {
+        result.problems.push({ line, name, message: `${quote(name)} cannot be deployed: ${problem.message}` });
+      }
+    }
+  }
+  for (const { problems, notes } of wards.values()) {
+    result.problems.push(...problems);
+    result.notes.push(...notes);
+  }
+  const gone = await examineGoneRoots(root, wards.keys());
   result.problems.push(...examineCodexHome(root), ...gone.problems);
   result.notes.push(...gone.notes);
-  const once = new Map(result.problems.map((problem) => [`${problem.file} ${problem.message}`, problem]));
-  return { ...result, problems: [...once.values()] };
+  const once = (
+    all: Problem[],
+  ) => [...new Map(all.map((each) => [`${each.file}:${each.line} ${each.message}`, each])).values()];
+  return { ...result, problems: once(result.problems), notes: once(result.notes) };
 }
 
 // ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -3450,12 +3588,12 @@ function findRoot({ command, flags, directory }: Request): Root {
   }
   const rootAt = (each: string): Root => ({ directory: each, manifest: resolve(each, ".skills"), global: false });
   const start = ifThere(() => Deno.realPathSync(directory));
-  if (start === undefined) {
-    const gone = rootAt(resolve(Deno.cwd(), directory)); // what it deployed elsewhere can still be removed
-    const kept = rosterFolder() && isThere(`${rosterFolder()}/${rosterName(gone)}`);
-    if (command === "clean" && kept) return gone;
-    throw new Unusable(`No directory ${quote(directory)}`);
+  const named = rootAt(start ?? resolve(Deno.cwd(), directory));
+  // What a repo that is gone has deployed elsewhere can still be removed.
+  if (command === "clean" && !isThere(named.manifest) && isThere(`${rosterFolder()}/${rosterName(named)}`)) {
+    return named;
   }
+  if (start === undefined) throw new Unusable(`No directory ${quote(directory)}`);
   for (const each of directoriesUp(start)) if (ifThere(() => Deno.lstatSync(`${each}/.skills`))) return rootAt(each);
   if (command === "clean") { // the manifest may be gone already
     for (const each of directoriesUp(start)) if (readRoster(rootAt(each)).folders.length > 0) return rootAt(each);
@@ -3752,18 +3890,20 @@ async function doctor(root: Root, { flags, directory }: Request): Promise<number
     agent,
     folders: wards.map(({ path, seen }) => ({
       path,
-      skills: seen.filter(({ name }) => name !== undefined).map(({ entry, name, real, isOurs }) => ({
-        ...{ entry, name, source: real, ours: isOurs },
-      })),
+      skills: seen.flatMap(({ entry, name, real, isOurs }) =>
+        name === undefined ? [] : [{ entry, name, source: real, ours: isOurs }]
+      ),
     })).filter(({ skills }) => skills.length > 0),
   }));
-  for (const { agent, folders } of flags.json ? [] : listed) {
+  for (const { agent, folders } of flags.json || flags.quiet ? [] : listed) {
     console.log(folders.length > 0 ? agent : `${agent}\n  sees no skills`);
     for (const { path, skills } of folders) {
-      const rows = skills.map(({ entry, source = "", ours }) => [
-        ...["   ", entry, `${show(source, root)}${ours ? "" : " (not ours)"}`],
-      ]);
-      console.log(harmless(`  ${show(path, root)}\n${table(rows)}`));
+      const rows = skills.map((
+        { entry, source, ours },
+      ) => ["   ", entry, show(source, root) + (ours ? "" : " (not ours)")]);
+      const line = (text: string) => console.log(harmless(text.replaceAll("\n", "\\n")));
+      line(`  ${show(path, root)}`);
+      table(rows.map((row) => row.map((cell) => cell.replaceAll("\n", "\\n")))).split("\n").forEach(line);
     }
   }
   if (flags.json) printJson(root, { agents: listed, notes: jsonProblems(root, notes) }, problems);

@@ -94,6 +94,22 @@ const VERDICTS: [name: string, text: string, ...found: string[]][] = [
   ["tab", "---\nname: tab\ndescription:\td\n---\n", "3 a tab"],
   ["end-tab", "---\nname: end-tab\t\ndescription: d\n---\n", "2 a tab"],
   ["flow", front("flow", "metadata: {a: b}\n"), "4 in one line"],
+  ["all-flow", "---\n{name: all-flow, description: d}\n---\n", "2 in one line"],
+  ["deep-anchor", front("deep-anchor", "metadata:\n  a: &b c\n"), "5 an anchor"],
+  ["key-anchor", front("key-anchor", "&k license: x\n"), "4 an anchor"],
+  ["quoted-key", front("quoted-key", '"license": !!str x\n'), "4 a tag"],
+  ["text-tab", front("text-tab", "", "a\tb"), "3 a tab"],
+  ["deep-tab", front("deep-tab", "metadata:\n  a: b\tc\n"), "5 a tab"],
+  ["top-tab", "---\t\nname: top-tab\ndescription: d\n---\n", "1 a tab"],
+  ["literal-text", front("literal-text", "", "|\n  a: [b]\n\n  c: &d\te")],
+  ["folded-text", front("folded-text", "", ">-\n  {a}: !b # \n")],
+  ["quoted-text", front("quoted-text", "", '"a: [b] &c\\" !d"')],
+  ["over-lines", front("over-lines", "", "'a\n  b: [c\n  d'")],
+  ["remarked", "---\n# a\t{b}\nname: remarked # &c\ndescription: d\n---\n"],
+  // Lines are those of the front matter.
+  ["below-name", "---\ndescription: d\n---\nx\nname: below-name\n", "1 has no name"],
+  ["indented", "---\n  name: Indented\n  description: d\n---\n", "2 directory", "2 lowercase"],
+  ["inner-name", "---\nmetadata:\n  name: x\nname: other\ndescription: d\n---\n", "4 directory"],
 ];
 
 describe("validate", () => {
@@ -157,9 +173,22 @@ describe("validate", () => {
       "[fenced](no.md)",
       "~~~",
       "[below]: references/below.md",
+      "[^1]: See that, \\[no\\](no.md) <!-- [no](no.md) --> [home](~/x.md) [brackets](references/f(x).md)",
+      "    [code](no.md)",
+      "```inline``` [shown](gone.md)",
+      "- ```sh",
+      "  [fenced](no.md)",
+      "  ```js",
+      "  ```",
+      "> ```",
+      "> [fenced](no.md)",
+      "> ```",
+      "[last](last.md)",
     ];
     box.write("a/SKILL.md", front("a") + text.join("\n"));
-    for (const name of ["references/guide.md", "assets/a b.png", "scripts/lib.sh"]) box.write(`a/${name}`, "x");
+    for (const name of ["references/guide.md", "references/f(x).md", "assets/a b.png", "scripts/lib.sh"]) {
+      box.write(`a/${name}`, "x");
+    }
     box.write("a/scripts/run.sh", "#!/bin/sh\n");
     box.write("a/scripts/deep/er.py", "#!/usr/bin/env python3\n");
     box.write("a/scripts/fine.sh", "#!/bin/sh\n");
@@ -167,18 +196,20 @@ describe("validate", () => {
     box.write("b/SKILL.md", front("b") + "line\n".repeat(501));
     box.write("c/SKILL.md", front("c") + "line\n".repeat(500));
     const said = (await box.done("validate", "a", "b", "c")).split("\n");
-    assertEquals(said.slice(0, 6), [
+    assertEquals(said.slice(0, 8), [
       'a/SKILL.md:6: Warning: it links to "references/gone.md", which is not there',
       'a/SKILL.md:6: Warning: it links to "./gone%20too.md", which is not there',
       'a/SKILL.md:15: Warning: it links to "references/below.md", which is not there',
+      'a/SKILL.md:18: Warning: it links to "gone.md", which is not there',
+      'a/SKILL.md:26: Warning: it links to "last.md", which is not there',
       "a/scripts/deep/er.py:1: Warning: this script cannot be run: chmod +x",
       "a/scripts/run.sh:1: Warning: this script cannot be run: chmod +x",
       "b/SKILL.md:5: Warning: its text has 501 lines, over 500: agents read all of it, so move parts into files",
     ]);
-    assertEquals(said[6], "use-skills: 3 of 3 skills are as the specification has it");
+    assertEquals(said[8], "use-skills: 3 of 3 skills are as the specification has it");
     assertEquals(await box.done("validate", "--quiet", "a", "b", "c"), "");
     const { warnings, problems } = JSON.parse((await box.run("validate", "--json", "a", "b", "c")).stdout);
-    assertEquals([warnings.length, problems], [6, []]);
+    assertEquals([warnings.length, problems], [8, []]);
   });
 
   it("takes all that the manifest names, each once", async () => {
@@ -212,7 +243,7 @@ describe("validate", () => {
     const text = await box.fails(1, "validate", "skills", "nosuch", "lower", "folder", "latin");
     assertStringIncludes(text, "skills: it has no SKILL.md, and folders in it do: validate skills/*\n");
     assertStringIncludes(text, "nosuch: nothing is there\n");
-    assertStringIncludes(text, "lower: it has no SKILL.md\n");
+    assertStringIncludes(text, 'lower: it has no SKILL.md, but "skill.md", and agents look for SKILL.md: rename it\n');
     assertStringIncludes(text, "folder/SKILL.md:1: SKILL.md is not a file\n");
     assertStringIncludes(text, "latin/SKILL.md:3: line 3 is not UTF-8\n");
   });
@@ -231,7 +262,7 @@ const ILLS: [what: string, make: (box: Sandbox) => void, said: RegExp, cure?: (b
   [
     "a broken link of ours",
     (box) => box.remove("skills/hq"),
-    /^\.claude\/skills\/hq: this link leads nowhere, .*: bring it back, or take it out of \.skills and run sync$/m,
+    /^\.claude\/skills\/hq: this link leads nowhere, .*: bring it back, or take it out of \.skills; then sync$/m,
     (box) => box.skills("hq"),
   ],
   [
@@ -246,19 +277,19 @@ const ILLS: [what: string, make: (box: Sandbox) => void, said: RegExp, cure?: (b
   [
     "a SKILL.md in a folder of a skill",
     (box) => box.skills("skills/hq/parts/inner"),
-    /^skills\/hq: parts\/inner\/SKILL\.md in it is a skill for OpenCode and Codex, and not for Claude Code: /m,
+    /^skills\/hq: OpenCode and Codex see skills in it, and Claude Code does not \(parts\/inner\/SKILL\.md\): move /m,
     (box) => box.remove("skills/hq/parts"),
   ],
   [
     "a skill one level too deep",
     (box) => box.skills(".claude/skills/group/inner"),
-    /^\.claude\/skills\/group: inner\/SKILL\.md in it is a skill for OpenCode/m,
+    /^\.claude\/skills\/group: it is no skill, and OpenCode and Codex see skills in it, .* \(inner\/SKILL\.md\): link or move/m,
     (box) => box.remove(".claude/skills/group"),
   ],
   [
     "a skill.md in lower case",
     (box) => box.write(".opencode/skills/low/skill.md", skillText("low")),
-    /^\.opencode\/skills\/low: agents look for SKILL\.md, and here it is "skill\.md": rename it$/m,
+    /^\.opencode\/skills\/low: agents cannot use it: it has no SKILL\.md, but "skill\.md", and agents look for SKILL\.md: rename/m,
     (box) => box.remove(".opencode/skills/low"),
   ],
   [
@@ -280,13 +311,13 @@ const ILLS: [what: string, make: (box: Sandbox) => void, said: RegExp, cure?: (b
   [
     "a CODEX_HOME that is not there",
     (box) => box.environment["CODEX_HOME"] = `${box.path}/codex`,
-    /codex: CODEX_HOME names it, and Codex stops without it: mkdir -p .*\/codex$/m,
+    /codex: CODEX_HOME names it, and Codex stops without such a folder: mkdir -p .*\/codex$/m,
     (box) => box.directory(`${box.path}/codex`),
   ],
   [
     "a CODEX_HOME without a login",
     (box) => box.write(`${box.home}/.codex/auth.json`, "{}"),
-    /codex: Codex is not logged in with this CODEX_HOME, and is in ~\/\.codex: ln -s ~\/\.codex\/auth\.json .*auth\.json$/m,
+    /codex: Codex is not logged in with this CODEX_HOME, and is in ~\/\.codex: ln -sf ~\/\.codex\/auth\.json .*auth\.json$/m,
     (box) => box.link(`${box.path}/codex/auth.json`, `${box.home}/.codex/auth.json`),
   ],
   [
@@ -352,7 +383,8 @@ describe("doctor", () => {
       assertEquals(await doctor(box), { status: 0, said: "" }, `after ${what}`);
     }
     const unheard = sayings().filter((saying) => !everything.join().includes(saying));
-    assertEquals(unheard, ["it is gone, and what it had deployed is not"], "README: see the test of that");
+    // These have tests of their own.
+    assertEquals(unheard, ["cannot be deployed", "it is gone, and what it had deployed is not", "it cannot be read"]);
     for (const said of everything) {
       assert(sayings().some((saying) => said.includes(saying)), `not in the README: ${said}`);
     }
@@ -431,7 +463,7 @@ describe("doctor", () => {
     assertEquals(
       said,
       ".skills: Note: opencode reads hq, review-gate twice, in .opencode/skills and .claude/skills: " +
-        'with "for claude" on a line above theirs, it reads them once\n',
+        'with "for claude" at the end of their lines, it reads them once\n',
     );
     box.manifest("for claude", "hq", "review-gate");
     await box.done();
@@ -468,7 +500,10 @@ describe("doctor", () => {
       "m",
     );
     assertMatch(said, left);
-    assertStringIncludes(said, "also-gone/.skills: Note: it is gone, and only a record of its folders is left");
+    assertStringIncludes(
+      said,
+      `Note: nothing but a record is left of ${box.path}/also-gone: use-skills.ts clean -C DIR`,
+    );
     for (const name of ["gone", "also-gone"]) await box.run("clean", "-C", `${box.path}/${name}`);
     assertEquals(await doctor(box), { status: 0, said: "" });
     assertEquals(isThere(`${box.home}/.codex/skills`), false);
@@ -494,6 +529,158 @@ describe("doctor", () => {
     assertEquals(stdout.includes("project"), false);
   });
 
+  for (
+    const [lines, way] of [
+      [["hq"], 'with "for claude codex" at the end'],
+      [["hq for claude opencode cursor"], 'with "for claude cursor" at the end'],
+      [["hq for claude agents"], "each is there for another agent, so there is nothing to do"],
+    ] as const
+  ) {
+    it(`says for ${lines} what loses no other agent its skills`, async () => {
+      using box = new Sandbox();
+      box.directory("codex");
+      box.environment["CODEX_HOME"] = `${box.repo}/codex`;
+      box.skills("hq");
+      box.manifest(...lines);
+      await box.done();
+      const { status, said } = await doctor(box);
+      assertEquals(status, 0);
+      assertMatch(said, /^\.skills: Note: opencode reads hq twice, in .*: /m);
+      assertStringIncludes(said, way);
+    });
+  }
+
+  it("counts as an older script's only what .skills names for no agent, and only where it can be read", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "tools/other");
+    box.link(".claude/skills/hq", "../../skills/hq");
+    box.link(".claude/skills/other", "../../tools/other");
+    box.link(`${box.home}/.claude/skills/mine`, `${box.repo}/skills/hq`);
+    box.manifest("hq for cursor");
+    assertEquals((await doctor(box)).status, 0);
+    box.manifest("a b c");
+    const { said } = await doctor(box);
+    assertEquals(said.includes("older script"), false, said);
+  });
+
+  it("never has a person remove what is their own", async () => {
+    using box = new Sandbox();
+    box.enter("other");
+    box.skills("zz", "yy");
+    box.manifest(`for ${box.path}/repo/.claude/skills`, "zz", "yy");
+    await box.done();
+    box.enter("repo");
+    Deno.removeSync(`${box.path}/other`, { recursive: true });
+    Deno.removeSync(`${box.home}/.local`, { recursive: true }); // nothing knows of that repo but the folder itself
+    box.remove(".claude/skills/zz");
+    box.skills(".claude/skills/zz");
+    const { said } = await doctor(box);
+    assertStringIncludes(said, "it is gone, and what it had deployed is not (yy): rm -r .claude/skills/yy\n");
+  });
+
+  it("knows whose a folder's entries are where it is a link to another depth, and what else is in it", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.directory("a/b/c/skills");
+    box.link(".claude/skills", "../a/b/c/skills");
+    box.manifest("hq for claude");
+    await box.done();
+    box.skills("a/b/c/skills/own");
+    const { said } = await doctor(box);
+    const way = "rm .claude/skills, then sync, and link own into the new folder, one by one";
+    assertEquals(said, `.claude/skills: the folder is itself a link, which not every agent follows: ${way}\n`);
+  });
+
+  it("has clean remove what a repo inside of another has left, and leave the outer one's", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "inner/skills/sub");
+    box.manifest("hq");
+    box.write("inner/.skills", "sub\n");
+    await box.done();
+    await box.done("-C", "inner");
+    box.remove("inner/.skills");
+    const { said } = await doctor(box, "-C", "inner");
+    assertStringIncludes(said, "use-skills.ts clean -C inner\n");
+    await box.done("clean", "-C", "inner");
+    assertEquals([isThere(box.at(".claude/skills/hq")), isThere(box.at("inner/.claude"))], [true, false]);
+  });
+
+  it("names clean --global for a home's manifest that is gone", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq\n`);
+    await box.done("--global");
+    box.remove(`${box.home}/.config/use-skills/skills`);
+    const { said } = await doctor(box);
+    assertMatch(said, /it is gone, and what it had deployed is not \(hq\): use-skills\.ts clean --global$/m);
+    await box.done("clean", "--global");
+    assertEquals(isThere(`${box.home}/.claude/skills`), false);
+  });
+
+  it("says where to mend what another manifest has there", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq\n`);
+    await box.done("--global");
+    box.remove("skills/hq");
+    const { said } = await doctor(box);
+    assertStringIncludes(said, "bring it back, or take it out of ~/.config/use-skills/skills; then sync there\n");
+  });
+
+  it("takes for equal only what it has read", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq for claude");
+    await box.done();
+    box.link("skills/hq/dead", "nowhere");
+    box.write(`${box.home}/.claude/skills/hq/SKILL.md`, skillText("hq") + "Differently.\n");
+    box.link(`${box.home}/.claude/skills/hq/dead`, "nowhere");
+    assertMatch((await doctor(box)).said, /claude finds another "hq"/);
+  });
+
+  it("finds a CODEX_HOME that is no folder, and a login that leads nowhere", async () => {
+    using box = new Sandbox();
+    box.environment["CODEX_HOME"] = `${box.path}/codex`;
+    box.link(`${box.path}/codex`, "nowhere");
+    assertMatch((await doctor(box)).said, /Codex stops without such a folder: move away what is there, then mkdir /);
+    box.remove(`${box.path}/codex`);
+    box.link(`${box.path}/codex/auth.json`, "nowhere");
+    box.write(`${box.home}/.codex/auth.json`, "{}");
+    const [, command = ""] = (await doctor(box)).said.match(/in ~\/\.codex: (ln .*)$/m) ?? [];
+    const { success } = await new Deno.Command("sh", { args: ["-c", command], env: { HOME: box.home } }).output();
+    assert(success, command);
+    assertEquals((await doctor(box)).status, 0);
+  });
+
+  it("says what keeps a skill of the manifest from being seen at all", async () => {
+    using box = new Sandbox();
+    box.write("skills/low/skill.md", skillText("low"));
+    box.manifest("low", "nosuch");
+    const { status, said } = await doctor(box);
+    assertEquals(status, 1);
+    assertStringIncludes(said, '.skills:1: "low" cannot be deployed: it has no SKILL.md, but "skill.md"');
+    assertStringIncludes(said, '.skills:2: No skill "nosuch"');
+  });
+
+  it("shows a name that could pass for its own words as one", async () => {
+    using box = new Sandbox();
+    box.link(".claude/skills/x\nuse-skills: all is well", "nowhere");
+    const { said } = await doctor(box);
+    assertEquals(said.split("\n").filter((line) => line.startsWith("use-skills")), []);
+    box.remove(".claude/skills/x\nuse-skills: all is well");
+    box.skills(".claude/skills/y\nuse-skills: all is well");
+    const { stdout, stderr } = await box.run("doctor");
+    assertEquals((stdout + stderr).split("\n").filter((line) => line.startsWith("use-skills")), []);
+  });
+
+  it("shows with --quiet what is wrong alone", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq");
+    await box.done();
+    assertEquals(await box.done("doctor", "--quiet"), "");
+  });
+
   requires("setpriv")("goes on where a folder cannot be read", async () => {
     using box = new Sandbox();
     box.skills("hq");
@@ -501,14 +688,14 @@ describe("doctor", () => {
     box.directory(".opencode/skills");
     Deno.chmodSync(box.at(".opencode/skills"), 0o000);
     const { status, stdout, stderr } = await box.runUnprivileged("doctor");
-    assertEquals([status, stderr], [0, ""]);
+    assertEquals([status, stderr], [1, ".opencode/skills: it cannot be read: Permission denied\n"]);
     assertStringIncludes(stdout, "claude\n");
   });
 });
 
 /** Runs the doctor; gives what it says besides what is seen. */
-async function doctor(box: Sandbox): Promise<{ status: number; said: string }> {
-  const { status, stderr } = await box.run("doctor");
+async function doctor(box: Sandbox, ...args: string[]): Promise<{ status: number; said: string }> {
+  const { status, stderr } = await box.run("doctor", ...args);
   return { status, said: stderr };
 }
 
