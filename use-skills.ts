@@ -982,10 +982,13 @@ const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
 /** What in YAML is no syntax: the lines of a block scalar, deeper than the one with its `|` or `>`; quotes; comments. */
 const YAML_TEXT = [
-  /(?<=^( *)(?:[^\n#]*[:-] +)?[|>][-+\d]* *\r?)(?:\n(?:\1 .*| *\r?(?=\n)))+/gm,
+  /(?<=^( *)(?:\S.*?[:-] +)?[|>][-+\d]* *(?: #.*)?\r?)(?:\n(?:\1 .*| *\r?(?=\n)))+/gm,
   /(?<=(?:^|[:?-] ) *)(?:"(?:[^"\\]|\\[^])*"|'(?:[^']|'')*')/gm,
-  /(?:^| +)#.*/gm,
+  /(?:^|(?<= ))#.*/gm,
 ];
+
+/** The lines after the first of a text without quotes. */
+const MORE_TEXT = /(?<=^( *)(?:- +)*[^\s:][^:\n]*: +[^\s|>&!{[].*)(?:\n\1 +.*)+/gm;
 
 /** What the specification's reference validator does not take for YAML, though it is; source: strictyaml's manual. */
 const UNSTRICT = [
@@ -1075,19 +1078,19 @@ function violations(fields: Record<string, unknown>, directoryName: string): [fi
   return found.filter(([, isWrong]) => isWrong).map(([field, , message]) => [field, message]);
 }
 
-/** Where front matter is no YAML for the reference validator, though it is: the line in the file, and what is there. */
-function unstrictLines(text: string): [line: number, message: string][] {
+/** Where front matter is no YAML for the reference validator, though it is. */
+function unstrictLines(file: string, text: string): Problem[] {
   const [front = "", yaml = ""] = text.match(FRONT_MATTER) ?? [];
-  const bare = YAML_TEXT.reduce((rest, skipped) => rest.replace(skipped, (each) => each.replace(/[^\n]/g, "")), yaml);
+  const bare = YAML_TEXT.reduce((rest, text) => rest.replace(text, (each) => each.replace(/[^\n]/g, "")), yaml)
+    .replace(MORE_TEXT, (each) => each.replace(/[^\n\t]/g, "")); // where a tab is not allowed, either
   const lines = [front.split("\n", 1)[0]?.replace(/^-+/, "") ?? "", ...bare.split("\n")];
   const found = lines.flatMap((line, index) =>
-    UNSTRICT.filter(([pattern]) => pattern.test(line)).map(([, what]): [number, string] => [
-      index + 1,
-      `it has ${what}, which is no YAML for the reference validator`,
-    ])
+    UNSTRICT.filter(([pattern]) => pattern.test(line)).map(([, what]): Problem => ({
+      ...{ file, line: index + 1, message: `it has ${what}, which is no YAML for the reference validator` },
+    }))
   );
   const mark = "it begins with a byte order mark, which the reference validator takes for no front matter";
-  return text.startsWith("\ufeff") ? [[1, mark], ...found] : found;
+  return text.startsWith("\ufeff") ? [{ file, line: 1, message: mark }, ...found] : found;
 }
 
 /** What was found out about a skill. */
@@ -1130,19 +1133,18 @@ export async function inspectSkill(directory: string): Promise<Inspection> {
   }
   const yaml = text.match(FRONT_MATTER)?.[1]?.split("\n") ?? [];
   const indent = yaml.find((line) => /^ *[^ #\r]/.test(line))?.search(/\S/) ?? 0;
+  const keys = yaml.map((line) => line.search(/\S/) === indent ? line.trimStart().replace(/^["']/, "") : "");
   const at = ([field, message]: readonly [string, string]): Problem => {
-    const keys = yaml.map((line) => line.search(/\S/) === indent ? line.trimStart().replace(/^["']/, "") : "");
     const index = keys.findIndex((key) => key.startsWith(field) && /^["']?\s*:/.test(key.slice(field.length)));
     return { file, line: index < 0 ? 1 : index + 2, message };
   };
   const isSaid = (value: unknown) => typeof value === "string" && value.trim() !== "";
   const missing = ["name", "description"].filter((field) => !isSaid(fields[field]))
     .map((field) => at([field, `its SKILL.md has no ${field}`]));
-  const unstrict = unstrictLines(text).map(([line, message]): Problem => ({ file, line, message }));
   const requires = (fields["metadata"] as Record<string, unknown> | null | undefined)?.["requires"];
   return {
     text,
-    violations: [...missing, ...violations(fields, lastSegment(directory)).map(at), ...unstrict],
+    violations: [...missing, ...violations(fields, lastSegment(directory)).map(at)],
     problem: missing[0],
     name: isSaid(fields["name"]) ? `${fields["name"]}`.trim() : undefined,
     requires: typeof requires === "string" ? requires.split(/\s+/).filter((program) => program !== "") : [],
@@ -1160,14 +1162,16 @@ function missingPrograms(programs: readonly string[]): string[] {
 }
 
 /** Where Markdown links lead: in the text, and by a line of their own. */
-const LINKS = /\]\(\s*(<[^>]+>|(?:\([^\s()]*\)|[^\s()])+)|^ {0,3}\[(?!\^)[^\]]+\]:\s*(\S+)/g;
+const LINKS = /\]\(\s*(<[^<>]+>|(?:\([^\s()]*\)|[^\s()])+)|^ {0,3}\[(?!\^)[^\]]+\]:\s*(\S+)/g;
 
 /** What in a skill is not against the specification, and yet hardly meant. */
 function doubts(directory: string, text: string): Problem[] {
   const file = `${directory}/SKILL.md`;
   const [front = ""] = text.match(FRONT_MATTER) ?? [];
   const start = front.split("\n").length;
-  const body = text.slice(front.length).trimEnd().split("\n");
+  const all = text.slice(front.length).trimEnd();
+  const [commented, rest] = [all.slice(0, all.lastIndexOf("-->") + 3), all.slice(all.lastIndexOf("-->") + 3)];
+  const body = (commented.replace(/<!--[^]*?-->/g, (each) => each.replace(/[^\n]/g, "")) + rest).split("\n");
   const found: Problem[] = [];
   const name = nameProblem(lastSegment(directory));
   if (name !== undefined && isSpecifiedName(lastSegment(directory).normalize("NFKC"))) {
@@ -1185,10 +1189,10 @@ function doubts(directory: string, text: string): Problem[] {
     if (fence === undefined && mark !== undefined) fence = new RegExp(`^[\\s>]*${mark}${mark[0]}*\\s*$`);
     else if (isEnd) fence = undefined;
     if (fence !== undefined || isEnd || /^( {4}|\t)/.test(line)) continue;
-    const plain = line.replace(/(`+).*?\1|<!--.*?-->|\\[[\]]/g, "");
+    const plain = line.replace(/(`+).*?\1|\\[[\]]/g, "");
     for (const [, inText, apart = ""] of plain.matchAll(LINKS)) {
-      const target = (inText ?? apart).replace(/^<|>$/g, "").replace(/[?#].*/, "");
-      if (target === "" || /^([a-z][\w+.-]*:|~?\/)/i.test(target)) continue;
+      const target = (inText ?? apart).replace(/^<|>$/g, "").replace(/[?#].*|:\d+$/, "");
+      if (target === "" || /^([a-z][\w+.-]*:|~?\/|["'])|[{$]/i.test(target)) continue;
       const path = resolve(directory, tryTo(() => decodeURIComponent(target)) ?? target);
       if (isThere(path)) continue;
       found.push({ file, line: start + index, message: `it links to ${quote(target)}, which is not there` });
@@ -2771,7 +2775,7 @@ function searchRoster(root: Root, place: string | undefined): Roster {
   const moved = files.map((file) => readRosterFile(file, root.directory)).find((roster) =>
     roster && !ifThere(() => Deno.lstatSync(roster.manifest)) && roster.folders.some(isClaimed)
   );
-  const top = new Set(Array.from(Deno.readDirSync(root.directory), ({ name }) => name));
+  const top = new Set(tryTo(() => Array.from(Deno.readDirSync(root.directory), ({ name }) => name)));
   const usual = [...AGENTS.keys()].map((agent) => agentFolder(agent, root)?.path ?? "").filter((path) =>
     top.has(below(root.directory, path)?.split("/")[0] ?? path) && isClaimed(path)
   );
@@ -3180,8 +3184,9 @@ interface Seen {
   path: string;
   /** Where it really is; "" where a link leads nowhere. */
   real: string;
-  /** Whether it is as use-skills made it. */
+  /** Whether it is as use-skills made it, and the manifests that it is for. */
   isOurs: boolean;
+  claims: string[];
   /** What the skill calls itself; `undefined` for what is no skill. */
   name?: string;
 }
@@ -3230,7 +3235,7 @@ function nestedSkills(directory: string): string[] {
   for (const inside of folders) { // it grows while it is read
     for (const { name, isDirectory } of tryTo(() => [...Deno.readDirSync(`${directory}/${inside}`)]) ?? []) {
       if (++count > MOST.files) return found;
-      if (isDirectory && !/^(\.git|node_modules)$/.test(name)) folders.push(`${inside}${name}/`);
+      if (isDirectory && !/^\.|^node_modules$/.test(name)) folders.push(`${inside}${name}/`);
       if (inside !== "" && name === "SKILL.md") found.push(inside + name);
     }
   }
@@ -3253,8 +3258,7 @@ async function isOwn(path: string, owned: Owned | undefined): Promise<boolean> {
 }
 
 /** What is wrong with a skill, whoever sees it. `isFixed`: it was fetched, so nobody here can change it. */
-async function examineSkill(directory: string, isFixed: boolean): Promise<string[]> {
-  const { problem, requires } = await inspectSkill(directory);
+function examineSkill(directory: string, { problem, requires }: Inspection, isFixed: boolean): string[] {
   const missing = missingPrograms(requires);
   const nested = nestedSkills(directory);
   const isLink = tryTo(() => Deno.lstatSync(`${directory}/SKILL.md`))?.isSymlink;
@@ -3271,6 +3275,15 @@ async function examineSkill(directory: string, isFixed: boolean): Promise<string
   return found.filter(([isWrong]) => isWrong).map(([, message]) => message);
 }
 
+/** Where a path really is: "" for a link that leads nowhere or in circles, `undefined` where one may not look. */
+function whereReally(path: string): string | undefined {
+  try {
+    return Deno.realPathSync(path);
+  } catch (error) {
+    return error instanceof Deno.errors.PermissionDenied ? undefined : "";
+  }
+}
+
 /** What a person is to do about a link of ours that leads nowhere; nothing where nobody is left who asked for it. */
 function wayToMend(claims: string[], root: Root, isWanted: boolean): string | undefined {
   if (claims.includes(root.manifest)) return isWanted ? "bring it back, or take it out of .skills; then sync" : "sync";
@@ -3279,18 +3292,20 @@ function wayToMend(claims: string[], root: Root, isWanted: boolean): string | un
   return isWanted ? "sync" : undefined;
 }
 
-/**
- * Examines a folder that agents read.
- *
- * @param wanted The names that the manifest has, for any agent; `undefined` where it cannot be read.
- * @param isCodex Whether Codex reads the folder.
- */
-async function examineFolder(
-  path: string,
-  root: Root,
-  wanted: ReadonlySet<string> | undefined,
-  isCodex: boolean,
-): Promise<Ward> {
+/** What is known while folders are examined. */
+interface Round {
+  root: Root;
+  /** The names that the manifest has, for any agent; `undefined` where there is none that can be read. */
+  wanted?: ReadonlySet<string>;
+  /** The folders that the manifest deploys into, as its agents have them. */
+  targets: ReadonlySet<string>;
+  /** The folders that Codex reads. */
+  codex: ReadonlySet<string>;
+  inspect: (skill: string) => Promise<Inspection>;
+}
+
+/** Examines a folder that agents read. */
+async function examineFolder(path: string, { root, wanted, targets, codex, inspect }: Round): Promise<Ward> {
   const ward: Ward = { path, seen: [], problems: [], notes: [] };
   const find = (message: string, file = path, name?: string) => ward.problems.push({ file, name, message });
   const folder = tryTo(() => Deno.realPathSync(path)) ?? path;
@@ -3298,7 +3313,8 @@ async function examineFolder(
   const old: string[] = [];
   let entries: Deno.DirEntry[] = [];
   try {
-    entries = ifThere(() => [...Deno.readDirSync(path)]) ?? [];
+    if (tryTo(() => Deno.statSync(path))?.isFile) find("it is not a folder: move it away, then sync");
+    else entries = ifThere(() => [...Deno.readDirSync(path)]) ?? [];
   } catch (error) {
     find(`it cannot be read: ${explain(error)}`);
   }
@@ -3308,52 +3324,52 @@ async function examineFolder(
     if (entry.startsWith(".") || !isDirectory && !isSymlink) continue;
     const at = `${path}/${entry}`;
     const owned = state?.get(entry);
+    const claims = owned?.for.map((claim) => resolve(folder, claim)) ?? [];
     const isOurs = await isOwn(at, owned);
-    const real = tryTo(() => ifThere(() => Deno.realPathSync(at)) ?? "");
+    const real = whereReally(at);
     const files = real && tryTo(() => Array.from(Deno.readDirSync(real), ({ name }) => name));
     if (isSymlink && !isOurs && isTarget && wanted && !wanted.has(entry)) {
       const parent = tryTo(() => Deno.realPathSync(resolve(folder, Deno.readLinkSync(at), "..")));
       if (places.includes(parent ?? "")) old.push(at);
     }
     if (real === "") {
-      const claims = owned?.for.map((claim) => resolve(folder, claim)) ?? [];
       const way = isOurs ? wayToMend(claims, root, wanted?.has(entry) === true) : `rm ${shellWord(at, root)}`;
-      if (way) find(`this link leads nowhere, to ${quote(Deno.readLinkSync(at))}: ${way}`, at, entry);
+      if (way) {
+        find(`this link leads nowhere, to ${quote(tryTo(() => Deno.readLinkSync(at)) ?? "")}: ${way}`, at, entry);
+      }
     } else if (real === undefined || !files && Deno.statSync(real).isDirectory) {
       find("it cannot be read", at, entry);
     } else if (files) {
       const isSkill = files.includes("SKILL.md");
       const isFixed = below(tryTo(storeFolder) ?? "/", real) !== undefined;
       const nested = isSkill ? [] : nestedSkills(real);
-      const ills = isSkill || files.some((name) => /^skill\.md$/i.test(name)) ? await examineSkill(real, isFixed) : [];
-      for (const message of ills) find(message, isFixed ? at : real, entry);
-      if (nested.length > 0) {
-        const message = `it is no skill, and OpenCode and Codex see skills in it, which Claude Code does not`;
+      if (isSkill || files.some((name) => /^skill\.md$/i.test(name))) {
+        for (const ill of examineSkill(real, await inspect(real), isFixed)) find(ill, isFixed ? at : real, entry);
+      } else if (nested.length > 0) {
+        const message = "it is no skill, and OpenCode and Codex see skills in it, which Claude Code does not";
         find(`${message} (${someOf(nested)}): link or move them up, one by one`, at, entry);
       }
       const plugin = isSkill ? pluginAbove(real) : undefined;
-      if (plugin !== undefined) {
+      if (plugin !== undefined && codex.has(path)) {
         const isAbove = below(plugin, folder) !== undefined;
         const way = isAbove ? "keep plugins and agents' folders apart" : "deploy it with --copy, or by its git address";
-        const message = `Codex counts it to the plugin in ${show(plugin, root)}, and names it after that: ${way}`;
-        if (isCodex) find(message, at, entry);
-        else ward.notes.push({ file: at, name: entry, message });
+        find(`Codex counts it to the plugin in ${show(plugin, root)}, and names it after that: ${way}`, at, entry);
+      } else if (plugin !== undefined) {
+        const message = "this is a plugin, after which Codex names the skills in it, wherever it reads links to them";
+        ward.notes.push({ file: plugin, message });
       }
-      const name = isSkill ? (await inspectSkill(real)).name ?? entry : undefined;
-      ward.seen.push({ entry, path: at, real, isOurs, name });
+      const name = isSkill ? (await inspect(real)).name ?? entry : undefined;
+      ward.seen.push({ entry, path: at, real, isOurs, claims, name });
     }
   }
   if (old.length > 0) {
-    const way = `rm ${old.map((link) => shellWord(link, root)).join(" ")}`;
+    const way = `name them, or rm ${old.map((link) => shellWord(link, root)).join(" ")}`;
     find(`an older script has left links here that .skills does not name: ${way}`);
   }
-  if (tryTo(() => Deno.lstatSync(path))?.isSymlink) {
+  if (targets.has(path) && tryTo(() => Deno.lstatSync(path))?.isSymlink) {
     const others = ward.seen.filter(({ isOurs }) => !isOurs).map(({ entry }) => entry);
-    const again = isTarget ? "sync" : "sync --global";
     const rest = others.length > 0 ? `, and link ${someOf(others)} into the new folder, one by one` : "";
-    find(
-      `the folder is itself a link, which not every agent follows: rm ${shellWord(path, root)}, then ${again}${rest}`,
-    );
+    find(`the folder is itself a link, which not every agent follows: rm ${shellWord(path, root)}, then sync${rest}`);
   }
   return ward;
 }
@@ -3376,10 +3392,8 @@ async function examineAgent(agent: string, wards: readonly Ward[], root: Root, f
       problems.push({ file: other.path, name, message });
     }
     if (same.length === 1) continue;
-    const places = same.map(({ path }) => resolve(path, ".."));
-    const line = `${places.map((path) => show(path, root)).join(" and ")}: ${
-      wayToReadOnce(agent, first.entry, places, folders)
-    }`;
+    const places = [...new Set(same.map(({ path }) => show(resolve(path, ".."), root)))].join(" and ");
+    const line = `${places}: ${wayToReadOnce(agent, same, root, folders)}`;
     notes.set(line, [...notes.get(line) ?? [], name]);
   }
   return {
@@ -3391,14 +3405,21 @@ async function examineAgent(agent: string, wards: readonly Ward[], root: Root, f
   };
 }
 
-/** How an agent that reads a skill in several places is spared that. */
-function wayToReadOnce(agent: string, name: string, places: string[], folders: readonly Folder[]): string {
-  const readers = folders.filter(({ path, wishes }) => wishes.has(name) && places.includes(path));
-  if (readers.length < places.length) return "take it out of one of the manifests that ask for it";
-  const left = readers.filter(({ agents }) => agents.some((each) => each !== agent));
-  const all = folders.filter(({ wishes }) => wishes.has(name)).flatMap(({ agents }) => agents);
+/** How an agent that reads the same skill in several places is spared that. */
+function wayToReadOnce(agent: string, same: readonly Seen[], root: Root, folders: readonly Folder[]): string {
+  const [entry, ...others] = new Set(same.map(({ entry }) => entry));
+  const claims = [...new Set(same.flatMap(({ claims }) => claims))];
+  if (!same.every(({ isOurs }) => isOurs)) return "take away one that use-skills did not make, if it is not needed";
+  if (claims.length > 1) return `take it out of one of ${claims.map((claim) => show(claim, root)).join(" and ")}`;
+  if (claims[0] !== root.manifest) return `${show(claims[0] ?? "", root)} asks for both, and doctor says more there`;
+  if (entry === undefined || others.length > 0) return `.skills names it as ${[entry, ...others].join(" and ")}`;
+  const readers = folders.filter(({ wishes }) => wishes.has(entry));
+  const isRead = ({ path }: Folder) => same.some((skill) => resolve(skill.path, "..") === path);
+  const left = readers.filter((folder) => isRead(folder) && folder.agents.some((each) => each !== agent));
   if (left.length !== 1) return "each is there for another agent, so there is nothing to do";
-  return `with "for ${all.filter((each) => each !== agent).join(" ")}" at the end of their lines, it reads them once`;
+  const rest = readers.flatMap(({ agents }) => agents).filter((each) => each !== agent);
+  const codex = environment("CODEX_HOME") || rest.includes("codex") ? "" : " (and codex, where CODEX_HOME is set)";
+  return `with "for ${rest.join(" ")}"${codex} at the end of their lines, it reads them once`;
 }
 
 /** What is wrong with `CODEX_HOME`. */
@@ -3407,32 +3428,40 @@ function examineCodexHome(root: Root): Problem[] {
   if (given === undefined) return [];
   const file = resolve(root.directory, given);
   const isFile = (path: string) => tryTo(() => Deno.statSync(path))?.isFile === true;
+  const isInTheWay = (path: string) => isThere(path) && !tryTo(() => Deno.lstatSync(path))?.isSymlink;
+  const clear = (path: string) => isInTheWay(path) ? "move away what is there, then " : "";
   if (tryTo(() => Deno.statSync(file))?.isDirectory !== true) {
-    const way = isThere(file) ? "move away what is there, then mkdir" : "mkdir -p";
-    return [{
-      file,
-      message: `CODEX_HOME names it, and Codex stops without such a folder: ${way} ${shellWord(file, root)}`,
-    }];
+    const way = `${clear(file)}${isThere(file) ? "rm" : "mkdir -p"} ${shellWord(file, root)}`;
+    return [{ file, message: `CODEX_HOME names it, and Codex stops without such a folder: ${way}` }];
   }
-  if (!isFile(`${home}/.codex/auth.json`) || isFile(`${file}/auth.json`)) return [];
-  const way = `ln -sf ${shellWord(`${home}/.codex/auth.json`, root)} ${shellWord(`${file}/auth.json`, root)}`;
+  const [login, wanted] = [`${home}/.codex/auth.json`, `${file}/auth.json`];
+  if (!isFile(login) || isFile(wanted)) return [];
+  const way = `${clear(wanted)}ln -sf ${shellWord(login, root)} ${shellWord(wanted, root)}`;
   return [{ file, message: `Codex is not logged in with this CODEX_HOME, and is in ~/.codex: ${way}` }];
 }
 
 /** What is left of repos and homes that are gone: skills in folders, or no more than a record of these folders. */
-async function examineGoneRoots(root: Root, paths: Iterable<string>): Promise<Pick<Findings, "problems" | "notes">> {
+async function examineGoneRoots(
+  root: Root,
+  paths: Iterable<string>,
+  folders: readonly Folder[],
+): Promise<Pick<Findings, "problems" | "notes">> {
   const place = rosterFolder();
   const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
   const rosters = files.flatMap((file) => {
     const manifest = readRosterFile(file, "/")?.manifest ?? "/";
-    return isThere(manifest) ? [] : readRosterFile(file, resolve(manifest, "..")) ?? [];
+    const roster = isThere(manifest) ? undefined : readRosterFile(file, resolve(manifest, ".."));
+    return roster !== undefined && roster.folders.length > 0 ? [roster] : [];
   });
+  const isWanted = (folder: string, name: string) =>
+    folders.some(({ path, wishes }) => path === folder && wishes.has(name));
   const left = new Map<string, Set<string>>(rosters.map(({ manifest }) => [manifest, new Set()]));
-  const folders = [...paths, ...rosters.flatMap(({ folders }) => folders)];
-  for (const folder of new Set(folders.map((path) => tryTo(() => Deno.realPathSync(path)) ?? path))) {
+  const all = [...paths, ...rosters.flatMap(({ folders }) => folders)];
+  for (const folder of new Set(all.map((path) => tryTo(() => Deno.realPathSync(path)) ?? path))) {
     for (const [name, owned] of tryTo(() => readState(folder))?.entries ?? []) {
       const claims = owned.for.map((claim) => resolve(folder, claim));
-      if (claims.some(isThere) || !await isOwn(`${folder}/${name}`, owned)) continue;
+      // What this root wants there it takes over: it was moved here.
+      if (claims.some(isThere) || isWanted(folder, name) || !await isOwn(`${folder}/${name}`, owned)) continue;
       for (const manifest of claims) left.set(manifest, (left.get(manifest) ?? new Set()).add(`${folder}/${name}`));
     }
   }
@@ -3469,14 +3498,18 @@ async function diagnose(root: Root, start: string): Promise<Findings> {
   }
   const folders = [...resolved?.folders.values() ?? []];
   const names = [...folders.flatMap(({ wishes }) => [...wishes.keys()]), ...resolved?.keptNames ?? []];
-  const isReadable = resolved !== undefined || !isThere(root.manifest);
-  const codex = new Set(foldersRead("codex", root, start));
+  const round: Round = {
+    root,
+    wanted: resolved && new Set(names),
+    targets: new Set(folders.flatMap(({ agents }) => agents).map((agent) => agentFolder(agent, root)?.path ?? "")),
+    codex: new Set(foldersRead("codex", root, start)),
+    inspect: remember(inspectSkill),
+  };
   const wards = new Map<string, Ward>();
   for (const agent of new Set(["claude", "opencode", "codex", ...folders.flatMap(({ agents }) => agents)])) {
     const paths = foldersRead(agent, root, start);
     for (const path of paths) {
-      if (wards.has(path)) continue;
-      wards.set(path, await examineFolder(path, root, isReadable ? new Set(names) : undefined, codex.has(path)));
+      if (!wards.has(path)) wards.set(path, await examineFolder(path, round));
     }
     const own = paths.flatMap((path) => wards.get(path) ?? []);
     const { problems, notes } = await examineAgent(agent, own, root, folders);
@@ -3487,7 +3520,7 @@ async function diagnose(root: Root, start: string): Promise<Findings> {
   const known = new Set(wards.values().flatMap(({ seen }) => seen.map(({ real }) => real)));
   for (const { wishes } of folders) {
     for (const { line, name, skill } of wishes.values()) {
-      const { problem } = known.has(Deno.realPathSync(skill)) ? {} : await inspectSkill(skill);
+      const { problem } = known.has(Deno.realPathSync(skill)) ? {} : await round.inspect(skill);
       if (problem) {
         result.problems.push({ line, name, message: `${quote(name)} cannot be deployed: ${problem.message}` });
       }
@@ -3497,7 +3530,7 @@ async function diagnose(root: Root, start: string): Promise<Findings> {
     result.problems.push(...problems);
     result.notes.push(...notes);
   }
-  const gone = await examineGoneRoots(root, wards.keys());
+  const gone = await examineGoneRoots(root, wards.keys(), folders);
   result.problems.push(...examineCodexHome(root), ...gone.problems);
   result.notes.push(...gone.notes);
   const once = (
@@ -3589,9 +3622,9 @@ function findRoot({ command, flags, directory }: Request): Root {
   const rootAt = (each: string): Root => ({ directory: each, manifest: resolve(each, ".skills"), global: false });
   const start = ifThere(() => Deno.realPathSync(directory));
   const named = rootAt(start ?? resolve(Deno.cwd(), directory));
-  // What a repo that is gone has deployed elsewhere can still be removed.
-  if (command === "clean" && !isThere(named.manifest) && isThere(`${rosterFolder()}/${rosterName(named)}`)) {
-    return named;
+  if (command === "clean" && !isThere(named.manifest)) { // what a repo that is gone has deployed can still be removed
+    const kept = readRosterFile(`${rosterFolder()}/${rosterName(named)}`, named.directory);
+    if (kept !== undefined && kept.folders.length > 0) return named;
   }
   if (start === undefined) throw new Unusable(`No directory ${quote(directory)}`);
   for (const each of directoriesUp(start)) if (ifThere(() => Deno.lstatSync(`${each}/.skills`))) return rootAt(each);
@@ -3871,9 +3904,10 @@ async function validate(root: Root, { words, flags, directory }: Request): Promi
     const isMany = problem && subfolders(path)?.some((each) => isThere(`${path}/${each}/SKILL.md`));
     if (isMany) problem.message += `, and folders in it do: validate ${shellWord(path, root)}/*`;
     if (problem && !isThere(path)) problem.message = "nothing is there";
-    problems.push(...violations);
+    const wrong = text === undefined ? violations : [...violations, ...unstrictLines(`${path}/SKILL.md`, text)];
+    problems.push(...wrong);
     if (text !== undefined) warnings.push(...doubts(path, text));
-    skills.push({ name, path, valid: violations.length === 0 });
+    skills.push({ name, path, valid: wrong.length === 0 });
   }
   if (flags.json) printJson(root, { skills, warnings: jsonProblems(root, warnings) }, problems);
   for (const warning of flags.quiet ? [] : warnings) sayProblem(warning, root, "Warning");

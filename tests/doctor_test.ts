@@ -105,6 +105,10 @@ const VERDICTS: [name: string, text: string, ...found: string[]][] = [
   ["folded-text", front("folded-text", "", ">-\n  {a}: !b # \n")],
   ["quoted-text", front("quoted-text", "", '"a: [b] &c\\" !d"')],
   ["over-lines", front("over-lines", "", "'a\n  b: [c\n  d'")],
+  ["wrapped", front("wrapped", "license: x\n", "see\n  [this](https://example.org)\n   & {that} !")],
+  ["wrapped-tab", front("wrapped-tab", "", "see\n  a\tb"), "4 a tab"],
+  ["headed", front("headed", "", "> # why\n  [a] !b")],
+  ["headed-too", front("headed-too", '"license": |\n  [a] &b\n')],
   ["remarked", "---\n# a\t{b}\nname: remarked # &c\ndescription: d\n---\n"],
   // Lines are those of the front matter.
   ["below-name", "---\ndescription: d\n---\nx\nname: below-name\n", "1 has no name"],
@@ -350,7 +354,7 @@ const ILLS: [what: string, make: (box: Sandbox) => void, said: RegExp, cure?: (b
       box.skills("unwanted", "not wanted");
       for (const name of ["unwanted", "not wanted"]) box.link(`.claude/skills/${name}`, `../../skills/${name}`);
     },
-    /^\.claude\/skills: an older script has left links here that \.skills does not name: rm '.*\/\.claude\/skills\/not wanted' \.claude\/skills\/unwanted$/m,
+    /^\.claude\/skills: an older script has left links here that \.skills does not name: name them, or rm '.*\/\.claude\/skills\/not wanted' \.claude\/skills\/unwanted$/m,
     (box) => ["unwanted", "not wanted"].forEach((name) => box.remove(`.claude/skills/${name}`)),
   ],
 ];
@@ -384,7 +388,7 @@ describe("doctor", () => {
     }
     const unheard = sayings().filter((saying) => !everything.join().includes(saying));
     // These have tests of their own.
-    assertEquals(unheard, ["cannot be deployed", "it is gone, and what it had deployed is not", "it cannot be read"]);
+    assertEquals(unheard, ["cannot be deployed", "it is gone, and what it had deployed is not"]);
     for (const said of everything) {
       assert(sayings().some((saying) => said.includes(saying)), `not in the README: ${said}`);
     }
@@ -398,7 +402,7 @@ describe("doctor", () => {
     box.link(".claude/skills/un'wanted", "../../skills/un'wanted");
     box.link(".claude/skills/old", "nowhere");
     const { said } = await doctor(box);
-    for (const [, command = ""] of said.matchAll(/: (rm .*)$/gm)) {
+    for (const [, command = ""] of said.matchAll(/(?:: |, or )(rm .*)$/gm)) {
       const { success } = await new Deno.Command("sh", { args: ["-c", command], cwd: box.repo }).output();
       assert(success, command);
     }
@@ -463,7 +467,7 @@ describe("doctor", () => {
     assertEquals(
       said,
       ".skills: Note: opencode reads hq, review-gate twice, in .opencode/skills and .claude/skills: " +
-        'with "for claude" at the end of their lines, it reads them once\n',
+        'with "for claude" (and codex, where CODEX_HOME is set) at the end of their lines, it reads them once\n',
     );
     box.manifest("for claude", "hq", "review-gate");
     await box.done();
@@ -532,6 +536,7 @@ describe("doctor", () => {
   for (
     const [lines, way] of [
       [["hq"], 'with "for claude codex" at the end'],
+      [["hq", "./skills/hq as foo"], ".skills names it as foo and hq"],
       [["hq for claude opencode cursor"], 'with "for claude cursor" at the end'],
       [["hq for claude agents"], "each is there for another agent, so there is nothing to do"],
     ] as const
@@ -642,13 +647,67 @@ describe("doctor", () => {
     using box = new Sandbox();
     box.environment["CODEX_HOME"] = `${box.path}/codex`;
     box.link(`${box.path}/codex`, "nowhere");
-    assertMatch((await doctor(box)).said, /Codex stops without such a folder: move away what is there, then mkdir /);
+    assertMatch((await doctor(box)).said, /Codex stops without such a folder: rm .*\/codex$/m);
+    box.remove(`${box.path}/codex`);
+    box.write(`${box.path}/codex`, "");
+    assertMatch((await doctor(box)).said, /Codex stops without such a folder: move away what is there, then rm /);
     box.remove(`${box.path}/codex`);
     box.link(`${box.path}/codex/auth.json`, "nowhere");
     box.write(`${box.home}/.codex/auth.json`, "{}");
     const [, command = ""] = (await doctor(box)).said.match(/in ~\/\.codex: (ln .*)$/m) ?? [];
     const { success } = await new Deno.Command("sh", { args: ["-c", command], env: { HOME: box.home } }).output();
     assert(success, command);
+    assertEquals((await doctor(box)).status, 0);
+  });
+
+  it("leaves alone what is well where nothing is deployed", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "dotfiles/mine");
+    box.link(".claude/skills/hq", "../../skills/hq"); // by hand
+    box.link(`${box.home}/.claude/skills`, `${box.repo}/dotfiles`);
+    box.link(".codex/skills", "../.claude/skills");
+    assertEquals((await doctor(box)).said, ".skills: Note: it is not there, so nothing is deployed from here\n");
+  });
+
+  it("finds a file where a folder has to be, and a link that leads in circles", async () => {
+    using box = new Sandbox();
+    box.write(".opencode/skills", "");
+    box.link(".claude/skills/loop", "loop");
+    const { said } = await doctor(box);
+    assertStringIncludes(said, ".opencode/skills: it is not a folder: move it away, then sync\n");
+    assertStringIncludes(said, '.claude/skills/loop: this link leads nowhere, to "loop": rm .claude/skills/loop\n');
+  });
+
+  it("says who asks for what an agent reads twice", async () => {
+    using box = new Sandbox();
+    box.skills("hq");
+    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq\n`);
+    await box.done("--global");
+    box.manifest();
+    assertStringIncludes(
+      (await doctor(box)).said,
+      "~/.config/use-skills/skills asks for both, and doctor says more there\n",
+    );
+    box.manifest("hq for claude");
+    await box.done();
+    assertStringIncludes((await doctor(box)).said, "take it out of one of .skills and ~/.config/use-skills/skills\n");
+    await box.done("clean", "--global");
+    box.skills(`../home/.claude/skills/hq`);
+    assertStringIncludes((await doctor(box)).said, "take away one that use-skills did not make, if it is not needed\n");
+  });
+
+  it("leaves a moved repo to sync", async () => {
+    using box = new Sandbox();
+    box.environment["CODEX_HOME"] = `${box.home}/.codex`;
+    box.skills("hq");
+    box.manifest("hq for codex");
+    await box.done();
+    Deno.renameSync(box.repo, `${box.path}/moved`);
+    box.repo = `${box.path}/moved`;
+    const { said } = await doctor(box);
+    assertMatch(said, /hq: this link leads nowhere, to .*: sync$/m);
+    assertEquals(said.includes("it is gone, and what"), false, said);
+    await box.done();
     assertEquals((await doctor(box)).status, 0);
   });
 
