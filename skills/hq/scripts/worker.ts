@@ -1,0 +1,2395 @@
+#!/usr/bin/env -S deno run -A
+/**
+ * Gives each task of a repo to an agent of its own, in a git worktree of its own, and sees it through review to the
+ * base branch.
+ *
+ * One file that needs Deno and git and fetches nothing. All that it knows of a task is a chain of commits at
+ * `refs/worker/tasks/<id>`: each event is one, with `task.json`, the brief, reports and reviews in its tree. An event
+ * takes place when that ref moves from the commit that was seen to the new one, so of racing writers one wins. What
+ * lies in `.git/worker/` (process ids, logs, locks) can be thrown away.
+ *
+ * Going down the page: tables, small things, git, tasks and their events, worktrees, agents, what is decided (and
+ * changes nothing), the commands, doctor, metrics, the command line.
+ *
+ * @module
+ */
+
+// ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The version of this program. */
+export const VERSION = "0.1.0";
+
+/** Why something was not done, and the exit status that says so. */
+const EXIT = {
+  internal: 1,
+  usage: 2,
+  no_task: 3,
+  state: 4,
+  race: 5,
+  limit: 6,
+  conflict: 7,
+  needs_human: 8,
+  loses_work: 9,
+  git: 10,
+} as const;
+
+/** Where a task can be. `live` tasks count against the limit; in `waiting` ones, somebody has to review. */
+const STATES = {
+  queued: { live: true, waiting: false },
+  working: { live: true, waiting: false },
+  blocked: { live: true, waiting: false },
+  submitted: { live: true, waiting: true },
+  reviewing: { live: true, waiting: true },
+  changes_requested: { live: true, waiting: false },
+  approved: { live: true, waiting: false },
+  needs_human: { live: true, waiting: false },
+  merging: { live: true, waiting: false },
+  cancelling: { live: true, waiting: false },
+  merged: { live: false, waiting: false },
+  cancelled: { live: false, waiting: false },
+  failed: { live: false, waiting: false },
+} as const;
+
+/** Where a task is. */
+export type State = keyof typeof STATES;
+
+/**
+ * From where each command takes a task. Where to is said where it is done, as a checkpoint may come between. Besides,
+ * `submit` takes a head that moved after it was submitted, which voids what was said of the earlier one.
+ */
+const FROM: Readonly<Record<string, readonly State[]>> = {
+  block: ["working"],
+  resume: ["blocked", "changes_requested", "working"],
+  fail: ["working"],
+  submit: ["working"],
+  "review start": ["submitted"],
+  "review approve": ["reviewing"],
+  "review request-changes": ["reviewing"],
+  "human approve": ["needs_human"],
+  "human reject": ["needs_human"],
+  merge: ["approved"],
+  cancel: (Object.keys(STATES) as State[]).filter((state) => !["merging", "merged", "cancelled"].includes(state)),
+};
+
+/** An agent's command line, by the prompt: one that asks nobody anything, and may edit, commit and call this program. */
+const AGENTS: Readonly<Record<string, (prompt: string) => string[]>> = {
+  // Source: code.claude.com/docs, "CLI reference". The last option takes any number of words.
+  claude: (prompt) => ["claude", "-p", prompt, "--permission-mode", "acceptEdits", "--allowedTools", "Bash"],
+  // Source: developers.openai.com/codex/noninteractive. Its `workspace-write` sandbox keeps the git folder of a linked
+  // worktree read-only, whatever is said to be writable (openai/codex issues 19786, 23661, 27418), so that no worker
+  // could commit in it.
+  codex: (prompt) => ["codex", "exec", "--sandbox", "danger-full-access", prompt],
+  // Source: opencode.ai/docs, "CLI" and "Permissions".
+  opencode: (prompt) => ["opencode", "run", "--auto", prompt],
+  none: () => [],
+};
+
+/** What only a person may let through, as in `.gitignore`; letter case does not matter. */
+const HUMAN_PATHS: readonly string[] = [
+  ...["auth", "auth.*", "auth-*", "auth_*", "*oauth*", "*authenti*", "*authori[sz]*", "*login*", "*permission*"],
+  ...["*security*", "*passw*", "*secret*", "*credential*", "*token*", ".env", ".env.*", "*.pem", "*.key", ".netrc"],
+  ...["*crypto*", "*encrypt*", "*decrypt*", "*signature*", "*certificate*"],
+  ...["/.github/workflows", "/.github/actions", ".gitlab-ci.yml", "/.ci", "/.circleci", "/.forgejo", "/.gitea"],
+  ...["/.woodpecker*", "/.buildkite", ".travis.yml", ".drone.yml", "Jenkinsfile", "azure-pipelines.yml"],
+  ...["/skills/review-gate", "/skills/hq", ".skills", ".skills.lock", ".envrc", "CODEOWNERS", ".gitattributes"],
+];
+
+/** Numbers that git's configuration can set, as `worker.<name>`. */
+const NUMBERS = {
+  /** How many tasks may be live at once. */
+  wip: { value: 5, least: 3, most: 7 },
+  /** How many may wait for review, or be in it, where one more is spawned. */
+  reviewQueue: { value: 3, least: 1, most: 7 },
+  /** From how many changed lines on, and renamed files, a person has to agree. */
+  humanLines: { value: 800, least: 1, most: Infinity },
+  humanRenames: { value: 20, least: 1, most: Infinity },
+  /** How many times changes are asked for before a person has to say how to go on. */
+  rounds: { value: 2, least: 1, most: Infinity },
+};
+
+/** Bytes of a prompt that fit on a command line: Linux takes 128 KiB a word. */
+const PROMPT_LIMIT = 100_000;
+
+/** Milliseconds that an agent gets to end by itself. */
+const GRACE = 5000;
+
+// ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What stands in the way: what is wrong, where, and (in `hint`) what to do. */
+class Failure extends Error {
+  constructor(readonly code: keyof typeof EXIT, message: string, readonly hint?: string) {
+    super(message);
+  }
+}
+
+/** `value` in quotes. */
+function quote(value: string): string {
+  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
+}
+
+/** `text` with everything but line ends and tabs written out that could fool a reader or a terminal. */
+function harmless(text: string): string {
+  return text.replace(/[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`);
+}
+
+/** The first few of many, one a line. */
+function some(items: readonly string[]): string {
+  const more = items.length > 10 ? [`... and ${items.length - 10} more`] : [];
+  return [...items.slice(0, 10), ...more].map((item) => `\n  ${item}`).join("");
+}
+
+/** Tells a person, on standard error. */
+function say(text: string): void {
+  console.error(harmless(text));
+}
+
+/** `word` as a shell reads it. */
+function shellWord(word: string): string {
+  return /^[\w./:@=+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function isThere(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
+    throw error;
+  }
+}
+
+/** A file's text, if it is there. */
+function readIfThere(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
+
+function removeIfThere(path: string): void {
+  if (isThere(path)) Deno.removeSync(path, { recursive: true });
+}
+
+/** The text that an option names: that of a file, or with `-` what comes in on standard input. */
+async function readGiven(option: string, path: string): Promise<string> {
+  try {
+    const text = path === "-" ? await new Response(Deno.stdin.readable).text() : Deno.readTextFileSync(path);
+    if (text.trim() !== "") return text;
+  } catch (error) {
+    throw new Failure("usage", `Cannot read --${option} ${quote(path)}: ${explain(error)}`);
+  }
+  throw new Failure("usage", `--${option} ${quote(path)} is empty`);
+}
+
+/** What went wrong, in the operating system's words and without its numbers. */
+function explain(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)/, "");
+}
+
+/** A span of time for people. */
+function span(seconds: number): string {
+  for (const [unit, length] of [["d", 86400], ["h", 3600], ["m", 60]] as const) {
+    if (seconds >= 2 * length) return `${Math.floor(seconds / length)}${unit}`;
+  }
+  return `${Math.max(0, Math.floor(seconds))}s`;
+}
+
+function secondsSince(time: string): number {
+  return Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000));
+}
+
+/** Rows in columns. */
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
+}
+
+/**
+ * Makes an expression of a glob, which means what it means in `.gitignore`: without a slash it is a name at any depth,
+ * and a directory stands for all that is in it. Letter case does not matter.
+ *
+ * @param glob The glob, with `*`, `?`, `**` and `[...]`.
+ * @returns What matches the paths, from the root of the repo, that the glob means.
+ *
+ * @example
+ * ```ts
+ * globToRegExp("*.key").test("deploy/server.key"); // true
+ * globToRegExp("src/api").test("src/api/v1/users.ts"); // true
+ * ```
+ */
+export function globToRegExp(glob: string): RegExp {
+  const one = (segment: string) =>
+    segment.replace(/\[[^\]]+\]|[^]/g, (piece) => {
+      if (piece.length > 1) return piece.replace(/^\[!/, "[^").replaceAll("\\", "\\\\");
+      return piece === "*" ? "[^/]*" : piece === "?" ? "[^/]" : piece.replace(/[\\^$.|+()[\]{}]/, "\\$&");
+    });
+  const segments = globSegments(glob).map((segment) => segment === "**" ? "(?:.*/)?" : `${one(segment)}/`);
+  return new RegExp(`^${segments.join("")}`, "i");
+}
+
+/** Whether a glob means a path. */
+function matches(glob: string, path: string): boolean {
+  return globToRegExp(glob).test(`${path}/`);
+}
+
+function globSegments(glob: string): string[] {
+  const trimmed = glob.replace(/^\.\//, "").replace(/\/+$/, "");
+  return (trimmed.includes("/") ? trimmed : `**/${trimmed}`).split("/").filter((segment) => segment !== "");
+}
+
+/**
+ * Whether there could be a path that two globs both mean. Where it is hard to tell, the answer is yes.
+ *
+ * @param a A glob; see {@linkcode globToRegExp}.
+ * @param b Another.
+ */
+export function globsMeet(a: string, b: string): boolean {
+  const meet = (a: readonly string[], b: readonly string[]): boolean => {
+    const [x, y] = [a[0], b[0]];
+    if (x === undefined || y === undefined) return true; // a directory stands for all that is in it
+    if (x === "**") return meet(a.slice(1), b) || meet(a, b.slice(1));
+    if (y === "**") return meet(b, a);
+    return segmentsMeet(x.toLowerCase(), y.toLowerCase()) && meet(a.slice(1), b.slice(1));
+  };
+  return meet(globSegments(a), globSegments(b));
+}
+
+function segmentsMeet(x: string, y: string): boolean {
+  const isPlain = (segment: string) => !/[*?[]/.test(segment);
+  if (isPlain(x) && isPlain(y)) return x === y;
+  if (isPlain(x)) return matches(`/${y}`, x);
+  if (isPlain(y)) return matches(`/${x}`, y);
+  const [head, tail] = [/^[^*?[]*/, /[^*?\]]*$/].map((part) => [x, y].map((each) => part.exec(each)?.[0] ?? ""));
+  const [[xHead = "", yHead = ""], [xTail = "", yTail = ""]] = [head ?? [], tail ?? []];
+  return (xHead.startsWith(yHead) || yHead.startsWith(xHead)) && (xTail.endsWith(yTail) || yTail.endsWith(xTail));
+}
+
+// ── git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The repo that is served, and what its person has set. */
+interface Repo {
+  /** The git folder that all worktrees share. */
+  common: string;
+  /** The folder for worktrees of tasks. */
+  worktrees: string;
+  config: Config;
+}
+
+interface Config extends Record<keyof typeof NUMBERS, number> {
+  setup?: string;
+  humanPaths: readonly string[];
+  /** Whether git knows who commits here. */
+  hasIdentity: boolean;
+}
+
+/** What a person's process gets: a hook's variables would have git look elsewhere. */
+const ENVIRONMENT = Object.fromEntries(
+  Object.entries(Deno.env.toObject()).filter(([name]) =>
+    !/^GIT_(DIR|WORK_TREE|IMPLICIT_WORK_TREE|COMMON_DIR|INDEX_FILE|PREFIX|NAMESPACE|QUARANTINE_PATH|(ALTERNATE_)?OBJECT_.*)$/
+      .test(name)
+  ),
+);
+
+/** No prompts, and words that do not depend on the person's language. */
+const GIT_ENVIRONMENT = { LC_ALL: "C", GIT_TERMINAL_PROMPT: "0", GIT_OPTIONAL_LOCKS: "0" };
+
+interface Output {
+  code: number;
+  out: string;
+  error: string;
+}
+
+interface How {
+  cwd?: string;
+  input?: string;
+  env?: Record<string, string>;
+}
+
+/** Runs a program to its end. */
+async function run(program: string, args: readonly string[], { cwd, input, env }: How): Promise<Output> {
+  try {
+    const child = new Deno.Command(program, {
+      args: [...args],
+      cwd,
+      env: env ?? ENVIRONMENT,
+      clearEnv: true,
+      stdin: input === undefined ? "null" : "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    if (input !== undefined) {
+      // One that ends without reading tells why by itself.
+      await new Response(input).body?.pipeTo(child.stdin).catch(() => {});
+    }
+    const { code, stdout, stderr } = await child.output();
+    return { code, out: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (cwd !== undefined && !isThere(cwd)) throw new Failure("git", `The folder ${quote(cwd)} is gone`);
+    throw new Failure("internal", `${program} is not installed, or not on the PATH`);
+  }
+}
+
+/** Asks git, with the status for an answer. */
+async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: How = {}): Promise<Output> {
+  const environment = { ...ENVIRONMENT, ...GIT_ENVIRONMENT, ...env };
+  return await run("git", args, { cwd: cwd ?? repo.common, input, env: environment });
+}
+
+/** Has git do something; what it prints. */
+async function git(repo: Repo, args: readonly string[], how: How = {}): Promise<string> {
+  const output = await tryGit(repo, args, how);
+  if (output.code !== 0) throw gitFailure(args, output);
+  return output.out;
+}
+
+function gitFailure(args: readonly string[], { code, out, error }: Output): Failure {
+  const [name = "", more = ""] = args.filter((word) => !word.startsWith("-") && !word.includes("="));
+  const what = name === "worktree" ? `${name} ${more}` : name;
+  return new Failure("git", `git ${what} failed with status ${code}: ${(error || out).trim()}`);
+}
+
+/** Finds the repo that the working directory is in, and reads what is set for it. */
+async function openRepo(): Promise<Repo> {
+  const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
+  const [where, config] = await Promise.all([
+    run("git", ["rev-parse", "--path-format=absolute", "--git-common-dir"], { env }),
+    run("git", ["config", "-z", "--get-regexp", "^(worker\\..*|user\\.(name|email))$"], { env }),
+  ]);
+  if (where.code !== 0) throw new Failure("git", `${Deno.cwd()} is in no git repo: ${where.error.trim()}`);
+  if (config.code > 1) throw gitFailure(["config"], config);
+  const common = where.out.slice(0, -1);
+  const set = new Map<string, string[]>();
+  for (const entry of config.out.split("\0").filter(Boolean)) {
+    const [key = "", ...value] = entry.split("\n");
+    set.set(key, [...set.get(key) ?? [], value.join("\n")]);
+  }
+  return { common, worktrees: worktreesFolder(common, set.get("worker.dir")?.at(-1)), config: readConfig(set) };
+}
+
+function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
+  const numbers = Object.entries(NUMBERS).map(([name, { value, least, most }]) => {
+    const given = set.get(`worker.${name.toLowerCase()}`)?.at(-1);
+    const number = Number(given ?? value);
+    if (given?.trim() !== "" && Number.isInteger(number) && number >= least && number <= most) return [name, number];
+    const range = most === Infinity ? `${least} or more` : `${least} to ${most}`;
+    throw new Failure("usage", `git config worker.${name} is ${quote(given ?? "")}, and has to be ${range}`);
+  });
+  const paths = set.get("worker.humanpath") ?? [];
+  const identity = (["NAME", "EMAIL"] as const).every((part) =>
+    set.has(`user.${part.toLowerCase()}`) || Deno.env.has(`GIT_COMMITTER_${part}`) && Deno.env.has(`GIT_AUTHOR_${part}`)
+  );
+  return {
+    ...Object.fromEntries(numbers) as Record<keyof typeof NUMBERS, number>,
+    setup: set.get("worker.setup")?.at(-1),
+    // An empty value says: not the built-in ones, and none of those before it.
+    humanPaths: paths.includes("") ? paths.slice(paths.lastIndexOf("") + 1) : [...HUMAN_PATHS, ...paths],
+    hasIdentity: identity,
+  };
+}
+
+/** Beside the repo, as agents and tools that look through a repo would find worktrees inside it. */
+function worktreesFolder(common: string, set: string | undefined): string {
+  const main = common.replace(/\/?\.git$/, "");
+  const given = set?.replace(/^~(?=\/|$)/, Deno.env.get("HOME") ?? "~").replace(/\/+$/, "");
+  if (given === undefined) {
+    if (main !== "" && !main.includes("/.git/")) return `${main}.worktrees`;
+    throw new Failure("usage", `There is no good place beside ${common}`, "git config worker.dir /a/folder/of/its/own");
+  }
+  const folder = given.startsWith("/") ? given : `${main}/${given}`;
+  const resolved = new URL(`file://${encodeURI(folder).replace(/[?#]/g, encodeURIComponent)}`).pathname;
+  const plain = decodeURIComponent(resolved);
+  if (plain !== main && !plain.startsWith(`${main}/`)) return plain;
+  throw new Failure(
+    "usage",
+    `git config worker.dir is ${quote(given)}, which lies inside the repo: choose one outside`,
+  );
+}
+
+/** What refs point at, by their names; `patterns` are as `git for-each-ref` takes them. */
+async function readRefs(repo: Repo, ...patterns: string[]): Promise<Map<string, string>> {
+  const out = await git(repo, ["for-each-ref", "--format=%(refname) %(objectname)", ...patterns]);
+  return new Map(out.split("\n").filter(Boolean).map((line) => line.split(" ") as [string, string]));
+}
+
+/** The texts of objects, in the order asked for; `undefined` for what is not there. */
+async function readObjects(repo: Repo, names: readonly string[]): Promise<(string | undefined)[]> {
+  if (names.length === 0) return [];
+  const args = ["cat-file", "--batch"];
+  const child = new Deno.Command("git", {
+    args,
+    cwd: repo.common,
+    env: { ...ENVIRONMENT, ...GIT_ENVIRONMENT },
+    clearEnv: true,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  // At once with reading, as each side's pipe fills up.
+  const asked = new Response(names.map((name) => `${name}\n`).join("")).body?.pipeTo(child.stdin).catch(() => {});
+  const { code, stdout, stderr } = await child.output();
+  await asked;
+  if (code !== 0) throw gitFailure(args, { code, out: "", error: new TextDecoder().decode(stderr) });
+  const texts: (string | undefined)[] = [];
+  let offset = 0;
+  for (const _ of names) {
+    const end = stdout.indexOf(10, offset);
+    const [, kind, size] = new TextDecoder().decode(stdout.subarray(offset, end)).split(" ");
+    offset = end + 1;
+    if (kind === "missing" || size === undefined) {
+      texts.push(undefined);
+      continue;
+    }
+    texts.push(new TextDecoder().decode(stdout.subarray(offset, offset + Number(size))));
+    offset += Number(size) + 1;
+  }
+  return texts;
+}
+
+/** The merge of two commits, made without a checkout: the tree, and which paths conflict in it. */
+async function mergeTrees(repo: Repo, ours: string, theirs: string): Promise<{ tree: string; conflicts: string[] }> {
+  const args = ["merge-tree", "--write-tree", "-z", "--name-only", ours, theirs];
+  const output = await tryGit(repo, args);
+  const [tree = "", ...rest] = output.out.split("\0");
+  // It ends with 1 for a conflict and for many an error; only a merge has a tree to show.
+  if (output.code > 1 || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(tree)) throw gitFailure(args, output);
+  return { tree, conflicts: output.code === 0 ? [] : rest.slice(0, rest.indexOf("")) };
+}
+
+/** Whether a commit is in the history of another. */
+async function isAncestor(repo: Repo, commit: string, of: string): Promise<boolean> {
+  const args = ["merge-base", "--is-ancestor", commit, of];
+  const output = await tryGit(repo, args);
+  if (output.code > 1) throw gitFailure(args, output);
+  return output.code === 0;
+}
+
+/** A lock that the operating system takes back when its holder is killed. */
+async function lock(repo: Repo, name: string): Promise<Disposable> {
+  const file = openLock(repo, name);
+  await file.lock(true);
+  return file;
+}
+
+/** Like {@linkcode lock}; nothing where somebody else holds it. */
+async function tryLock(repo: Repo, name: string): Promise<Disposable | undefined> {
+  const file = openLock(repo, name);
+  if (await file.tryLock(true)) return file;
+  file.close();
+}
+
+/** The file is never removed: a lock on a file that another one replaced excludes nobody. */
+function openLock(repo: Repo, name: string): Deno.FsFile {
+  Deno.mkdirSync(`${repo.common}/worker/locks`, { recursive: true });
+  return Deno.openSync(`${repo.common}/worker/locks/${name}`, { write: true, create: true });
+}
+
+// ── Tasks and their events ──────────────────────────────────────────────────────────────────────────────────────
+
+/** A task, as `task.json` has it: nothing of the machine. */
+export interface Task {
+  version: 1;
+  id: string;
+  /** The brief's first line. */
+  title: string;
+  state: State;
+  /** When it came there, and when it was made. */
+  since: string;
+  created: string;
+  /** The branch that it is merged into, as a full ref, and where that was when the task was made. */
+  base: string;
+  start: string;
+  agent: string;
+  /** What is run instead of the agent's own command line. */
+  command?: string[];
+  /** What it says that it will change. */
+  paths: string[];
+  dependsOn: string[];
+  /** Who may not review it. */
+  authors: string[];
+  /** How often it was submitted, and how often changes were asked for. */
+  round: number;
+  requests: number;
+  /** The commit that was submitted, where it leaves the base, and what was submitted before it. */
+  head?: string;
+  from?: string;
+  earlier?: string;
+  reviewer?: string;
+  question?: string;
+  answer?: string;
+  /** What a person has to agree to, and where the task goes then. */
+  checkpoints?: Checkpoint[];
+  next?: State;
+  /** What a person did agree to. */
+  cleared?: { head: string; kinds: string[] };
+  /** The merge commit, and what the base was when it was made. */
+  merge?: { commit: string; onto: string };
+  /** Why it was cancelled, failed, or sent back by a person. */
+  reason?: string;
+  /** What `cancel --cleanup` is to do, and did. */
+  cleanup?: { discard: boolean; head?: string; backup?: string; done?: boolean };
+  /** The command that made this event, to go on with or to answer again. */
+  operation: { id: string; command: string; actor: string };
+}
+
+interface Checkpoint {
+  kind: "paths" | "lines" | "renames" | "rounds";
+  detail: string;
+}
+
+/** A task as it was seen: what is done with it is done only if it is still so. */
+interface Seen {
+  task: Task;
+  /** Its newest event. */
+  commit: string;
+  /** Where its branch is; nothing where it has none here. */
+  branch?: string;
+}
+
+/** What a command answers. */
+interface Answer {
+  changed: boolean;
+  taskId?: string;
+  state?: State;
+  head?: string;
+  data?: Record<string, unknown>;
+  /** For people: of commands that look, on standard output; of others, on standard error. */
+  text?: string;
+  error?: { code: keyof typeof EXIT; message: string; hint?: string };
+}
+
+const TASKS = "refs/worker/tasks/";
+const BRANCHES = "refs/heads/worker/";
+
+/** What an event brings besides the task. */
+interface Happening {
+  /** What happened, in words. */
+  subject: string;
+  task: Task;
+  /** Texts for its tree, by path. */
+  files?: Record<string, string>;
+  /** A commit that is to be kept, and fetched along. */
+  pin?: string;
+  /** What the command answers, once this has happened; nothing where it is not done with that. */
+  answer?: Answer;
+}
+
+/** Reads tasks: one, or all. */
+async function readTasks(
+  repo: Repo,
+  id?: string,
+  ...more: string[]
+): Promise<{ tasks: Seen[]; refs: Map<string, string> }> {
+  const patterns = id === undefined ? [TASKS, BRANCHES] : [TASKS + id, BRANCHES + id];
+  const refs = await readRefs(repo, ...patterns, ...more);
+  const commits = [...refs].filter(([ref]) => ref.startsWith(TASKS));
+  const texts = await readObjects(repo, commits.map(([, commit]) => `${commit}:task.json`));
+  const tasks = commits.map(([ref, commit], index) => {
+    const text = texts[index];
+    if (text === undefined) throw new Failure("git", `${ref} is no task: its commit ${commit} has no task.json`);
+    return { task: JSON.parse(text) as Task, commit, branch: refs.get(BRANCHES + ref.slice(TASKS.length)) };
+  });
+  return { tasks, refs };
+}
+
+/** Reads a task that has to be there. */
+async function readTask(repo: Repo, id: string): Promise<Seen> {
+  const { tasks: [seen] } = await readTasks(repo, id);
+  if (seen !== undefined) return seen;
+  throw new Failure("no_task", `There is no task ${quote(id)}`, "worker list shows those there are");
+}
+
+/** Writes an event's commit, which nothing points at yet. */
+async function write(repo: Repo, before: Seen | undefined, happening: Happening): Promise<string> {
+  const { subject, task, files, pin, answer } = happening;
+  const { operation: { id, command, actor }, head } = task;
+  const trailers = [
+    ["Task-Id", task.id],
+    ["Op-Id", id],
+    ["Actor", actor],
+    ["From", before?.task.state ?? "none"],
+    ["To", task.state],
+    ...head === undefined ? [] : [["Head", head]],
+  ];
+  const message = `${subject}\n\n${trailers.map((pair) => pair.join(": ")).join("\n")}\n`;
+  const data = (text: string) => `data ${new TextEncoder().encode(text).length}\n${text}\n`;
+  const texts = {
+    ...files,
+    "task.json": `${JSON.stringify(task, undefined, 2)}\n`,
+    "answer.json": `${JSON.stringify({ command, ...answer }, undefined, 2)}\n`,
+  };
+  // One process for all of the objects. The ref is only for the stream, and is taken back before its end.
+  const stream = [
+    `commit refs/worker/stream\nmark :1\n`,
+    `committer ${actor.replace(/[<>]/g, "")} <worker@localhost> ${Math.floor(Date.now() / 1000)} +0000\n`,
+    data(message),
+    before ? `from ${before.commit}\n` : "",
+    pin === undefined ? "" : `merge ${pin}\n`,
+    ...Object.entries(texts).map(([path, text]) => `M 100644 inline ${path}\n${data(text)}`),
+    "\nget-mark :1\nreset refs/worker/stream\n\n",
+  ];
+  return (await git(repo, ["fast-import", "--quiet", "--date-format=raw"], { input: stream.join("") })).trim();
+}
+
+/** Makes an event happen: the task's ref goes from the commit that was seen to the new one, or somebody was first. */
+async function publish(repo: Repo, before: Seen | undefined, task: Task, commit: string): Promise<Seen> {
+  const args = ["update-ref", TASKS + task.id, commit, before?.commit ?? ""];
+  const output = await tryGit(repo, args);
+  if (output.code === 0) return { task, commit, branch: before?.branch };
+  const now = (await readRefs(repo, TASKS + task.id)).get(TASKS + task.id);
+  if (now === before?.commit) throw gitFailure(args, output);
+  throw new Failure(
+    "race",
+    `Somebody else changed task ${quote(task.id)} at the same time`,
+    `worker status ${task.id}`,
+  );
+}
+
+async function record(repo: Repo, before: Seen | undefined, happening: Happening): Promise<Seen> {
+  return await publish(repo, before, happening.task, await write(repo, before, happening));
+}
+
+/** What a task is after an event: the same but for `changes`, of which `undefined` takes away. */
+function change(seen: Seen, operation: Task["operation"], changes: Partial<Task>): Task {
+  const moved = changes.state !== undefined && changes.state !== seen.task.state;
+  const now = new Date().toISOString();
+  return { ...seen.task, ...moved && { since: now }, ...changes, operation };
+}
+
+/** An answer about a task. */
+function tell(task: Task, text: string, data: Record<string, unknown> = {}): Answer {
+  return { changed: true, taskId: task.id, state: task.state, head: task.head, data, text };
+}
+
+/** One event, as read from its commit's message. */
+interface Event {
+  commit: string;
+  parents: string[];
+  at: string;
+  subject: string;
+  taskId: string;
+  opId: string;
+  actor: string;
+  from: string;
+  to: string;
+  head?: string;
+}
+
+/** Reads the events of one task or of all, oldest first within each. */
+async function readEvents(repo: Repo, id?: string, ...filter: string[]): Promise<Event[]> {
+  const tips = id === undefined ? [`--glob=${TASKS}*`] : [TASKS + id];
+  const format = "-z --first-parent --topo-order --reverse --format=%H%n%P%n%ct%n%B".split(" ");
+  const out = await git(repo, ["log", "--no-show-signature", ...format, ...filter, ...tips, "--"]);
+  return out.split("\0").filter(Boolean).map((text) => {
+    const [commit = "", parents = "", time = "", subject = "", ...rest] = text.split("\n");
+    const trailers = Object.fromEntries(rest.map((line) => /^([\w-]+): (.*)$/.exec(line)?.slice(1) ?? []));
+    return {
+      commit,
+      parents: parents.split(" ").filter(Boolean),
+      at: new Date(Number(time) * 1000).toISOString(),
+      subject,
+      taskId: trailers["Task-Id"],
+      opId: trailers["Op-Id"],
+      actor: trailers["Actor"],
+      from: trailers["From"],
+      to: trailers["To"],
+      ...trailers["Head"] && { head: trailers["Head"] },
+    };
+  });
+}
+
+// ── Worktrees ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A worktree, as git has it. */
+interface Worktree {
+  path: string;
+  branch?: string;
+  /** Why nobody may remove it. */
+  locked?: string;
+}
+
+async function readWorktrees(repo: Repo): Promise<Worktree[]> {
+  const out = await git(repo, ["worktree", "list", "--porcelain", "-z"]);
+  return out.split("\0\0").filter(Boolean).map((text) => {
+    const fields = new Map(text.split("\0").map((line) => /^(\S+) ?([^]*)$/.exec(line)?.slice(1) as [string, string]));
+    return { path: fields.get("worktree") ?? "", branch: fields.get("branch"), locked: fields.get("locked") };
+  });
+}
+
+function worktreeOf(repo: Repo, id: string): string {
+  return `${repo.worktrees}/${id}`;
+}
+
+/** What lies in a folder: a worktree of this repo, what a killed git left of one, something else, or nothing. */
+function whatIsIn(repo: Repo, path: string): "worktree" | "debris" | "foreign" | "nothing" {
+  if (!isThere(path)) return "nothing";
+  if (!Deno.lstatSync(path).isDirectory) return "foreign";
+  const names = [...Deno.readDirSync(path)].map(({ name }) => name);
+  if (names.length === 0) return "nothing";
+  const isPointer = names.includes(".git") && Deno.lstatSync(`${path}/.git`).isFile;
+  const pointer = isPointer ? /^gitdir: (.*)\n?$/.exec(readIfThere(`${path}/.git`) ?? "")?.[1] : undefined;
+  if (pointer === undefined) return "foreign";
+  const admin = pointer.startsWith("/") ? pointer : `${path}/${pointer}`;
+  if (isThere(`${admin}/HEAD`)) {
+    const common = (readIfThere(`${admin}/commondir`) ?? "").trim();
+    const real = Deno.realPathSync(common.startsWith("/") ? common : `${admin}/${common}`);
+    return real === Deno.realPathSync(repo.common) ? "worktree" : "foreign";
+  }
+  return names.length === 1 && pointer.includes(`${repo.common}/worktrees/`) ? "debris" : "foreign";
+}
+
+/** Makes a task's branch and worktree, or as much of it as is missing. */
+async function ensureWorktree(repo: Repo, { task, branch }: Seen): Promise<void> {
+  const [path, name] = [worktreeOf(repo, task.id), `worker/${task.id}`];
+  const inTheWay = (what: string, hint: string) => new Failure("state", `Cannot make ${path}: ${what}`, hint);
+  const found = whatIsIn(repo, path);
+  const isNew = task.state === "queued";
+  const makeNew = ["worktree", "add", "--quiet", "--no-track", "-b", name, path, task.start];
+  if (isNew && branch === undefined && found === "nothing" && (await tryGit(repo, makeNew)).code === 0) return;
+
+  const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + task.id)]);
+  const known = worktrees.find((each) => each.path === path);
+  const elsewhere = worktrees.find((each) => each.branch === BRANCHES + task.id && each.path !== path);
+  const at = refs.get(BRANCHES + task.id);
+  // git says so while it makes one, and leaves it said when it is killed.
+  const isHalf = isNew && known?.locked === "initializing";
+  if (found === "worktree" && !isHalf) return;
+  if (found === "foreign" && !isHalf) {
+    throw inTheWay("something that is no worktree of this repo is there", "Move it away; it is left as it is");
+  }
+  if (elsewhere) throw inTheWay(`its branch is checked out in ${elsewhere.path}`, "Check out another branch there");
+  if (known?.locked !== undefined && !isHalf) throw inTheWay(`it is locked`, `git worktree unlock ${shellWord(path)}`);
+  if (at === undefined && !isNew) {
+    throw inTheWay(`the branch ${name} is not in this repo`, `git branch ${name} ${task.head ?? "COMMIT"}`);
+  }
+  if (isNew && at !== undefined && at !== task.start) {
+    throw new Failure(
+      "race",
+      `There is a branch ${name} at ${at}, and task ${quote(task.id)} starts at ${task.start}`,
+      `If nobody needs it: git branch -m ${name} SOMETHING-ELSE`,
+    );
+  }
+  if (isHalf) await git(repo, ["worktree", "remove", "--force", "--force", path]);
+  else if (found === "debris") Deno.removeSync(`${path}/.git`);
+  await git(repo, at === undefined ? makeNew : ["worktree", "add", "--quiet", "--force", path, name]);
+}
+
+/** What is in a worktree that its removal would lose, and where it stands. */
+interface Inspection {
+  found: ReturnType<typeof whatIsIn>;
+  branch?: string;
+  /** What is checked out in it, where that is not the branch. */
+  detached?: string;
+  locked?: string;
+  /** Ignored files, and repos inside: no commit of this repo can save them. */
+  losses: string[];
+}
+
+async function inspect(repo: Repo, id: string): Promise<Inspection> {
+  const path = worktreeOf(repo, id);
+  const found = whatIsIn(repo, path);
+  const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
+  const branch = refs.get(BRANCHES + id);
+  const locked = worktrees.find((each) => each.path === path)?.locked;
+  if (found !== "worktree") return { found, branch, locked, losses: [] };
+  const status = ["status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignored=matching"];
+  const [head, entries, links] = await Promise.all([
+    git(repo, ["rev-parse", "--verify", "HEAD"], { cwd: path }),
+    git(repo, [...status, "--no-renames", "--ignore-submodules=all"], { cwd: path }),
+    git(repo, ["ls-files", "--stage", "-z"], { cwd: path }),
+  ]);
+  const ignored = entries.split("\0").filter((entry) => entry.startsWith("! ")).map((entry) => entry.slice(2));
+  const nested = entries.split("\0").filter((entry) => /^\? .*\/$/s.test(entry)).map((entry) => entry.slice(2));
+  const modules = links.split("\0").filter((entry) => entry.startsWith("160000 "))
+    .map((entry) => `${entry.slice(entry.indexOf("\t") + 1)}/`).filter((each) => isThere(`${path}/${each}.git`));
+  const detached = head.trim() === branch ? undefined : head.trim();
+  return { found, branch, detached, locked, losses: [...ignored, ...nested, ...modules].sort() };
+}
+
+/** Refuses to remove what nobody could get back. */
+function checkRemovable(repo: Repo, id: string, { found, locked, losses }: Inspection, discard: boolean): void {
+  const path = worktreeOf(repo, id);
+  if (found === "foreign") {
+    const hint = "Move it away; it is left as it is";
+    throw new Failure("loses_work", `${path} is no worktree of this repo any more: something else is there`, hint);
+  }
+  if (locked !== undefined) {
+    const hint = `git worktree unlock ${shellWord(path)}`;
+    throw new Failure("loses_work", `${path} is locked${locked && ` (${locked})`}: somebody wants to keep it`, hint);
+  }
+  if (losses.length === 0 || discard) return;
+  const hint = "Copy what is needed, then give --discard";
+  throw new Failure(
+    "loses_work",
+    `What is ignored, or a repo of its own, would be lost in ${path}:${some(losses)}`,
+    hint,
+  );
+}
+
+/** Saves a worktree as it is, untracked files included, in a commit on top of its branch; nothing else changes. */
+async function saveWorktree(repo: Repo, { task }: Seen, { found, branch, detached }: Inspection): Promise<string> {
+  const ref = `refs/worker/backup/${task.id}`;
+  const head = branch ?? task.head ?? task.start;
+  let tree = `${head}^{tree}`;
+  if (found === "worktree") {
+    const cwd = worktreeOf(repo, task.id);
+    const index = `${folderOf(repo, task.id)}/index`;
+    removeIfThere(index);
+    const env = { GIT_INDEX_FILE: index };
+    try {
+      // A new index, as the worktree's own may say of files that they are to be taken for unchanged.
+      await git(repo, ["read-tree", "HEAD"], { cwd, env });
+      const quiet = ["-c", "advice.addEmbeddedRepo=false", "-c", "add.ignoreErrors=false", "-c", "core.safecrlf=false"];
+      await git(repo, [...quiet, "add", "--all", "--", "."], { cwd, env });
+      tree = (await git(repo, ["write-tree"], { cwd, env })).trim();
+    } finally {
+      removeIfThere(index);
+    }
+  } else tree = (await git(repo, ["rev-parse", "--verify", tree])).trim();
+  const earlier = (await readRefs(repo, ref)).get(ref); // of a cleanup that broke off, when more may have been there
+  const parents = [...new Set([head, detached, earlier])].flatMap((parent) =>
+    parent === undefined ? [] : ["-p", parent]
+  );
+  const message = `The worktree of task ${task.id}, as it was before its removal`;
+  const commit = await git(repo, ["commit-tree", tree, ...parents, "-m", message], { env: identity(repo) });
+  await git(repo, ["update-ref", ref, commit.trim()]);
+  return commit.trim();
+}
+
+/** Who commits, where git does not know. */
+function identity(repo: Repo): Record<string, string> {
+  if (repo.config.hasIdentity) return {};
+  const [name, email] = ["worker", "worker@localhost"];
+  return { GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email, GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email };
+}
+
+/** Removes a worktree and its branch, of which all is saved; the branch only where it was seen. */
+async function removeWorktree(repo: Repo, id: string, head: string | undefined): Promise<void> {
+  const [path, gone] = [worktreeOf(repo, id), `${repo.worktrees}/.gone-${id}`];
+  // Out of the way in one step: nobody can tell what lies in a folder of which half is removed.
+  if (whatIsIn(repo, path) === "worktree") {
+    removeIfThere(gone);
+    Deno.renameSync(path, gone);
+  }
+  const isKnown = (await readWorktrees(repo)).some((each) => each.path === path);
+  if (isKnown) await git(repo, ["worktree", "remove", "--force", path]);
+  removeIfThere(gone);
+  const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
+  const now = refs.get(BRANCHES + id);
+  if (now === undefined) return;
+  const user = worktrees.find((each) => each.branch === BRANCHES + id);
+  if (user) {
+    throw new Failure("state", `The branch worker/${id} is checked out in ${user.path}`, "Check out another there");
+  }
+  if (now !== head) {
+    throw new Failure(
+      "race",
+      `The branch worker/${id} is at ${now}, and ${head ?? "nothing"} of it is saved: it is left`,
+      `worker cancel --taskId ${id} --cleanup saves it, too`,
+    );
+  }
+  await git(repo, ["update-ref", "-d", BRANCHES + id, head]);
+}
+
+/** Runs a command of a person's in a worktree, with what it prints on standard error, or at the end of a log. */
+async function runShell(command: string, cwd: string, id: string, log?: string): Promise<number> {
+  const script = 'if [ -n "$2" ]; then exec >>"$2" 2>&1; else exec >&2; fi; eval "$1"';
+  const { code } = await new Deno.Command("sh", {
+    args: ["-c", script, "sh", command, log ?? ""],
+    cwd,
+    env: { ...ENVIRONMENT, WORKER_TASK: id },
+    clearEnv: true,
+    stdin: "null",
+    stdout: "inherit",
+    stderr: "inherit",
+  }).spawn().status;
+  return code;
+}
+
+// ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is kept of a task on this machine: `process`, `log`, `prompt.md`, and `pending` while an agent is to start. */
+function folderOf(repo: Repo, id: string): string {
+  const folder = `${repo.common}/worker/${id}`;
+  Deno.mkdirSync(folder, { recursive: true });
+  return folder;
+}
+
+/**
+ * What a process has that no later one with its number can have; nothing where it is gone, or dead and not yet buried.
+ */
+function birthOf(pid: number): string | undefined {
+  if (Deno.build.os === "linux") {
+    const [state, ...fields] = readIfThere(`/proc/${pid}/stat`)?.replace(/^.*\) /s, "").split(" ") ?? [];
+    if (state === undefined || state === "Z" || state === "X") return undefined;
+    return `${readIfThere("/proc/sys/kernel/random/boot_id")?.trim()} ${fields[18]}`;
+  }
+  const { success, stdout } = new Deno.Command("ps", { args: ["-o", "stat=,lstart=", "-p", `${pid}`] }).outputSync();
+  const [, state = "Z", start] = /^(\S+)\s+(.*?)\s*$/.exec(new TextDecoder().decode(stdout).trim()) ?? [];
+  return success && !state.startsWith("Z") ? start : undefined;
+}
+
+/** The agent's process that this machine knows of, and whether it is still that one. */
+function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | undefined {
+  const [pid, ...birth] = readIfThere(`${repo.common}/worker/${id}/process`)?.trim().split(/\s+/) ?? [];
+  if (pid === undefined || !/^\d+$/.test(pid)) return undefined;
+  return { pid: Number(pid), isAlive: birthOf(Number(pid))?.split(/\s+/).join(" ") === birth.join(" ") };
+}
+
+/** What starts an agent. Only one that takes away `pending` does, so that none is started twice. */
+const LAUNCHER = `rm "$1/pending" 2>/dev/null || exit 0
+exec >>"$1/log" 2>&1
+if [ -r /proc/$$/stat ]; then echo $$ && cat /proc/sys/kernel/random/boot_id && cut -d' ' -f22 /proc/$$/stat
+else echo $$ && ps -o lstart= -p $$; fi >"$1/process.new" && mv "$1/process.new" "$1/process"
+shift
+exec "$@"`;
+
+/** What is found on the `PATH`. */
+function isProgram(name: string): boolean {
+  if (name.includes("/")) return isThere(name);
+  return (ENVIRONMENT["PATH"] ?? "").split(":").some((folder) => isThere(`${folder || "."}/${name}`));
+}
+
+/** What an agent is told. */
+function promptFor(task: Task, brief: string, findings: string | undefined): string {
+  const me = `deno run -A ${shellWord(new URL(import.meta.url).pathname)}`;
+  return [
+    `You are the worker of task ${task.id}, in a git worktree of your own on branch worker/${task.id}. Commit there.`,
+    `When it is done: ${me} submit --report FILE. When you cannot go on without an answer: ${me} block --question TEXT.`,
+    "",
+    brief.trim(),
+    ...task.question && task.answer ? ["", `You asked: ${task.question}`, `The answer: ${task.answer}`] : [],
+    ...task.question === undefined && task.answer ? ["", task.answer] : [],
+    ...findings ? ["", "Your last submission was reviewed, and changes are asked for:", "", findings.trim()] : [],
+    "",
+  ].join("\n");
+}
+
+/** Starts a task's agent, if one is `pending` and nobody else just does; it outlives this program. */
+async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
+  const folder = folderOf(repo, task.id);
+  const review = `${commit}:reviews/${task.round}.md`;
+  const [brief = "", findings] = await readObjects(repo, [`${commit}:brief.md`, review]);
+  const prompt = promptFor(task, brief, task.requests > 0 ? findings : undefined);
+  Deno.writeTextFileSync(`${folder}/prompt.md`, prompt);
+  const isLong = new TextEncoder().encode(prompt).length > PROMPT_LIMIT;
+  const words = task.command ??
+    AGENTS[task.agent]?.(isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt) ?? [];
+  if (words.length === 0) return removeIfThere(`${folder}/pending`);
+  removeIfThere(`${folder}/process`);
+  const env = { ...ENVIRONMENT, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
+  new Deno.Command("sh", {
+    args: ["-c", LAUNCHER, "worker", folder, ...words],
+    cwd: worktreeOf(repo, task.id),
+    env,
+    clearEnv: true,
+    detached: true, // a session and a process group of its own
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn().unref();
+  // So that what comes next knows of the process.
+  for (let tries = 0; tries < 1000 && !isThere(`${folder}/process`); tries++) await pause(2);
+}
+
+/** Says that an agent is to be started once the task is `working`; whoever gets that far does it. */
+function setPending(repo: Repo, id: string): void {
+  Deno.writeTextFileSync(`${folderOf(repo, id)}/pending`, "");
+}
+
+/** Ends an agent with all that it started: its process group, if its process is still the one that was started. */
+async function stopAgent(repo: Repo, id: string): Promise<void> {
+  removeIfThere(`${folderOf(repo, id)}/pending`);
+  const process = processOf(repo, id);
+  if (!process?.isAlive) return;
+  const signal = (name: Deno.Signal) => {
+    try {
+      Deno.kill(-process.pid, name);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  };
+  signal("SIGTERM");
+  for (let waited = 0; waited < GRACE && processOf(repo, id)?.isAlive; waited += 20) await pause(20);
+  signal("SIGKILL");
+  while (processOf(repo, id)?.isAlive) await pause(5);
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// ── What is decided ─────────────────────────────────────────────────────────────────────────────────────────────
+
+function isLive({ task }: Seen): boolean {
+  return STATES[task.state].live;
+}
+
+/** Refuses a command in a state that it does not lead out of. */
+function checkState({ task }: Seen, command: string): void {
+  if (FROM[command]?.includes(task.state)) return;
+  const what = `Cannot ${command} task ${quote(task.id)}: it is ${task.state}`;
+  if (task.state !== "needs_human") {
+    throw new Failure("state", `${what}, and has to be ${FROM[command]?.join(" or ")}`, `worker status ${task.id}`);
+  }
+  const reasons = (task.checkpoints ?? []).map(({ kind, detail }) => `${kind}: ${detail}`);
+  throw new Failure("needs_human", `${what}. A person has to decide:${some(reasons)}`, humanHint(task));
+}
+
+function humanHint({ id, head }: Task): string {
+  return `worker human approve ${id} --head ${head}, or reject`;
+}
+
+/** Refuses to speak about another commit than the one that was submitted, or one that the branch has left. */
+function checkHead({ task, branch }: Seen, given: string): void {
+  const { id, head } = task;
+  const isSame = head !== undefined && given.length >= 7 && head.startsWith(given.toLowerCase());
+  if (!isSame) {
+    throw new Failure(
+      "race",
+      `The head of task ${quote(id)} is ${head}, not ${quote(given)}`,
+      `worker review diff ${id}`,
+    );
+  }
+  checkUnmoved({ task, branch });
+}
+
+function checkUnmoved({ task: { id, head }, branch }: Pick<Seen, "task" | "branch">): void {
+  if (branch === head) return;
+  const where = branch === undefined ? "gone" : `at ${branch}`;
+  const message = `Task ${quote(id)} was submitted at ${head}, and branch worker/${id} is ${where}`;
+  throw new Failure("race", message, `What was said of ${head} is void: worker submit --taskId ${id}`);
+}
+
+/** Refuses a new task where there are too many, or one that would change the same files. */
+function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayOverlap: boolean): void {
+  const { id, paths, dependsOn } = task;
+  if (tasks.some((each) => each.task.id === id)) {
+    throw new Failure(
+      "race",
+      `There is a task ${quote(id)} already`,
+      "Choose another id; worker list --all shows them",
+    );
+  }
+  const unknown = dependsOn.find((each) => !tasks.some(({ task }) => task.id === each));
+  if (unknown !== undefined) throw new Failure("no_task", `There is no task ${quote(unknown)} to depend on`);
+  const live = tasks.filter(isLive).map((each) => each.task);
+  if (live.length >= config.wip) {
+    const names = live.map(({ id, state }) => `${id} (${state})`).join(", ");
+    throw new Failure("limit", `${live.length} of ${config.wip} tasks are live: ${names}`, "Finish one first");
+  }
+  const waiting = live.filter(({ state }) => STATES[state].waiting);
+  if (waiting.length >= config.reviewQueue) {
+    const names = waiting.map(({ id }) => id).join(", ");
+    throw new Failure("limit", `${waiting.length} tasks wait for review: ${names}`, "Review the oldest first");
+  }
+  if (mayOverlap) return;
+  const meetings = live.flatMap((other) =>
+    paths.flatMap((mine) =>
+      other.paths.filter((theirs) => globsMeet(mine, theirs)).map((theirs) => `${mine} meets ${theirs} of ${other.id}`)
+    )
+  );
+  if (meetings.length === 0) return;
+  const hint = "Wait (--depends-on does not), narrow --paths, or give --allow-overlap";
+  throw new Failure("conflict", `Task ${quote(id)} would change what another one does:${some(meetings)}`, hint);
+}
+
+/** How large a change is, and what it touches: both names of what is renamed. */
+interface Size {
+  paths: string[];
+  lines: number;
+  renames: number;
+}
+
+/** Reads `git diff --numstat -z --find-renames`. */
+function readSize(out: string): Size {
+  const size: Size = { paths: [], lines: 0, renames: 0 };
+  const fields = out.split("\0");
+  for (let index = 0; index < fields.length - 1; index++) {
+    const [added = "", deleted = "", path = ""] = /^(\S+)\t(\S+)\t([^]*)$/.exec(fields[index] ?? "")?.slice(1) ?? [];
+    size.lines += (Number(added) || 0) + (Number(deleted) || 0); // "-" for what has no lines
+    if (path !== "") size.paths.push(path);
+    else {
+      size.renames++;
+      size.paths.push(fields[++index] ?? "", fields[++index] ?? "");
+    }
+  }
+  return size;
+}
+
+/** What of a change a person has to agree to. */
+function checkpointsOf(config: Config, { paths, lines, renames }: Size): Checkpoint[] {
+  const expressions = config.humanPaths.map(globToRegExp);
+  const guarded = paths.filter((path) => expressions.some((expression) => expression.test(`${path}/`)));
+  const checkpoints: Checkpoint[] = [];
+  if (guarded.length > 0) checkpoints.push({ kind: "paths", detail: guarded.slice(0, 20).join(", ") });
+  if (lines > config.humanLines) checkpoints.push({ kind: "lines", detail: `${lines} of ${config.humanLines}` });
+  if (renames > config.humanRenames) {
+    checkpoints.push({ kind: "renames", detail: `${renames} of ${config.humanRenames}` });
+  }
+  return checkpoints;
+}
+
+/** Where a task goes: to `next`, or first to a person where there are checkpoints that none let through for this head. */
+function leadTo(task: Task, head: string, next: State, checkpoints: readonly Checkpoint[]): Partial<Task> {
+  const cleared = task.cleared?.head === head ? task.cleared.kinds : [];
+  const raised = checkpoints.filter(({ kind }) => !cleared.includes(kind));
+  if (raised.length === 0) return { state: next, checkpoints: undefined, next: undefined };
+  return { state: "needs_human", checkpoints: raised, next };
+}
+
+/** What to tell where a person has to decide. */
+function humanNote(task: Task): string {
+  if (task.state !== "needs_human") return "";
+  const reasons = (task.checkpoints ?? []).map(({ kind, detail }) => `${kind}: ${detail}`);
+  return `. A person has to decide:${some(reasons)}\n  ${humanHint(task)}`;
+}
+
+/** The paths of `--porcelain -z` without renames, as `git status` prints them. */
+function statusPaths(out: string): string[] {
+  return out.split("\0").filter(Boolean).map((entry) => entry.slice(3));
+}
+
+// ── spawn ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What a command is called with. */
+interface Call {
+  repo: Repo;
+  command: string;
+  options: Options;
+  /** The task that is meant. */
+  id: string;
+  operation: Task["operation"];
+  /** Whether an event of the same operation is there, which a killed command left unfinished. */
+  isRepeated: boolean;
+}
+
+async function spawn(call: Call): Promise<Answer> {
+  const { repo, id, operation, options } = call;
+  using _lock = await lock(repo, `task-${id}`);
+  if (call.isRepeated) return await finishSpawn(repo, await readTask(repo, id));
+  if (!/^[a-z0-9][a-z0-9-]{0,63}$/.test(id)) {
+    throw new Failure(
+      "usage",
+      `${quote(id)} cannot be an id: up to 64 of a-z, 0-9 and -, beginning with none of the last`,
+    );
+  }
+  const agent = options.agent ?? (options.rest.length > 0 ? "none" : "claude");
+  if (!Object.hasOwn(AGENTS, agent)) {
+    throw new Failure("usage", `Unknown agent ${quote(agent)}: one of ${Object.keys(AGENTS).join(", ")}`);
+  }
+  const [program] = options.rest.length > 0 ? options.rest : AGENTS[agent]?.("") ?? [];
+  if (program !== undefined && !isProgram(program)) {
+    throw new Failure("usage", `${program} is not installed, or not on the PATH`, "--agent none launches nothing");
+  }
+  const brief = await readGiven("brief", options.brief ?? "");
+  const base = options.base ??
+    (await tryGit(repo, ["symbolic-ref", "--quiet", "HEAD"], { cwd: Deno.cwd() })).out.trim();
+  if (base === "") throw new Failure("usage", "No branch is checked out here: give --base BRANCH");
+
+  const task: Task = {
+    version: 1,
+    id,
+    title: (brief.split("\n").find((line) => /[^\s#]/.test(line)) ?? "").replace(/^[#\s]+/, "").slice(0, 100).trim(),
+    state: "queued",
+    since: new Date().toISOString(),
+    created: new Date().toISOString(),
+    base: base.startsWith("refs/") ? base : `refs/heads/${base}`,
+    start: "",
+    agent,
+    ...options.rest.length > 0 && { command: options.rest },
+    paths: options.paths,
+    dependsOn: options["depends-on"],
+    authors: [agent === "none" ? `worker/${id}` : agent],
+    round: 0,
+    requests: 0,
+    operation,
+  };
+  const seen = await admit(repo, task, brief, options["allow-overlap"]);
+  return await finishSpawn(repo, seen);
+}
+
+/** Makes the first event of a task. Nobody else is let in meanwhile: the limits are about all tasks at once. */
+async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<Seen> {
+  using _lock = await lock(repo, "admission");
+  const { tasks, refs } = await readTasks(repo, undefined, task.base);
+  const start = refs.get(task.base);
+  if (start === undefined || !task.base.startsWith("refs/heads/")) {
+    const name = task.base.replace("refs/heads/", "");
+    throw new Failure("usage", `There is no branch ${quote(name)} here to work on and to merge into (--base)`);
+  }
+  checkAdmission(repo.config, tasks, task, mayOverlap);
+  const queued = { ...task, start };
+  const seen = await record(repo, undefined, {
+    subject: `Queue: ${task.title}`,
+    task: queued,
+    files: { "brief.md": brief },
+  });
+  return { ...seen, branch: refs.get(BRANCHES + task.id) };
+}
+
+/** Makes the worktree of a queued task and launches its agent, from wherever that was left. */
+async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
+  if (seen.task.state !== "queued") throw new Failure("state", `Task ${quote(seen.task.id)} is ${seen.task.state}`);
+  const { id, agent, base, start, operation } = seen.task;
+  const task = change(seen, operation, { state: "working" });
+  const answer = tell(task, `Task ${id} is at work in ${worktreeOf(repo, id)}, on branch worker/${id}`, {
+    branch: `worker/${id}`,
+    base,
+    start,
+    agent,
+  });
+  const subject = `Start: worktree and branch are made, agent ${agent}`;
+  // The commit is written while the worktree is made; the event is not before the ref moves.
+  const [made, written] = await Promise.allSettled([
+    ensureWorktree(repo, seen),
+    write(repo, seen, { subject, task, answer }),
+  ]);
+  const redo = `Task ${quote(id)} stays queued: worker doctor --fix tries again, worker cancel gives up`;
+  if (made.status === "rejected") throw withHint(made.reason, redo);
+  if (written.status === "rejected") throw withHint(written.reason, redo);
+  const { setup } = repo.config;
+  const log = `${folderOf(repo, id)}/log`;
+  const code = setup === undefined ? 0 : await runShell(setup, worktreeOf(repo, id), id, log);
+  if (code !== 0) throw new Failure("internal", `worker.setup (${setup}) ended with status ${code}: see ${log}`, redo);
+  setPending(repo, id);
+  await launch(repo, await publish(repo, seen, task, written.value));
+  return answer;
+}
+
+function withHint(error: unknown, hint: string): unknown {
+  return error instanceof Failure
+    ? new Failure(error.code, error.message, [error.hint, hint].filter(Boolean).join(". "))
+    : error;
+}
+
+// ── The worker's commands, and what HQ answers ──────────────────────────────────────────────────────────────────
+
+async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
+  const seen = await readTask(repo, id);
+  const { task, branch } = seen;
+  const hasMoved = task.head !== undefined && task.head !== branch;
+  const mayAgain = hasMoved && ["submitted", "reviewing", "approved", "needs_human"].includes(task.state);
+  if (!mayAgain) checkState(seen, "submit");
+  if (branch === undefined) throw new Failure("state", `There is no branch worker/${id} here to submit`);
+  const report = options.report === undefined ? undefined : await readGiven("report", options.report);
+  await checkCommitted(repo, seen);
+  const from = (await tryGit(repo, ["merge-base", task.base, branch])).out.trim();
+  if (from === "") {
+    throw new Failure("git", `worker/${id} has no commit in common with ${task.base}, or one of them is gone`);
+  }
+  if (from === branch) throw new Failure("state", `Nothing is committed on worker/${id} that is not in ${task.base}`);
+  const diff = ["diff", "--numstat", "-z", "--find-renames", "--no-ext-diff", "--no-textconv", "-l0"];
+  const size = readSize(await git(repo, [...diff, from, branch]));
+
+  const round = task.round + 1;
+  const next = change(seen, operation, {
+    ...leadTo(task, branch, "submitted", checkpointsOf(repo.config, size)),
+    head: branch,
+    from,
+    earlier: task.head,
+    round,
+    reviewer: undefined,
+    authors: [...new Set([...task.authors, operation.actor])],
+  });
+  const { paths, lines, renames } = size;
+  const text = `Task ${id} is submitted at ${branch}: ${paths.length} files, ${lines} lines${humanNote(next)}`;
+  const answer = tell(next, text, {
+    round,
+    from,
+    files: paths.length,
+    lines,
+    renames,
+    checkpoints: next.checkpoints ?? [],
+  });
+  const files = report === undefined ? undefined : { [`reports/${round}.md`]: report };
+  await record(repo, seen, { subject: `Submit, round ${round}`, task: next, files, pin: branch, answer });
+  return answer;
+}
+
+/** Refuses to submit a worktree in which something is changed and not committed: nobody would review it. */
+async function checkCommitted(repo: Repo, { task, branch }: Seen): Promise<void> {
+  const cwd = worktreeOf(repo, task.id);
+  if (whatIsIn(repo, cwd) !== "worktree") return;
+  const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal"];
+  const [out, head] = await Promise.all([git(repo, status, { cwd }), git(repo, ["rev-parse", "HEAD"], { cwd })]);
+  if (head.trim() !== branch) {
+    const hint = `git switch worker/${task.id}, with what was committed elsewhere`;
+    throw new Failure("state", `${cwd} is at ${head.trim()}, and branch worker/${task.id} at ${branch}`, hint);
+  }
+  const entries = out.split("\0").filter(Boolean);
+  const changed = entries.filter((entry) => !entry.startsWith("?? "));
+  if (changed.length > 0) {
+    throw new Failure("state", `Not all is committed in ${cwd}:${some(changed)}`, "Commit it, or restore it");
+  }
+  if (entries.length > 0) say(`Not in the submission, as git does not track it:${some(statusPaths(out))}`);
+}
+
+async function block({ repo, id, operation, options }: Call): Promise<Answer> {
+  const seen = await readTask(repo, id);
+  checkState(seen, "block");
+  const task = change(seen, operation, { state: "blocked", question: options.question, answer: undefined });
+  const answer = tell(task, `Task ${id} waits for an answer`, { question: options.question });
+  await record(repo, seen, { subject: "Block: a question", task, answer });
+  return answer;
+}
+
+async function resume(call: Call): Promise<Answer> {
+  const { repo, id, operation, options } = call;
+  using _lock = await lock(repo, `task-${id}`);
+  const seen = await readTask(repo, id);
+  checkState(seen, "resume");
+  const { state } = seen.task;
+  const isRunning = processOf(repo, id)?.isAlive ?? false;
+  if (state === "working" && isRunning) throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
+  if (state === "blocked" && options.answer === undefined) {
+    throw new Failure("usage", `Task ${quote(id)} has a question: give --answer TEXT`, seen.task.question);
+  }
+  const question = state === "blocked" ? seen.task.question : undefined;
+  const task = change(seen, operation, { state: "working", question, answer: options.answer });
+  await ensureWorktree(repo, seen);
+  const how = isRunning ? "its process is still there" : `agent ${task.agent} is started again`;
+  const answer = tell(task, `Task ${id} is at work: ${how}`);
+  if (!isRunning) setPending(repo, id);
+  const now = await record(repo, seen, { subject: `Resume, from ${state}`, task, answer });
+  if (!isRunning) await launch(repo, now);
+  return answer;
+}
+
+async function fail({ repo, id, operation, options }: Call): Promise<Answer> {
+  const seen = await readTask(repo, id);
+  checkState(seen, "fail");
+  const task = change(seen, operation, { state: "failed", reason: options.reason });
+  const answer = tell(task, `Task ${id} has failed; its worktree and branch are kept`);
+  await record(repo, seen, { subject: "Fail", task, answer });
+  await stopAgent(repo, id);
+  return answer;
+}
+
+// ── Reviews, and what a person decides ──────────────────────────────────────────────────────────────────────────
+
+async function review({ repo, command, id, operation, options }: Call): Promise<Answer> {
+  const seen = await readTask(repo, id);
+  const { task } = seen;
+  const { actor } = operation;
+  if (task.authors.includes(actor) || Deno.env.get("WORKER_TASK") === id) {
+    throw new Failure("state", `${actor} made task ${quote(id)}, and may not review it`, "--actor is who reviews");
+  }
+  if (command === "review start" && task.state === "reviewing" && task.reviewer === actor) {
+    checkHead(seen, options.head ?? "");
+    return { ...tell(task, `${actor} reviews task ${id} already`), changed: false };
+  }
+  checkState(seen, command);
+  checkHead(seen, options.head ?? "");
+  const { round, head = "" } = task;
+  const findings = options.findings === undefined ? undefined : await readGiven("findings", options.findings);
+  const files = findings === undefined ? undefined : { [`reviews/${round}.md`]: findings };
+  const requests = task.requests + (command === "review request-changes" ? 1 : 0);
+  const tooMany: Checkpoint[] = requests <= repo.config.rounds
+    ? []
+    : [{ kind: "rounds", detail: `changes are asked for ${requests} times, over ${repo.config.rounds}` }];
+  const verdict = {
+    "review start": { subject: `Review begins, round ${round}`, to: { state: "reviewing" as const, reviewer: actor } },
+    "review approve": { subject: `Approve, round ${round}`, to: { state: "approved" as const } },
+    "review request-changes": {
+      subject: `Request changes, round ${round}`,
+      to: { ...leadTo(task, head, "changes_requested", tooMany), requests },
+    },
+  }[command];
+  if (verdict === undefined) throw new Error(`No verdict ${command}`);
+  const next = change(seen, operation, verdict.to);
+  const answer = tell(next, `Task ${id} is ${next.state}${humanNote(next)}`, { round, requests });
+  await record(repo, seen, { subject: verdict.subject, task: next, files, answer });
+  return answer;
+}
+
+async function human({ repo, command, id, operation, options }: Call): Promise<Answer> {
+  if (!Deno.stdin.isTerminal() && Deno.env.get("WORKER_HUMAN") !== "1") {
+    const hint = "Have a person run this in a terminal (or, where there is none, with WORKER_HUMAN=1)";
+    throw new Failure("needs_human", `worker ${command} is for a person, and standard input is no terminal`, hint);
+  }
+  say("Note: a program that is run by the same user can do this, too. It is recorded, and proves no person.");
+  const seen = await readTask(repo, id);
+  checkState(seen, command);
+  checkHead(seen, options.head ?? "");
+  const { task } = seen;
+  const { head = "", round } = task;
+  const kinds = (task.checkpoints ?? []).map(({ kind }) => kind);
+  const cleared = { head, kinds: [...task.cleared?.head === head ? task.cleared.kinds : [], ...kinds] };
+  const isApproval = command === "human approve";
+  const state = isApproval ? task.next ?? "submitted" : kinds.includes("rounds") ? "failed" : "changes_requested";
+  const next = change(seen, operation, {
+    state,
+    checkpoints: undefined,
+    next: undefined,
+    ...isApproval ? { cleared } : { reason: options.reason },
+  });
+  const answer = tell(next, `Task ${id} is ${next.state}`, { checkpoints: task.checkpoints });
+  // The worker is told a person's words as it is told a reviewer's.
+  const files = isApproval || options.reason === undefined
+    ? undefined
+    : { [`reviews/${round}.md`]: `${options.reason}\n` };
+  const requests = state === "changes_requested" && !isApproval ? task.requests + 1 : task.requests;
+  const subject = `A person ${isApproval ? "approves" : "rejects"}: ${kinds.join(", ")}`;
+  await record(repo, seen, { subject, task: { ...next, requests }, files, answer });
+  return answer;
+}
+
+/** Prints what is to be reviewed: the whole change, or from the second round on the fix alone. */
+async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
+  const { task } = await readTask(repo, id);
+  const { head, from, earlier } = task;
+  if (head === undefined || from === undefined) throw new Failure("state", `Task ${quote(id)} was never submitted`);
+  const isFix = earlier !== undefined && !options.whole;
+  let [left, note] = [from, `${from}..${head}`];
+  if (isFix) {
+    // Where the base moved in between, what came from there is no part of the fix: it is put into the old side, too.
+    const merged = await mergeTrees(repo, from, earlier);
+    [left, note] = [merged.tree, `the fix alone, ${earlier}..${head} (--whole for all of it)`];
+  }
+  say(`Task ${id}, round ${task.round}: ${note}`);
+  const args = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", left, head];
+  const output = await new Deno.Command("git", {
+    args,
+    cwd: repo.common,
+    env: { ...ENVIRONMENT, ...GIT_ENVIRONMENT },
+    clearEnv: true,
+    stdin: "null",
+    stderr: "piped",
+  }).output();
+  if (!output.success) {
+    throw gitFailure(args, { code: output.code, out: "", error: new TextDecoder().decode(output.stderr) });
+  }
+  const diff = new TextDecoder().decode(output.stdout);
+  if (!options.json) await new Response(output.stdout).body?.pipeTo(Deno.stdout.writable, { preventClose: true });
+  const data = { round: task.round, from, ...isFix && { earlier }, diff };
+  return { changed: false, taskId: id, state: task.state, head, data };
+}
+
+// ── merge ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function merge(call: Call): Promise<Answer> {
+  const { repo, id, operation, options } = call;
+  using _all = await lock(repo, "merge");
+  using _lock = await lock(repo, `task-${id}`);
+  const { tasks, refs } = await readTasks(repo, undefined, "refs/heads");
+  const seen = tasks.find(({ task }) => task.id === id) ?? await readTask(repo, id);
+  const { task } = seen;
+  if (task.state === "merged") return { ...tell(task, `Task ${id} is merged already`), changed: false };
+  const base = refs.get(task.base);
+  if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
+  if (call.isRepeated && task.state === "merging") return await concludeMerge(repo, seen, base, options.check);
+  checkState(seen, "merge");
+  checkUnmoved(seen);
+  const waiting = task.dependsOn.filter((other) =>
+    !tasks.some((each) => each.task.id === other && each.task.state === "merged")
+  );
+  if (waiting.length > 0) {
+    throw new Failure(
+      "state",
+      `Task ${quote(id)} depends on what is not merged: ${waiting.join(", ")}`,
+      "Merge those first",
+    );
+  }
+  const [checkout, merged, baseTree] = await Promise.all([
+    baseCheckout(repo, task.base),
+    mergeTrees(repo, base, task.head ?? ""),
+    git(repo, ["rev-parse", "--verify", `${base}^{tree}`]),
+  ]);
+  if (merged.conflicts.length > 0) {
+    const message = `Task ${quote(id)} conflicts with ${task.base} in:${some(merged.conflicts)}`;
+    const hint = `Have the worker merge ${task.base.replace("refs/heads/", "")}, and submit again`;
+    throw new Failure("conflict", message, hint);
+  }
+  // A squash or a rebase leaves other commits: what counts is whether a merge would change anything.
+  const isThere = merged.tree === baseTree.trim();
+  const subject = `Merge worker/${id}: ${task.title}`;
+  const args = ["commit-tree", merged.tree, "-p", base, "-p", task.head ?? "", "-m", subject];
+  const commit = isThere ? base : (await git(repo, args, { env: identity(repo) })).trim();
+  if (options["dry-run"]) {
+    if (options.check !== undefined) await checkMerge(repo, seen, commit, options.check);
+    const text = isThere ? `All of task ${id} is in ${task.base} already` : `Task ${id} can be merged, as ${commit}`;
+    return { ...tell(task, text, { commit, base: task.base }), changed: false };
+  }
+  const next = change(seen, operation, { state: "merging", merge: { commit, onto: base } });
+  const merging = await record(repo, seen, { subject: "Merge begins", task: next, pin: commit });
+  return await concludeMerge(repo, merging, base, options.check, checkout);
+}
+
+/** Where the base is checked out; refuses if that has changes that are not committed. */
+async function baseCheckout(repo: Repo, base: string): Promise<string | undefined> {
+  const path = (await readWorktrees(repo)).find(({ branch }) => branch === base)?.path;
+  if (path === undefined || path === repo.common) return undefined;
+  if (!isThere(path)) {
+    throw new Failure("state", `${base} is checked out in ${path}, which is gone`, "git worktree prune");
+  }
+  const out = await git(repo, ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"], { cwd: path });
+  if (out === "") return path;
+  const message = `${base} is checked out in ${path}, with changes that are not committed:${some(statusPaths(out))}`;
+  throw new Failure("loses_work", message, "Commit them there, or stash them");
+}
+
+/** Runs the check in a worktree of the merge commit that is thrown away. */
+async function checkMerge(repo: Repo, { task: { id } }: Seen, commit: string, check: string): Promise<void> {
+  const path = checkFolder(repo, id);
+  await removeCheck(repo, id);
+  try {
+    await git(repo, ["worktree", "add", "--quiet", "--detach", path, commit]);
+    const code = await runShell(check, path, id);
+    if (code === 0) return;
+    const message = `The check of task ${quote(id)} ended with status ${code} on the merge commit ${commit}: ${check}`;
+    throw new Failure("conflict", message, "Have the worker put it right on top of the base, and submit again");
+  } finally {
+    await removeCheck(repo, id);
+  }
+}
+
+/** No id begins with a dot. */
+function checkFolder(repo: Repo, id: string): string {
+  return `${repo.worktrees}/.check-${id}`;
+}
+
+async function removeCheck(repo: Repo, id: string): Promise<void> {
+  const path = checkFolder(repo, id);
+  const isKnown = (await readWorktrees(repo)).some((each) => each.path === path);
+  if (isKnown) await git(repo, ["worktree", "remove", "--force", "--force", path]);
+  removeIfThere(path);
+}
+
+/** Checks the recorded merge commit and moves the base to it; where that fails the task is `approved` again. */
+async function concludeMerge(repo: Repo, seen: Seen, base: string, check?: string, checkout?: string): Promise<Answer> {
+  const { task } = seen;
+  const { commit, onto } = task.merge ?? { commit: "", onto: "" };
+  if (base !== commit && await isAncestor(repo, commit, base)) return await settleMerge(repo, seen, true);
+  try {
+    if (base !== onto) {
+      throw new Failure("race", `${task.base} moved from ${onto} to ${base}`, `worker merge ${task.id}`);
+    }
+    if (check !== undefined) await checkMerge(repo, seen, commit, check);
+    if (commit !== onto) await moveBase(repo, task, commit, onto, checkout ?? await baseCheckout(repo, task.base));
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    await settleMerge(repo, seen, false, error);
+    throw error;
+  }
+  return await settleMerge(repo, seen, true);
+}
+
+/** Moves the base from where it was to the merge commit: in its checkout, or else by compare-and-swap. */
+async function moveBase(repo: Repo, task: Task, commit: string, onto: string, checkout?: string): Promise<void> {
+  const args = checkout === undefined
+    ? ["update-ref", "-m", `worker: merge ${task.id}`, task.base, commit, onto]
+    : ["merge", "--ff-only", "--no-autostash", "--no-verify-signatures", "--quiet", commit];
+  const output = await tryGit(repo, args, { cwd: checkout });
+  if (output.code === 0) return;
+  const now = (await readRefs(repo, task.base)).get(task.base);
+  if (now === commit) return; // a hook of the person's failed, after the fact
+  if (now !== onto) throw new Failure("race", `${task.base} moved from ${onto} to ${now}`, `worker merge ${task.id}`);
+  throw gitFailure(args, output);
+}
+
+/** Records what became of a merge: it is in the base, or the task is approved as it was before. */
+async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Failure): Promise<Answer> {
+  const { operation, id, base, merge } = seen.task;
+  const changes = isMerged ? { state: "merged" as const } : { state: "approved" as const, merge: undefined };
+  const task = change(seen, operation, changes);
+  const data = { base, ...isMerged && { commit: merge?.commit } };
+  const text = isMerged
+    ? `Task ${id} is merged: ${base} is at ${merge?.commit}`
+    : `Task ${id} is approved, and not merged`;
+  const answer = { ...tell(task, text, data), ...error && { changed: false, error: errorOf(error) } };
+  const why = error?.message.split("\n", 1)[0] ?? "it broke off";
+  await record(repo, seen, { subject: isMerged ? "Merge is done" : `No merge: ${why}`, task, answer });
+  return answer;
+}
+
+function errorOf({ code, message, hint }: Failure): NonNullable<Answer["error"]> {
+  return { code, message, ...hint !== undefined && { hint } };
+}
+
+// ── cancel ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function cancel(call: Call): Promise<Answer> {
+  const { repo, id, operation, options } = call;
+  using _lock = await lock(repo, `task-${id}`);
+  const seen = await readTask(repo, id);
+  const { state } = seen.task;
+  if (call.isRepeated) return await finishCancel(repo, seen);
+  const isOver = state === "merged" || state === "cancelled";
+  if (isOver && !options.cleanup && state === "cancelled") {
+    return { ...tell(seen.task, `Task ${id} is cancelled already`), changed: false };
+  }
+  if (!isOver || !options.cleanup) checkState(seen, "cancel");
+  if (options.reason === undefined && !isOver) throw new Failure("usage", "Why is it cancelled? Give --reason TEXT");
+  if (options.cleanup) {
+    const found = await inspect(repo, id);
+    if (isOver && found.found === "nothing" && found.branch === undefined) {
+      return { ...tell(seen.task, `Nothing is left of task ${id}`), changed: false };
+    }
+    checkRemovable(repo, id, found, options.discard);
+  }
+  const task = change(seen, operation, {
+    ...isOver ? {} : { state: "cancelling", reason: options.reason },
+    cleanup: options.cleanup ? { discard: options.discard } : undefined,
+  });
+  const subject = isOver ? "Clean up begins" : `Cancel: ${options.reason?.split("\n", 1)[0]}`;
+  return await finishCancel(repo, await record(repo, seen, { subject, task }));
+}
+
+/** Stops the agent, saves and removes what was asked for, and says so, from wherever that was left. */
+async function finishCancel(repo: Repo, seen: Seen): Promise<Answer> {
+  const { id, operation } = seen.task;
+  await stopAgent(repo, id);
+  let now = seen;
+  if (now.task.cleanup !== undefined && now.task.cleanup.backup === undefined) {
+    const found = await inspect(repo, id); // again, as the agent went on until now
+    checkRemovable(repo, id, found, now.task.cleanup.discard);
+    const backup = await saveWorktree(repo, now, found);
+    const cleanup = { ...now.task.cleanup, head: found.branch, backup };
+    // Before anything is removed, so that nobody saves what is left of a half-removed worktree instead.
+    const task = change(now, operation, { cleanup });
+    now = await record(repo, now, { subject: `The worktree is saved at refs/worker/backup/${id}`, task });
+  }
+  const { cleanup, state } = now.task;
+  if (cleanup !== undefined) await removeWorktree(repo, id, cleanup.head);
+  const task = change(now, operation, {
+    ...state === "cancelling" && { state: "cancelled" },
+    cleanup: cleanup && { ...cleanup, done: true },
+  });
+  const text = `Task ${id} is ${task.state}` +
+    (cleanup ? `; worktree and branch are saved at refs/worker/backup/${id}` : "");
+  const answer = tell(task, text, cleanup ? { backup: cleanup.backup } : {});
+  await record(repo, now, { subject: cleanup ? "Worktree and branch are removed" : "Cancel is done", task, answer });
+  return answer;
+}
+
+// ── Looking ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What of a task is observed, and nowhere stored: `null` is unknown. */
+interface Observation {
+  /** Whether the agent's process is there; missing where none is to be. */
+  alive?: boolean | null;
+  /** Whether it should be at work, and its process is gone. */
+  stalled: boolean;
+  /** Whether the branch left the commit that was submitted. */
+  moved: boolean;
+  /** Seconds since it was submitted, until somebody reviews it and decides. */
+  reviewAge?: number;
+  /** The files that it changes; missing where it is over. */
+  files?: string[] | null;
+}
+
+async function observe(repo: Repo, seen: Seen): Promise<Observation> {
+  const { id, state, agent, command, base, head } = seen.task;
+  const process = processOf(repo, id);
+  const hasAgent = agent !== "none" || command !== undefined;
+  const alive = process?.isAlive ?? null;
+  const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
+  return {
+    ...hasAgent && isLive(seen) && { alive },
+    stalled: state === "working" && hasAgent && alive === false,
+    moved: isPinned && seen.branch !== undefined && seen.branch !== head,
+    ...STATES[state].waiting && { reviewAge: secondsSince(seen.task.since) },
+    ...isLive(seen) && { files: await quickFiles(repo, id, base) },
+  };
+}
+
+/** What a task changes that git tracks, in one process; `null` where its worktree is not here. */
+async function quickFiles(repo: Repo, id: string, base: string): Promise<string[] | null> {
+  const cwd = worktreeOf(repo, id);
+  if (whatIsIn(repo, cwd) !== "worktree") return null;
+  const diff = ["diff", "--merge-base", "--name-only", "-z", "--no-renames", "--no-ext-diff", base, "--"];
+  const { code, out } = await tryGit(repo, diff, { cwd });
+  return code === 0 ? out.split("\0").filter(Boolean) : null;
+}
+
+/** Which other tasks change files that one changes. */
+function sharers(files: ReadonlyMap<string, readonly string[] | null>, id: string): string[] {
+  const mine = new Set(files.get(id) ?? []);
+  return [...files].filter(([other, theirs]) => other !== id && theirs?.some((path) => mine.has(path))).map(([other]) =>
+    other
+  );
+}
+
+async function list({ repo, options }: Call): Promise<Answer> {
+  const { tasks } = await readTasks(repo);
+  const observed = await Promise.all(tasks.map((seen) => observe(repo, seen)));
+  const files = new Map(tasks.map(({ task }, index) => [task.id, observed[index]?.files ?? null]));
+  const shown = tasks.map((seen, index) => ({ seen, observation: observed[index] ?? { stalled: false, moved: false } }))
+    .filter(({ seen }) => options.all || options.json || isLive(seen) || seen.task.state === "failed")
+    .sort((a, b) => a.seen.task.created < b.seen.task.created ? -1 : 1);
+  const data = shown.map(({ seen: { task }, observation: { files: _, ...rest } }) => {
+    const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
+    const known = { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn };
+    return { ...known, ...rest, ...STATES[state].live && { overlaps: files.get(id) ? sharers(files, id) : null } };
+  });
+  const rows = data.map((row) => {
+    const notes = [
+      ...row.stalled ? ["stalled"] : [],
+      ...row.moved ? ["moved since"] : [],
+      ...row.reviewAge === undefined ? [] : [`in review for ${span(row.reviewAge)}`],
+      ...row.overlaps?.length ? [`overlaps ${row.overlaps.join(", ")}`] : [],
+    ];
+    return [
+      row.id,
+      row.state,
+      span(secondsSince(row.since)),
+      `${row.round}`,
+      row.agent,
+      harmless(row.title),
+      notes.join("; "),
+    ];
+  });
+  const live = tasks.filter(isLive).length;
+  const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
+  say(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
+  const text = rows.length === 0
+    ? undefined
+    : table([["ID", "STATE", "SINCE", "ROUND", "AGENT", "TITLE", ""], ...rows]);
+  return { changed: false, data: { tasks: data, live, waiting }, text };
+}
+
+async function status({ repo, id }: Call): Promise<Answer> {
+  const seen = await readTask(repo, id);
+  const [observation, events] = await Promise.all([observe(repo, seen), readEvents(repo, id)]);
+  const { task } = seen;
+  const path = worktreeOf(repo, id);
+  const worktree = whatIsIn(repo, path) === "worktree" ? path : null;
+  const rows = Object.entries({
+    ...task,
+    operation: undefined,
+    branch: seen.branch,
+    worktree,
+    ...observation,
+    files: undefined,
+  })
+    .filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))
+    .map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
+  const texts = `\nIts texts: git ls-tree -r --name-only ${TASKS}${id}, then git show ${TASKS}${id}:PATH`;
+  const data = { task, ...observation, branch: seen.branch ?? null, worktree, events };
+  return { changed: false, taskId: id, state: task.state, head: task.head, data, text: harmless(table(rows) + texts) };
+}
+
+async function log({ repo, id }: Call): Promise<Answer> {
+  const { task } = await readTask(repo, id);
+  const events = await readEvents(repo, id);
+  const output = readIfThere(`${repo.common}/worker/${id}/log`) ?? null;
+  const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
+  const text = harmless(`${table(rows)}\n${output === null ? "" : `\n${output.trimEnd()}`}`).trimEnd();
+  return { changed: false, taskId: id, state: task.state, head: task.head, data: { events, output }, text };
+}
+
+/** All that a live task changes: what is committed, staged, unstaged and untracked, with both names of a rename. */
+async function changedFiles(repo: Repo, { task, branch }: Seen): Promise<string[]> {
+  const cwd = worktreeOf(repo, task.id);
+  const head = branch ?? task.head;
+  const committed = head === undefined ? "" : await (async () => {
+    const from = (await tryGit(repo, ["merge-base", task.base, head])).out.trim() || task.start;
+    return await git(repo, ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", from, head]);
+  })();
+  const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"];
+  const others = whatIsIn(repo, cwd) === "worktree" ? await git(repo, status, { cwd }) : "";
+  return [...new Set([...committed.split("\0").filter(Boolean), ...statusPaths(others)])].sort();
+}
+
+async function overlaps({ repo, id }: Call): Promise<Answer> {
+  const { tasks } = await readTasks(repo);
+  const live = tasks.filter(isLive);
+  if (id !== "" && !tasks.some(({ task }) => task.id === id)) await readTask(repo, id);
+  const files = await Promise.all(live.map((seen) => changedFiles(repo, seen)));
+  const pairs = live.flatMap((a, first) =>
+    live.slice(first + 1).map((b, index) => ({
+      a,
+      b,
+      shared: share(files[first] ?? [], files[first + 1 + index] ?? []),
+    }))
+  ).filter(({ a, b }) => id === "" || a.task.id === id || b.task.id === id);
+  const found = await Promise.all(pairs.map(async ({ a, b, shared }) => {
+    const [ours, theirs] = [a, b].map((seen) => seen.branch ?? seen.task.head);
+    // Where git fails, as for histories that have nothing in common, the answer is not known.
+    const merged = ours && theirs ? await mergeTrees(repo, ours, theirs).catch(() => undefined) : undefined;
+    return { tasks: [a.task.id, b.task.id], files: shared, conflicts: merged?.conflicts ?? null };
+  }));
+  const meeting = found.filter(({ files, conflicts }) => files.length > 0 || (conflicts?.length ?? 0) > 0);
+  const rows = meeting.flatMap(({ tasks, files, conflicts }) =>
+    [...new Set([...files, ...conflicts ?? []])].map((path) => [
+      tasks.join(" and "),
+      conflicts === null ? "unknown" : conflicts.includes(path) ? "conflict" : "same file",
+      harmless(path),
+    ])
+  );
+  const text = rows.length === 0 ? undefined : table(rows);
+  if (rows.length === 0) say("No two live tasks change the same files");
+  const changed = Object.fromEntries(live.map(({ task }, index) => [task.id, files[index] ?? []]));
+  return { changed: false, ...id !== "" && { taskId: id }, data: { files: changed, pairs: meeting }, text };
+}
+
+function share(a: readonly string[], b: readonly string[]): string[] {
+  const others = new Set(b);
+  return a.filter((path) => others.has(path));
+}
+
+// ── doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Something that is not as it should be: with a `repair`, `doctor --fix` sees to it; without, a person has to. */
+interface Finding {
+  taskId?: string;
+  what: string;
+  repair?: () => Promise<unknown>;
+}
+
+async function doctor({ repo, options }: Call): Promise<Answer> {
+  const { tasks } = await readTasks(repo);
+  const worktrees = await readWorktrees(repo);
+  const problems: { taskId?: string; what: string; repaired: boolean }[] = [];
+  const notes: { taskId?: string; what: string }[] = [];
+  const take = async ({ taskId, what, repair }: Finding) => {
+    const of = taskId === undefined ? {} : { taskId };
+    if (repair === undefined) return notes.push({ ...of, what });
+    const error = options.fix ? await repair().then(() => undefined, (error: unknown) => error) : undefined;
+    if (error !== undefined && !(error instanceof Failure)) throw error;
+    const why = error instanceof Failure ? `: ${error.message}${error.hint ? `\n  ${error.hint}` : ""}` : "";
+    problems.push({ ...of, what: what + why, repaired: options.fix && error === undefined });
+  };
+  for (const { task: { id } } of tasks) {
+    using free = await tryLock(repo, `task-${id}`);
+    if (free === undefined) await take({ taskId: id, what: "a command is at work on it just now" });
+    // Read again, as what was seen before the lock may have changed.
+    else for (const finding of await examine(repo, await readTask(repo, id), worktrees)) await take(finding);
+  }
+  for (const finding of [...await examineRest(repo, tasks, worktrees), ...staleLocks(repo)]) await take(finding);
+  const lines = [
+    ...problems.map(({ taskId, what, repaired }) =>
+      `${repaired ? "repaired" : "problem"}  ${taskId ?? "repo"}: ${what}`
+    ),
+    ...notes.map(({ taskId, what }) => `note      ${taskId ?? "repo"}: ${what}`),
+  ];
+  const open = problems.filter(({ repaired }) => !repaired).length;
+  say(
+    [...lines, `Problems: ${problems.length}, repaired: ${problems.length - open}, notes: ${notes.length}`].join("\n"),
+  );
+  if (open > 0 && !options.fix) say("worker doctor --fix repairs them");
+  return { changed: open < problems.length, data: { problems, notes } };
+}
+
+/** What is wrong with one task, whose lock is held: each row of the recovery table. */
+async function examine(repo: Repo, seen: Seen, worktrees: readonly Worktree[]): Promise<Finding[]> {
+  const { task, branch } = seen;
+  const { id, state, merge, cleanup } = task;
+  const path = worktreeOf(repo, id);
+  const findings: Finding[] = [];
+  const problem = (what: string, repair: () => Promise<unknown>) => findings.push({ taskId: id, what, repair });
+  const note = (what: string) => findings.push({ taskId: id, what });
+  if (isThere(checkFolder(repo, id)) || worktrees.some((each) => each.path === checkFolder(repo, id))) {
+    problem("the worktree of a check was left behind", () => removeCheck(repo, id));
+  }
+  if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
+  else if (state === "cancelling" || cleanup !== undefined && !cleanup.done) {
+    problem("cancel broke off: it goes on", () => finishCancel(repo, seen));
+  } else if (state === "merging") {
+    const base = (await readRefs(repo, task.base)).get(task.base);
+    if (merge === undefined || base === undefined) note(`merge broke off, and ${task.base} is not here to tell how`);
+    else if (await isAncestor(repo, merge.commit, base)) {
+      problem("merge broke off after the base had moved: it is merged", () => settleMerge(repo, seen, true));
+    } else {
+      const what = base === merge.onto ? "before the base moved" : "and the base went elsewhere";
+      problem(`merge broke off, ${what}: it is approved, and to be merged again`, () => settleMerge(repo, seen, false));
+    }
+  } else if (isLive(seen)) {
+    const found = whatIsIn(repo, path);
+    if (branch === undefined) note(`the branch worker/${id} is not in this repo`);
+    else if (found === "foreign") note(`${path} is no worktree of this repo: something else is there`);
+    else if (found !== "worktree") problem(`${path} is gone: it is made again`, () => ensureWorktree(repo, seen));
+    if (found === "worktree" && worktrees.some((each) => each.path === path && each.locked !== undefined)) {
+      note(`${path} is locked`);
+    }
+    const pending = `${repo.common}/worker/${id}/pending`;
+    const observation = await observe(repo, seen);
+    if (state === "working" && isThere(pending)) problem("its agent was not started: it is", () => launch(repo, seen));
+    else if (observation.stalled) {
+      note("stalled: its process is gone; worker resume starts another, worker fail gives up");
+    }
+    if (observation.moved) {
+      note(`its branch left ${task.head}: what was said of that is void until it is submitted again`);
+    }
+  }
+  return findings;
+}
+
+/** What has no task, or hides where a task would be. */
+async function examineRest(repo: Repo, tasks: readonly Seen[], worktrees: readonly Worktree[]): Promise<Finding[]> {
+  const ids = new Set(tasks.map(({ task }) => task.id));
+  const branches = await readRefs(repo, BRANCHES);
+  const orphans = [...branches.keys()].map((ref) => ref.slice(BRANCHES.length)).filter((name) => !ids.has(name));
+  const stray = worktrees.filter(({ path }) => path.startsWith(`${repo.worktrees}/`))
+    .filter(({ path }) => !ids.has(path.slice(repo.worktrees.length + 1).replace(/^\.check-/, "")));
+  return [
+    ...orphans.map((name) => ({ what: `branch worker/${name} belongs to no task` })),
+    ...stray.map(({ path }) => ({ what: `worktree ${path} belongs to no task` })),
+  ];
+}
+
+/** git's lock files: one that is old may be left of a killed git, and only a person can know. */
+function staleLocks({ common }: Repo): Finding[] {
+  const found: Finding[] = [];
+  const visit = (folder: string, depth: number) => {
+    for (const { name, isDirectory } of Deno.readDirSync(folder)) {
+      const path = `${folder}/${name}`;
+      if (isDirectory && depth > 0) visit(path, depth - 1);
+      if (isDirectory || !name.endsWith(".lock")) continue;
+      const age = secondsSince(Deno.lstatSync(path).mtime?.toISOString() ?? "");
+      found.push({ what: `${path} is ${span(age)} old: if no git is at work, remove it (this program does not)` });
+    }
+  };
+  visit(common, 0);
+  for (const [name, depth] of [["worktrees", 1], ["refs", 9]] as const) {
+    if (isThere(`${common}/${name}`)) visit(`${common}/${name}`, depth);
+  }
+  return found;
+}
+
+// ── metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What is measured: the time a task spends from one event on until the next, by the state in between. */
+async function metrics({ repo, options }: Call): Promise<Answer> {
+  const since = readSince(options.since);
+  const byTask = Map.groupBy(await readEvents(repo), ({ taskId }) => taskId);
+  const spans: Record<"review_wait" | "review" | "rework" | "merge_wait", number[]> = {
+    review_wait: [],
+    review: [],
+    rework: [],
+    merge_wait: [],
+  };
+  const kinds: Partial<Record<string, keyof typeof spans>> = {
+    submitted: "review_wait",
+    reviewing: "review",
+    changes_requested: "rework",
+    approved: "merge_wait",
+  };
+  const [rounds, mergedPerDay, queue]: [number[], Record<string, number>, number[]] = [[], {}, []];
+  for (const events of byTask.values()) {
+    let isRework = false;
+    for (const [index, event] of events.entries()) {
+      isRework = event.to === "changes_requested" || isRework && event.to !== "submitted";
+      const [kind, next] = [isRework ? "rework" : kinds[event.to], events[index + 1]];
+      const seconds = (Date.parse(next?.at ?? new Date().toISOString()) - Date.parse(event.at)) / 1000;
+      if (next === undefined && STATES[event.to as State]?.waiting) queue.push(seconds);
+      if (kind !== undefined && next !== undefined && next.at >= since) spans[kind].push(seconds);
+    }
+    const merged = events.find(({ to, at }) => to === "merged" && at >= since);
+    if (merged === undefined) continue;
+    rounds.push(
+      events.filter(({ to, from, opId }, index) => opId !== events[index - 1]?.opId && isSubmission(from, to)).length,
+    );
+    mergedPerDay[merged.at.slice(0, 10)] = (mergedPerDay[merged.at.slice(0, 10)] ?? 0) + 1;
+  }
+  const measured = Object.fromEntries(Object.entries(spans).map(([kind, seconds]) => [kind, spread(seconds)]));
+  const queued = { depth: queue.length, oldest: queue.length > 0 ? Math.max(...queue) : null };
+  const data = { since: since || null, seconds: measured, queue: queued, rounds: spread(rounds), mergedPerDay };
+  const cell = (value: number | null) => value === null ? "-" : span(value);
+  const rows = Object.entries(measured).map((
+    [kind, { count, median, p90 }],
+  ) => [kind, `${count}`, cell(median), cell(p90)]);
+  const days = Object.entries(mergedPerDay).sort().map(([day, count]) => `${day}  ${count} merged`);
+  const text = [
+    table([["", "COUNT", "MEDIAN", "P90"], ...rows]),
+    `review queue: ${queued.depth}, oldest ${cell(queued.oldest)}`,
+    `rounds per merged task: median ${data.rounds.median ?? "-"}, 90th percentile ${data.rounds.p90 ?? "-"}`,
+    ...days,
+  ].join("\n");
+  return { changed: false, data, text };
+}
+
+function isSubmission(from: string, to: string): boolean {
+  return to === "submitted" && from !== "needs_human" || to === "needs_human" && from === "working";
+}
+
+/** A time, as `2026-01-31` or, counted back from now, as `7d` or `12h`. */
+function readSince(text: string | undefined): string {
+  if (text === undefined) return "";
+  const [, count, unit] = /^(\d+)([dh])$/.exec(text) ?? [];
+  const time = count === undefined ? Date.parse(text) : Date.now() - Number(count) * (unit === "d" ? 86400e3 : 3600e3);
+  if (!Number.isNaN(time)) return new Date(time).toISOString();
+  throw new Failure("usage", `--since is a date, as 2026-01-31, or a span, as 7d or 12h, not ${quote(text)}`);
+}
+
+/** The middle and the 90th percentile, by the nearest rank. */
+function spread(values: readonly number[]): { count: number; median: number | null; p90: number | null } {
+  const sorted = values.toSorted((a, b) => a - b);
+  const rank = (part: number) => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? null;
+  return { count: sorted.length, median: rank(0.5), p90: rank(0.9) };
+}
+
+// ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The command line's options: with a text, with any number of words, or with none. */
+const TEXTS = [
+  "taskId",
+  "brief",
+  "base",
+  "agent",
+  "report",
+  "question",
+  "answer",
+  "reason",
+  "head",
+  "actor",
+  "findings",
+] as const;
+const MORE_TEXTS = ["check", "since", "op-id"] as const;
+const LISTS = ["paths", "depends-on"] as const;
+const SWITCHES = ["all", "allow-overlap", "whole", "dry-run", "cleanup", "discard", "fix", "json", "help"] as const;
+
+type Options =
+  & Partial<Record<typeof TEXTS[number] | typeof MORE_TEXTS[number], string>>
+  & Record<typeof LISTS[number], string[]>
+  & Record<typeof SWITCHES[number], boolean>
+  & { rest: string[] };
+
+/** A command: what does it, what it takes, and how it is explained. */
+interface Command {
+  run: (call: Call) => Promise<Answer>;
+  /** `here`: the task is that of the worktree, where none is named. */
+  task: "required" | "here" | "optional" | "none";
+  /** What it takes besides `--taskId`, `--json`, `--op-id`, `--actor` and `--help`; what it needs ends in `!`. */
+  options: readonly string[];
+  /** Whether what it says is what was asked for, and goes to standard output. */
+  isLook?: boolean;
+  help: string;
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  spawn: {
+    run: spawn,
+    task: "required",
+    options: ["brief!", "base", "paths", "agent", "depends-on", "allow-overlap", "--"],
+    help: `Usage: worker spawn --taskId ID --brief FILE [OPTION...] [-- COMMAND...]
+
+Makes a task, its branch worker/ID and its worktree, and launches an agent in it.
+
+      --brief FILE         what is to be done; - is standard input
+      --base BRANCH        what it starts from and is merged into; else the branch here
+      --paths GLOB...      what it will change, as in .gitignore
+      --agent AGENT        claude (the default), codex, opencode or none
+      --depends-on ID...   what has to be merged before it
+      --allow-overlap      though a live task's --paths meet these
+      -- COMMAND...        run this instead; its prompt is in the file $WORKER_PROMPT`,
+  },
+  list: {
+    run: list,
+    task: "none",
+    options: ["all"],
+    isLook: true,
+    help: `Usage: worker list [--all]
+
+Shows the tasks that are live or have failed, and with --all those that are over. It
+marks what is stalled (working, with its process gone), how long a review waits, and
+which tasks change the same files (of those that git tracks).`,
+  },
+  status: {
+    run: status,
+    task: "here",
+    options: [],
+    isLook: true,
+    help: "Usage: worker status [ID]\n\nShows all of one task.",
+  },
+  log: {
+    run: log,
+    task: "here",
+    options: [],
+    isLook: true,
+    help: "Usage: worker log [ID]\n\nShows a task's events, then what its agent printed.",
+  },
+  submit: {
+    run: submit,
+    task: "here",
+    options: ["report"],
+    help: `Usage: worker submit [--report FILE]
+
+Hands in what is committed on the task's branch, for review.
+
+      --report FILE   what was done and how it was tested; - is standard input`,
+  },
+  block: {
+    run: block,
+    task: "here",
+    options: ["question!"],
+    help: "Usage: worker block --question TEXT\n\nAsks what the worker cannot go on without.",
+  },
+  resume: {
+    run: resume,
+    task: "here",
+    options: ["answer"],
+    help: `Usage: worker resume ID [--answer TEXT]
+
+Puts a task to work again: one that asked, one of which changes are asked for, or one
+whose agent is gone. The agent is started again, unless its process is still there.`,
+  },
+  fail: {
+    run: fail,
+    task: "required",
+    options: ["reason!"],
+    help: "Usage: worker fail ID --reason TEXT\n\nGives up a task at work; all of it is kept.",
+  },
+  "review start": {
+    run: review,
+    task: "required",
+    options: ["head!", "actor!"],
+    help: "Usage: worker review start ID --head SHA --actor NAME\n\nBegins a review of what was submitted.",
+  },
+  "review approve": {
+    run: review,
+    task: "required",
+    options: ["head!", "actor!", "findings"],
+    help: "Usage: worker review approve ID --head SHA --actor NAME [--findings FILE]\n\nSays that it may be merged.",
+  },
+  "review request-changes": {
+    run: review,
+    task: "required",
+    options: ["head!", "actor!", "findings!"],
+    help: "Usage: worker review request-changes ID --head SHA --actor NAME --findings FILE\n\nSays what has to change.",
+  },
+  "review diff": {
+    run: reviewDiff,
+    task: "required",
+    options: ["whole"],
+    isLook: true,
+    help: `Usage: worker review diff ID [--whole]
+
+Prints exactly what was submitted, and from the second round on the fix alone.
+
+      --whole   all of it, in any round`,
+  },
+  "human approve": {
+    run: human,
+    task: "required",
+    options: ["head!"],
+    help: `Usage: worker human approve ID --head SHA
+
+A person lets a task go on. This asks for a terminal, or WORKER_HUMAN=1; a program that
+is run by the same user can have both, so it proves no person.`,
+  },
+  "human reject": {
+    run: human,
+    task: "required",
+    options: ["head!", "reason!"],
+    help: `Usage: worker human reject ID --head SHA --reason TEXT
+
+A person sends a task back to its worker, or ends it after too many rounds. See human approve.`,
+  },
+  overlaps: {
+    run: overlaps,
+    task: "optional",
+    options: [],
+    isLook: true,
+    help: `Usage: worker overlaps [ID]
+
+Shows which files several live tasks change (committed, staged, unstaged, untracked),
+and which pairs of tasks would conflict.`,
+  },
+  merge: {
+    run: merge,
+    task: "required",
+    options: ["check", "dry-run"],
+    help: `Usage: worker merge ID [--check COMMAND] [--dry-run]
+
+Merges an approved task into its base.
+
+      --check COMMAND   run this in a throwaway worktree of the merge commit first
+      --dry-run         do all but record it and move the base`,
+  },
+  cancel: {
+    run: cancel,
+    task: "required",
+    options: ["reason", "cleanup", "discard"],
+    help: `Usage: worker cancel --taskId ID --reason TEXT [--cleanup] [--discard]
+
+Stops a task and its agent. A task that is over can be cleaned up, without a reason.
+
+      --cleanup   save the worktree at refs/worker/backup/ID, then remove it and the branch
+      --discard   though there are ignored files, or repos inside, which cannot be saved`,
+  },
+  doctor: {
+    run: doctor,
+    task: "none",
+    options: ["fix"],
+    help: `Usage: worker doctor [--fix]
+
+Finds what killed commands left, and with --fix repairs it. Notes are for a person.
+Exit status 0, whatever is found; the last line counts it, and --json lists it.`,
+  },
+  metrics: {
+    run: metrics,
+    task: "none",
+    options: ["since"],
+    isLook: true,
+    help: `Usage: worker metrics [--since DATE|SPAN]
+
+Shows how long tasks wait for review, are in review, in rework, and wait for their merge.
+
+      --since   only what ended since then, as 2026-01-31, 7d or 12h`,
+  },
+};
+
+const HELP = `worker ${VERSION}: tasks for agents, each in a git worktree of its own
+
+Usage: worker COMMAND [OPTION...]      worker COMMAND --help tells more
+
+  spawn --taskId ID --brief FILE       make a task and launch its agent
+  list, status ID, log ID              look at tasks
+  submit, block --question TEXT        hand in, or ask (in the task's worktree)
+  resume ID [--answer TEXT], fail ID   put to work again, or give up
+  review start|approve|request-changes ID --head SHA --actor NAME
+  review diff ID                       what is to be reviewed
+  human approve|reject ID --head SHA   a person's decision
+  overlaps [ID]                        which tasks change the same files
+  merge ID [--check COMMAND]           into the base branch
+  cancel --taskId ID --reason TEXT     stop it; --cleanup removes it
+  doctor [--fix], metrics              what was left behind; how it goes
+
+  --json     print the answer as JSON     --op-id ID   the same again: same answer
+  --actor NAME   who does it              --version    print the version
+Exit status: 0 done or nothing to do, 1 internal, 2 usage, 3 no such task, 4 not in
+this state, 5 lost a race or stale head, 6 limit, 7 overlap or conflict, 8 needs a
+human, 9 would lose work, 10 git`;
+
+/** What every command takes. */
+const COMMON = ["taskId", "actor", "op-id", "json", "help"];
+
+/** Reads the command line: the command, the words that are no options, and the options. */
+function readArguments(args: readonly string[]): { command: string; words: string[]; options: Options } {
+  const options: Options = {
+    ...Object.fromEntries(SWITCHES.map((name) => [name, false])) as Record<typeof SWITCHES[number], boolean>,
+    "paths": [],
+    "depends-on": [],
+    rest: [],
+  };
+  const words: string[] = [];
+  const given = new Set<string>();
+  const is = <T extends string>(names: readonly T[], name: string): name is T =>
+    (names as readonly string[]).includes(name);
+  for (let index = 0; index < args.length; index++) {
+    const argument = args[index] ?? "";
+    if (argument === "--") {
+      options.rest = args.slice(index + 1);
+      given.add("--");
+      break;
+    }
+    if (!argument.startsWith("-") || argument === "-") {
+      words.push(argument);
+      continue;
+    }
+    const [, name = "", value] = /^--?([^=]+)(?:=([^]*))?$/.exec(argument === "-h" ? "--help" : argument) ?? [];
+    given.add(name);
+    if (is(SWITCHES, name) && value === undefined) options[name] = true;
+    else if (is([...TEXTS, ...MORE_TEXTS], name)) {
+      const text = value ?? args[++index];
+      if (text === undefined || text === "") throw new Failure("usage", `--${name} needs a value`);
+      options[name] = text;
+    } else if (is(LISTS, name)) {
+      if (value !== undefined) options[name].push(value);
+      else {while (index + 1 < args.length && !args[index + 1]?.startsWith("--")) {
+          options[name].push(args[++index] ?? "");
+        }}
+      if (options[name].length === 0) throw new Failure("usage", `--${name} needs a value`);
+    } else throw new Failure("usage", `Unknown option ${quote(argument)}`, "worker --help");
+  }
+  const isDouble = words[0] === "review" || words[0] === "human";
+  const command = words.splice(0, isDouble ? 2 : 1).join(" ");
+  if (options.help) return { command, words, options };
+  if (command === "") throw new Failure("usage", "Which command?", "worker --help");
+  const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
+  if (known === undefined) throw new Failure("usage", `Unknown command ${quote(command)}`, "worker --help");
+  const hint = `worker ${command} --help`;
+  const takes = [...COMMON, ...known.options.map((option) => option.replace("!", ""))];
+  const stray = [...given].find((name) => !takes.includes(name));
+  if (stray !== undefined) {
+    throw new Failure("usage", `${stray === "--" ? stray : `--${stray}`} does not go with ${command}`, hint);
+  }
+  const missing = known.options.find((option) => option.endsWith("!") && !given.has(option.slice(0, -1)));
+  if (missing !== undefined) throw new Failure("usage", `${command} needs --${missing.slice(0, -1)}`, hint);
+  if (known.task !== "none" && words.length > 0) options.taskId ??= words.shift();
+  if (words.length > 0) throw new Failure("usage", `Unexpected ${quote(words[0] ?? "")}`, hint);
+  if (known.task === "required" && options.taskId === undefined) {
+    throw new Failure("usage", `Which task? Give its ID`, hint);
+  }
+  return { command, words, options };
+}
+
+/** The task of the worktree that this is run in. */
+async function taskHere(repo: Repo): Promise<string> {
+  const { out } = await tryGit(repo, ["symbolic-ref", "--quiet", "HEAD"], { cwd: Deno.cwd() });
+  const id = out.startsWith(BRANCHES) ? out.slice(BRANCHES.length).trim() : Deno.env.get("WORKER_TASK");
+  if (id) return id;
+  throw new Failure("usage", "Which task? No branch worker/ID is checked out here: give --taskId ID");
+}
+
+/** What an operation of that id came to, if it was done before; whether it broke off, if it was only begun. */
+async function findOperation(repo: Repo, call: Call): Promise<Answer | "begun" | undefined> {
+  const { id: opId, command } = call.operation;
+  const events = (await readEvents(repo, undefined, "--fixed-strings", `--grep=Op-Id: ${opId}`))
+    .filter((event) => event.opId === opId);
+  const last = events.at(-1);
+  if (last === undefined) return undefined;
+  const [text = "{}"] = await readObjects(repo, [`${last.commit}:answer.json`]);
+  const { command: before, ...answer } = JSON.parse(text) as Answer & { command: string };
+  if (before === command && last.taskId === call.id) return answer.taskId === undefined ? "begun" : answer;
+  throw new Failure("usage", `--op-id ${quote(opId)} was given to ${before} of task ${quote(last.taskId)} before`);
+}
+
+/** Carries out a command, or finds what it came to before. */
+async function perform(command: string, options: Options): Promise<Answer> {
+  const repo = await openRepo();
+  const { run, task } = COMMANDS[command]!;
+  const id = options.taskId ?? (task === "here" ? await taskHere(repo) : "");
+  if (id !== "" && !/^[\w.-]{1,100}$/.test(id)) throw new Failure("usage", `${quote(id)} cannot be the id of a task`);
+  const worker = Deno.env.get("WORKER_TASK");
+  const actor = (options.actor ?? (worker ? `worker/${worker}` : "hq")).trim();
+  const opId = options["op-id"] ?? crypto.randomUUID();
+  for (const [name, value] of [["actor", actor], ["op-id", opId]] as const) {
+    if (!/^[^\p{C}<>]{1,100}$/u.test(value)) throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
+  }
+  const call: Call = { repo, command, options, id, operation: { id: opId, command, actor }, isRepeated: false };
+  const before = options["op-id"] === undefined ? undefined : await findOperation(repo, call);
+  if (before !== undefined && before !== "begun") return before;
+  return await run({ ...call, isRepeated: before === "begun" });
+}
+
+/** Prints what a command answers, and gives the exit status that it comes to. */
+function answerWith(command: string, options: Pick<Options, "json">, answer: Answer): number {
+  const { changed, taskId, state, head, data, text, error } = answer;
+  if (options.json) {
+    const ok = error === undefined;
+    console.log(JSON.stringify({ version: 1, ok, command, taskId, changed, state, head, data, error }, undefined, 2));
+  } else if (error === undefined && text !== undefined) {
+    if (COMMANDS[command]?.isLook) console.log(text);
+    else say(text);
+  }
+  if (error !== undefined) say(`worker: ${error.message}${error.hint ? `\n${error.hint}` : ""}`);
+  return error === undefined ? 0 : EXIT[error.code];
+}
+
+/**
+ * The program.
+ *
+ * @param args The command line's words.
+ * @returns The exit status; see {@linkcode EXIT}.
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  let [command, options, id]: [string, Pick<Options, "json">, string?] = ["", { json: args.includes("--json") }];
+  try {
+    if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
+    if (args.join() === "--version") return console.log(`worker ${VERSION}`), 0;
+    const read = readArguments(args);
+    [command, options, id] = [read.command, read.options, read.options.taskId];
+    if (read.options.help) return console.log(COMMANDS[command]?.help ?? HELP), 0;
+    return answerWith(command, options, await perform(command, read.options));
+  } catch (error) {
+    const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
+    return answerWith(command, options, { changed: false, taskId: id, error: errorOf(failure) });
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
