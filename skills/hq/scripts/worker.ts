@@ -246,11 +246,14 @@ function globSegments(glob: string): string[] {
  * @param b Another.
  */
 export function globsMeet(a: string, b: string): boolean {
+  /** Whether a glob that ends here can stand for what is below it: a name with an ending is taken for a file's. */
+  const [aHolds, bHolds] = [a, b].map((glob) => !/[^/.]\.\w+$|\*\.\w+$/.test(glob));
   const meet = (a: readonly string[], b: readonly string[]): boolean => {
     const [x, y] = [a[0], b[0]];
-    if (x === undefined || y === undefined) return true; // a directory stands for all that is in it
+    if (x === undefined) return y === undefined || aHolds === true;
+    if (y === undefined) return bHolds === true;
     if (x === "**") return meet(a.slice(1), b) || meet(a, b.slice(1));
-    if (y === "**") return meet(b, a);
+    if (y === "**") return meet(a, b.slice(1)) || meet(a.slice(1), b);
     return segmentsMeet(x.toLowerCase(), y.toLowerCase()) && meet(a.slice(1), b.slice(1));
   };
   return meet(globSegments(a), globSegments(b));
@@ -613,7 +616,7 @@ async function write(repo: Repo, before: Seen | undefined, happening: Happening)
     ["To", task.state],
     ...head === undefined ? [] : [["Head", head]],
   ];
-  const message = `${subject}\n\n${trailers.map((pair) => pair.join(": ")).join("\n")}\n`;
+  const message = `${subject.replace(/\p{C}/gu, " ")}\n\n${trailers.map((pair) => pair.join(": ")).join("\n")}\n`;
   const data = (text: string) => `data ${new TextEncoder().encode(text).length}\n${text}\n`;
   const texts = {
     ...files,
@@ -992,6 +995,13 @@ async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
   }).spawn().unref();
   // So that what comes next knows of the process.
   for (let tries = 0; tries < 1000 && !isThere(`${folder}/process`); tries++) await pause(2);
+}
+
+/** Starts the agent of a task that is at work, where the command that was to do it was killed. */
+async function launchPending(repo: Repo, id: string): Promise<void> {
+  using _lock = await lock(repo, `task-${id}`);
+  const seen = await readTask(repo, id);
+  if (seen.task.state === "working") await launch(repo, seen);
 }
 
 /** Says that an agent is to be started once the task is `working`; whoever gets that far does it. */
@@ -1586,6 +1596,13 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string, ch
   if (output.code === 0) return;
   const now = (await readRefs(repo, task.base)).get(task.base);
   if (now === commit) return; // a hook of the person's failed, after the fact
+  if (/would be overwritten/.test(output.error)) {
+    throw new Failure(
+      "loses_work",
+      `Cannot move ${task.base} in ${checkout}: ${output.error.trim()}`,
+      "Move those away",
+    );
+  }
   if (now !== onto) throw new Failure("race", `${task.base} moved from ${onto} to ${now}`, `worker merge ${task.id}`);
   throw gitFailure(args, output);
 }
@@ -1599,9 +1616,13 @@ async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Fa
   const text = isMerged
     ? `Task ${id} is merged: ${base} is at ${merge?.commit}`
     : `Task ${id} is approved, and not merged`;
-  const answer = { ...tell(task, text, data), ...error && { changed: false, error: errorOf(error) } };
-  const why = error?.message.split("\n", 1)[0] ?? "it broke off";
-  await record(repo, seen, { subject: isMerged ? "Merge is done" : `No merge: ${why}`, task, answer });
+  const why = error ?? new Failure("race", `The merge of task ${quote(id)} broke off`, `worker merge ${id}`);
+  const answer = { ...tell(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
+  await record(repo, seen, {
+    subject: isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`,
+    task,
+    answer,
+  });
   return answer;
 }
 
@@ -1622,7 +1643,8 @@ async function cancel(call: Call): Promise<Answer> {
     return { ...tell(seen.task, `Task ${id} is cancelled already`), changed: false };
   }
   if (!isOver || !options.cleanup) checkState(seen, "cancel");
-  if (options.reason === undefined && !isOver) throw new Failure("usage", "Why is it cancelled? Give --reason TEXT");
+  const reason = options.reason ?? seen.task.reason;
+  if (reason === undefined && !isOver) throw new Failure("usage", "Why is it cancelled? Give --reason TEXT");
   if (options.cleanup) {
     const found = await inspect(repo, id);
     if (isOver && found.found === "nothing" && found.branch === undefined) {
@@ -1631,10 +1653,10 @@ async function cancel(call: Call): Promise<Answer> {
     checkRemovable(repo, id, found, options.discard);
   }
   const task = change(seen, operation, {
-    ...isOver ? {} : { state: "cancelling", reason: options.reason },
+    ...isOver ? {} : { state: "cancelling", reason },
     cleanup: options.cleanup ? { discard: options.discard } : undefined,
   });
-  const subject = isOver ? "Clean up begins" : `Cancel: ${options.reason?.split("\n", 1)[0]}`;
+  const subject = isOver ? "Clean up begins" : `Cancel: ${reason?.split("\n", 1)[0]}`;
   return await finishCancel(repo, await record(repo, seen, { subject, task }));
 }
 
@@ -1952,58 +1974,49 @@ function staleLocks({ common }: Repo): Finding[] {
 
 // ── metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What is measured: the time a task spends from one event on until the next, by the state in between. */
+/** What is measured of a task's way: the part that begins with each state. Work belongs to rework after a request. */
+const PHASES: Partial<Record<string, "review_wait" | "review" | "rework" | "merge_wait">> = {
+  submitted: "review_wait",
+  reviewing: "review",
+  changes_requested: "rework",
+  approved: "merge_wait",
+  merging: "merge_wait",
+};
+
 async function metrics({ repo, options }: Call): Promise<Answer> {
   const since = readSince(options.since);
-  const byTask = Map.groupBy(await readEvents(repo), ({ taskId }) => taskId);
-  const spans: Record<"review_wait" | "review" | "rework" | "merge_wait", number[]> = {
-    review_wait: [],
-    review: [],
-    rework: [],
-    merge_wait: [],
+  const [{ tasks }, events] = await Promise.all([readTasks(repo), readEvents(repo)]);
+  const spans = {
+    review_wait: [] as number[],
+    review: [] as number[],
+    rework: [] as number[],
+    merge_wait: [] as number[],
   };
-  const kinds: Partial<Record<string, keyof typeof spans>> = {
-    submitted: "review_wait",
-    reviewing: "review",
-    changes_requested: "rework",
-    approved: "merge_wait",
-  };
-  const [rounds, mergedPerDay, queue]: [number[], Record<string, number>, number[]] = [[], {}, []];
-  for (const events of byTask.values()) {
-    let isRework = false;
-    for (const [index, event] of events.entries()) {
-      isRework = event.to === "changes_requested" || isRework && event.to !== "submitted";
-      const [kind, next] = [isRework ? "rework" : kinds[event.to], events[index + 1]];
-      const seconds = (Date.parse(next?.at ?? new Date().toISOString()) - Date.parse(event.at)) / 1000;
-      if (next === undefined && STATES[event.to as State]?.waiting) queue.push(seconds);
-      if (kind !== undefined && next !== undefined && next.at >= since) spans[kind].push(seconds);
+  for (const chain of Map.groupBy(events, ({ taskId }) => taskId).values()) {
+    let [open, begin] = [PHASES[""], ""];
+    for (const { to, at } of chain) {
+      const phase = open === "rework" && (to === "working" || to === "blocked") ? open : PHASES[to];
+      if (phase === open) continue;
+      if (open !== undefined && at >= since) spans[open].push((Date.parse(at) - Date.parse(begin)) / 1000);
+      [open, begin] = [phase, at];
     }
-    const merged = events.find(({ to, at }) => to === "merged" && at >= since);
-    if (merged === undefined) continue;
-    rounds.push(
-      events.filter(({ to, from, opId }, index) => opId !== events[index - 1]?.opId && isSubmission(from, to)).length,
-    );
-    mergedPerDay[merged.at.slice(0, 10)] = (mergedPerDay[merged.at.slice(0, 10)] ?? 0) + 1;
   }
-  const measured = Object.fromEntries(Object.entries(spans).map(([kind, seconds]) => [kind, spread(seconds)]));
-  const queued = { depth: queue.length, oldest: queue.length > 0 ? Math.max(...queue) : null };
-  const data = { since: since || null, seconds: measured, queue: queued, rounds: spread(rounds), mergedPerDay };
+  const seconds = Object.fromEntries(Object.entries(spans).map(([phase, values]) => [phase, spread(values)]));
+  const ages = tasks.filter(({ task }) => STATES[task.state].waiting).map(({ task }) => secondsSince(task.since));
+  const queue = { depth: ages.length, oldest: ages.length > 0 ? Math.max(...ages) : null };
+  const merged = tasks.map(({ task }) => task).filter(({ state, since: at }) => state === "merged" && at >= since);
+  const rounds = spread(merged.map(({ round }) => round));
+  const days = Map.groupBy(merged, ({ since: at }) => at.slice(0, 10));
+  const mergedPerDay = Object.fromEntries([...days].sort().map(([day, of]) => [day, of.length]));
   const cell = (value: number | null) => value === null ? "-" : span(value);
-  const rows = Object.entries(measured).map((
-    [kind, { count, median, p90 }],
-  ) => [kind, `${count}`, cell(median), cell(p90)]);
-  const days = Object.entries(mergedPerDay).sort().map(([day, count]) => `${day}  ${count} merged`);
+  const rows = Object.entries(seconds).map(([phase, of]) => [phase, `${of.count}`, cell(of.median), cell(of.p90)]);
   const text = [
     table([["", "COUNT", "MEDIAN", "P90"], ...rows]),
-    `review queue: ${queued.depth}, oldest ${cell(queued.oldest)}`,
-    `rounds per merged task: median ${data.rounds.median ?? "-"}, 90th percentile ${data.rounds.p90 ?? "-"}`,
-    ...days,
+    `review queue: ${queue.depth}, oldest ${cell(queue.oldest)}`,
+    `rounds per merged task: median ${rounds.median ?? "-"}, 90th percentile ${rounds.p90 ?? "-"}`,
+    ...Object.entries(mergedPerDay).map(([day, count]) => `${day}: ${count} merged`),
   ].join("\n");
-  return { changed: false, data, text };
-}
-
-function isSubmission(from: string, to: string): boolean {
-  return to === "submitted" && from !== "needs_human" || to === "needs_human" && from === "working";
+  return { changed: false, data: { since: since || null, seconds, queue, rounds, mergedPerDay }, text };
 }
 
 /** A time, as `2026-01-31` or, counted back from now, as `7d` or `12h`. */
@@ -2249,17 +2262,19 @@ Usage: worker COMMAND [OPTION...]      worker COMMAND --help tells more
   cancel --taskId ID --reason TEXT     stop it; --cleanup removes it
   doctor [--fix], metrics              what was left behind; how it goes
 
-  --json     print the answer as JSON     --op-id ID   the same again: same answer
-  --actor NAME   who does it              --version    print the version
-Exit status: 0 done or nothing to do, 1 internal, 2 usage, 3 no such task, 4 not in
-this state, 5 lost a race or stale head, 6 limit, 7 overlap or conflict, 8 needs a
-human, 9 would lose work, 10 git`;
+  --json     answer as JSON          --op-id ID   once more: the same answer
+  --actor NAME   who does it         --version    print the version
+Exit status: 0 done or nothing to do, 1 internal, 2 usage, 3 no such task, 4 not
+allowed in this state, 5 lost a race or stale head, 6 limit, 7 overlap or
+conflict, 8 needs a human, 9 would lose work, 10 git`;
 
 /** What every command takes. */
 const COMMON = ["taskId", "actor", "op-id", "json", "help"];
 
 /** Reads the command line: the command, the words that are no options, and the options. */
-function readArguments(args: readonly string[]): { command: string; words: string[]; options: Options } {
+function readArguments(
+  args: readonly string[],
+): { command: string; words: string[]; options: Options; given: Set<string> } {
   const options: Options = {
     ...Object.fromEntries(SWITCHES.map((name) => [name, false])) as Record<typeof SWITCHES[number], boolean>,
     "paths": [],
@@ -2298,7 +2313,11 @@ function readArguments(args: readonly string[]): { command: string; words: strin
   }
   const isDouble = words[0] === "review" || words[0] === "human";
   const command = words.splice(0, isDouble ? 2 : 1).join(" ");
-  if (options.help) return { command, words, options };
+  return { command, words, options, given };
+}
+
+/** Refuses what does not go with a command; puts the task that is named as its first word where its option would. */
+function checkArguments({ command, words, options, given }: ReturnType<typeof readArguments>): void {
   if (command === "") throw new Failure("usage", "Which command?", "worker --help");
   const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   if (known === undefined) throw new Failure("usage", `Unknown command ${quote(command)}`, "worker --help");
@@ -2315,7 +2334,6 @@ function readArguments(args: readonly string[]): { command: string; words: strin
   if (known.task === "required" && options.taskId === undefined) {
     throw new Failure("usage", `Which task? Give its ID`, hint);
   }
-  return { command, words, options };
 }
 
 /** The task of the worktree that this is run in. */
@@ -2346,21 +2364,25 @@ async function perform(command: string, options: Options): Promise<Answer> {
   const id = options.taskId ?? (task === "here" ? await taskHere(repo) : "");
   if (id !== "" && !/^[\w.-]{1,100}$/.test(id)) throw new Failure("usage", `${quote(id)} cannot be the id of a task`);
   const worker = Deno.env.get("WORKER_TASK");
-  const actor = (options.actor ?? (worker ? `worker/${worker}` : "hq")).trim();
+  const isWorker = command === "submit" || command === "block";
+  const actor = (options.actor ?? (isWorker ? `worker/${id}` : worker ? `worker/${worker}` : "hq")).trim();
   const opId = options["op-id"] ?? crypto.randomUUID();
   for (const [name, value] of [["actor", actor], ["op-id", opId]] as const) {
     if (!/^[^\p{C}<>]{1,100}$/u.test(value)) throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
   }
   const call: Call = { repo, command, options, id, operation: { id: opId, command, actor }, isRepeated: false };
   const before = options["op-id"] === undefined ? undefined : await findOperation(repo, call);
-  if (before !== undefined && before !== "begun") return before;
+  if (before !== undefined && before !== "begun") {
+    if (isThere(`${repo.common}/worker/${id}/pending`)) await launchPending(repo, id); // all was done but for that
+    return before;
+  }
   return await run({ ...call, isRepeated: before === "begun" });
 }
 
 /** Prints what a command answers, and gives the exit status that it comes to. */
-function answerWith(command: string, options: Pick<Options, "json">, answer: Answer): number {
+function answerWith(command: string, isJson: boolean, answer: Answer): number {
   const { changed, taskId, state, head, data, text, error } = answer;
-  if (options.json) {
+  if (isJson) {
     const ok = error === undefined;
     console.log(JSON.stringify({ version: 1, ok, command, taskId, changed, state, head, data, error }, undefined, 2));
   } else if (error === undefined && text !== undefined) {
@@ -2378,17 +2400,20 @@ function answerWith(command: string, options: Pick<Options, "json">, answer: Ans
  * @returns The exit status; see {@linkcode EXIT}.
  */
 export async function main(args: readonly string[]): Promise<number> {
-  let [command, options, id]: [string, Pick<Options, "json">, string?] = ["", { json: args.includes("--json") }];
+  const isJson = args.slice(0, args.includes("--") ? args.indexOf("--") : args.length).includes("--json");
+  let [command, id]: [string, string?] = [""];
   try {
     if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
     if (args.join() === "--version") return console.log(`worker ${VERSION}`), 0;
     const read = readArguments(args);
-    [command, options, id] = [read.command, read.options, read.options.taskId];
+    command = read.command;
     if (read.options.help) return console.log(COMMANDS[command]?.help ?? HELP), 0;
-    return answerWith(command, options, await perform(command, read.options));
+    checkArguments(read);
+    id = read.options.taskId;
+    return answerWith(command, isJson, await perform(command, read.options));
   } catch (error) {
     const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
-    return answerWith(command, options, { changed: false, taskId: id, error: errorOf(failure) });
+    return answerWith(command, isJson, { changed: false, taskId: id, error: errorOf(failure) });
   }
 }
 
