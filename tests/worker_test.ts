@@ -76,9 +76,9 @@ class Box extends Sandbox {
     return await this.ask(0, line, cwd, environment);
   }
 
-  /** Makes a task on which nobody is set. */
+  /** Makes a task on which nobody is set, or with `-- COMMAND` that. */
   async spawnTask(id: string, more = ""): Promise<Reply> {
-    return await this.do(`spawn --taskId ${id} --brief ../brief.md --agent none${more && ` ${more}`}`);
+    return await this.do(`spawn --taskId ${id} --brief ../brief.md ${`--agent none ${more}`.trim()}`);
   }
 
   /** Commits files in a task's worktree, or in another folder. */
@@ -91,8 +91,8 @@ class Box extends Sandbox {
   }
 
   /** Brings a new task to `submitted`; gives its head. */
-  async submitted(id: string, files: Record<string, string> = { [id]: `${id}\n` }): Promise<string> {
-    await this.spawnTask(id);
+  async submitted(id: string, files: Record<string, string> = { [id]: `${id}\n` }, more = ""): Promise<string> {
+    await this.spawnTask(id, more);
     const head = await this.commit(id, files);
     await this.do("submit", this.tree(id));
     return head;
@@ -515,7 +515,7 @@ describe("worker review", () => {
   it(
     "takes a task through two rounds, and shows the second the fix alone, wherever the base went",
     inBox(async (box) => {
-      const first = await box.submitted("x", { c: "1\n" });
+      const first = await box.submitted("x", { c: "1\n" }, "-- true");
       await box.do(`review start x --head ${first} --actor eve`);
       const diff = async (...more: string[]) => (await box.worker(["review", "diff", "x", ...more])).stdout;
       assertEquals(await diff(), await box.git("diff", "main", first));
@@ -649,7 +649,7 @@ describe("worker human", () => {
   it(
     "rejects with words that the worker gets",
     inBox(async (box) => {
-      const head = await box.submitted("x", { ".ci/run": "x\n" });
+      const head = await box.submitted("x", { ".ci/run": "x\n" }, "-- true");
       const args = ["human", "reject", "x", "--head", head, "--reason", "Leave CI alone"];
       assertEquals((await box.worker(args, undefined, person)).status, 0);
       assertEquals(await box.state("x"), "changes_requested");

@@ -275,9 +275,15 @@ function segmentsMeet(x: string, y: string): boolean {
 interface Repo {
   /** The git folder that all worktrees share. */
   common: string;
+  /** The branch that is checked out in the working directory, as a full ref. */
+  head?: string;
   /** The folder for worktrees of tasks. */
   worktrees: string;
   config: Config;
+  /** Where tasks and their branches were when the program began. Who has waited for a lock since has to look again. */
+  refs?: Map<string, string>;
+  /** The tasks' refs among them whose newest event says that the task is over. */
+  over: ReadonlySet<string>;
 }
 
 interface Config extends Record<keyof typeof NUMBERS, number> {
@@ -300,6 +306,8 @@ const GIT_ENVIRONMENT = { LC_ALL: "C", GIT_TERMINAL_PROMPT: "0", GIT_OPTIONAL_LO
 
 interface Output {
   code: number;
+  /** What it printed, also as text. */
+  bytes: Uint8Array<ArrayBuffer>;
   out: string;
   error: string;
 }
@@ -322,12 +330,11 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-    if (input !== undefined) {
-      // One that ends without reading tells why by itself.
-      await new Response(input).body?.pipeTo(child.stdin).catch(() => {});
-    }
-    const { code, stdout, stderr } = await child.output();
-    return { code, out: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
+    // At once with reading, as each side's pipe fills up. One that ends without reading tells why by itself.
+    const writer = input === undefined ? undefined : child.stdin.getWriter();
+    const written = writer?.write(new TextEncoder().encode(input)).then(() => writer.close()).catch(() => {});
+    const [{ code, stdout, stderr }] = await Promise.all([child.output(), written]);
+    return { code, bytes: stdout, out: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     if (cwd !== undefined && !isThere(cwd)) throw new Failure("git", `The folder ${quote(cwd)} is gone`);
@@ -357,19 +364,25 @@ function gitFailure(args: readonly string[], { code, out, error }: Output): Fail
 /** Finds the repo that the working directory is in, and reads what is set for it. */
 async function openRepo(): Promise<Repo> {
   const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
-  const [where, config] = await Promise.all([
-    run("git", ["rev-parse", "--path-format=absolute", "--git-common-dir"], { env }),
-    run("git", ["config", "-z", "--get-regexp", "^(worker\\..*|user\\.(name|email))$"], { env }),
-  ]);
-  if (where.code !== 0) throw new Failure("git", `${Deno.cwd()} is in no git repo: ${where.error.trim()}`);
+  const [where, config, refs] = await Promise.all([
+    ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"],
+    ["config", "-z", "--get-regexp", "^(worker\\..*|user\\.(name|email))$"],
+    ["for-each-ref", `${REF_FORMAT} %(trailers:key=To,valueonly,separator=)`, TASKS, BRANCHES],
+  ].map((args) => run("git", args, { env }))) as [Output, Output, Output];
+  const [common = "", head] = where.out.split("\n");
+  if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${where.error.trim()}`);
   if (config.code > 1) throw gitFailure(["config"], config);
-  const common = where.out.slice(0, -1);
+  if (refs.code !== 0) throw gitFailure(["for-each-ref"], refs);
   const set = new Map<string, string[]>();
   for (const entry of config.out.split("\0").filter(Boolean)) {
     const [key = "", ...value] = entry.split("\n");
     set.set(key, [...set.get(key) ?? [], value.join("\n")]);
   }
-  return { common, worktrees: worktreesFolder(common, set.get("worker.dir")?.at(-1)), config: readConfig(set) };
+  const worktrees = worktreesFolder(common, set.get("worker.dir")?.at(-1));
+  const isOver = (line: string) => / (merged|cancelled)$/.test(line);
+  const over = new Set(refs.out.split("\n").filter(isOver).map((line) => line.split(" ")[0] ?? ""));
+  const branch = head?.startsWith("refs/heads/") ? head : undefined;
+  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), over };
 }
 
 function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
@@ -411,41 +424,38 @@ function worktreesFolder(common: string, set: string | undefined): string {
   );
 }
 
+const TASKS = "refs/worker/tasks/";
+const BRANCHES = "refs/heads/worker/";
+const REF_FORMAT = "--format=%(refname) %(objectname)";
+
 /** What refs point at, by their names; `patterns` are as `git for-each-ref` takes them. */
 async function readRefs(repo: Repo, ...patterns: string[]): Promise<Map<string, string>> {
-  const out = await git(repo, ["for-each-ref", "--format=%(refname) %(objectname)", ...patterns]);
-  return new Map(out.split("\n").filter(Boolean).map((line) => line.split(" ") as [string, string]));
+  return parseRefs(await git(repo, ["for-each-ref", REF_FORMAT, ...patterns]));
+}
+
+function parseRefs(out: string): Map<string, string> {
+  return new Map(out.split("\n").filter(Boolean).map((line) => line.split(" ").slice(0, 2) as [string, string]));
 }
 
 /** The texts of objects, in the order asked for; `undefined` for what is not there. */
 async function readObjects(repo: Repo, names: readonly string[]): Promise<(string | undefined)[]> {
   if (names.length === 0) return [];
-  const args = ["cat-file", "--batch"];
-  const child = new Deno.Command("git", {
-    args,
-    cwd: repo.common,
-    env: { ...ENVIRONMENT, ...GIT_ENVIRONMENT },
-    clearEnv: true,
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  // At once with reading, as each side's pipe fills up.
-  const asked = new Response(names.map((name) => `${name}\n`).join("")).body?.pipeTo(child.stdin).catch(() => {});
-  const { code, stdout, stderr } = await child.output();
-  await asked;
-  if (code !== 0) throw gitFailure(args, { code, out: "", error: new TextDecoder().decode(stderr) });
+  const args = ["cat-file", "--batch", "--buffer"];
+  const output = await tryGit(repo, args, { input: names.map((name) => `${name}\n`).join("") });
+  if (output.code !== 0) throw gitFailure(args, output);
+  const { bytes } = output;
   const texts: (string | undefined)[] = [];
+  const decoder = new TextDecoder();
   let offset = 0;
   for (const _ of names) {
-    const end = stdout.indexOf(10, offset);
-    const [, kind, size] = new TextDecoder().decode(stdout.subarray(offset, end)).split(" ");
+    const end = bytes.indexOf(10, offset);
+    const [, kind, size] = decoder.decode(bytes.subarray(offset, end)).split(" ");
     offset = end + 1;
     if (kind === "missing" || size === undefined) {
       texts.push(undefined);
       continue;
     }
-    texts.push(new TextDecoder().decode(stdout.subarray(offset, offset + Number(size))));
+    texts.push(decoder.decode(bytes.subarray(offset, offset + Number(size))));
     offset += Number(size) + 1;
   }
   return texts;
@@ -473,6 +483,7 @@ async function isAncestor(repo: Repo, commit: string, of: string): Promise<boole
 async function lock(repo: Repo, name: string): Promise<Disposable> {
   const file = openLock(repo, name);
   await file.lock(true);
+  repo.refs = undefined;
   return file;
 }
 
@@ -563,9 +574,6 @@ interface Answer {
   error?: { code: keyof typeof EXIT; message: string; hint?: string };
 }
 
-const TASKS = "refs/worker/tasks/";
-const BRANCHES = "refs/heads/worker/";
-
 /** What an event brings besides the task. */
 interface Happening {
   /** What happened, in words. */
@@ -579,27 +587,27 @@ interface Happening {
   answer?: Answer;
 }
 
-/** Reads tasks: one, or all. */
-async function readTasks(
-  repo: Repo,
-  id?: string,
-  ...more: string[]
-): Promise<{ tasks: Seen[]; refs: Map<string, string> }> {
-  const patterns = id === undefined ? [TASKS, BRANCHES] : [TASKS + id, BRANCHES + id];
-  const refs = await readRefs(repo, ...patterns, ...more);
+/** Reads all tasks, with where their branches are, and `more` refs. */
+async function readTasks(repo: Repo, ...more: string[]): Promise<{ tasks: Seen[]; refs: Map<string, string> }> {
+  const refs = more.length === 0 && repo.refs || await readRefs(repo, TASKS, BRANCHES, ...more);
+  return { tasks: await tasksAt(repo, refs), refs };
+}
+
+async function tasksAt(repo: Repo, refs: ReadonlyMap<string, string>): Promise<Seen[]> {
   const commits = [...refs].filter(([ref]) => ref.startsWith(TASKS));
   const texts = await readObjects(repo, commits.map(([, commit]) => `${commit}:task.json`));
-  const tasks = commits.map(([ref, commit], index) => {
+  return commits.map(([ref, commit], index) => {
     const text = texts[index];
     if (text === undefined) throw new Failure("git", `${ref} is no task: its commit ${commit} has no task.json`);
     return { task: JSON.parse(text) as Task, commit, branch: refs.get(BRANCHES + ref.slice(TASKS.length)) };
   });
-  return { tasks, refs };
 }
 
 /** Reads a task that has to be there. */
 async function readTask(repo: Repo, id: string): Promise<Seen> {
-  const { tasks: [seen] } = await readTasks(repo, id);
+  const names = [TASKS + id, BRANCHES + id];
+  const all = repo.refs ?? await readRefs(repo, ...names);
+  const [seen] = await tasksAt(repo, new Map([...all].filter(([ref]) => names.includes(ref))));
   if (seen !== undefined) return seen;
   throw new Failure("no_task", `There is no task ${quote(id)}`, "worker list shows those there are");
 }
@@ -638,6 +646,7 @@ async function write(repo: Repo, before: Seen | undefined, happening: Happening)
 
 /** Makes an event happen: the task's ref goes from the commit that was seen to the new one, or somebody was first. */
 async function publish(repo: Repo, before: Seen | undefined, task: Task, commit: string): Promise<Seen> {
+  repo.refs = undefined;
   const args = ["update-ref", TASKS + task.id, commit, before?.commit ?? ""];
   const output = await tryGit(repo, args);
   if (output.code === 0) return { task, commit, branch: before?.branch };
@@ -949,6 +958,10 @@ else echo $$ && ps -o lstart= -p $$; fi >"$1/process.new" && mv "$1/process.new"
 shift
 exec "$@"`;
 
+function hasAgent({ agent, command }: Task): boolean {
+  return agent !== "none" || command !== undefined;
+}
+
 /** What is found on the `PATH`. */
 function isProgram(name: string): boolean {
   if (name.includes("/")) return isThere(name);
@@ -972,6 +985,7 @@ function promptFor(task: Task, brief: string, findings: string | undefined): str
 
 /** Starts a task's agent, if one is `pending` and nobody else just does; it outlives this program. */
 async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
+  if (!hasAgent(task)) return;
   const folder = folderOf(repo, task.id);
   const review = `${commit}:reviews/${task.round}.md`;
   const [brief = "", findings] = await readObjects(repo, [`${commit}:brief.md`, review]);
@@ -980,7 +994,6 @@ async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
   const isLong = new TextEncoder().encode(prompt).length > PROMPT_LIMIT;
   const words = task.command ??
     AGENTS[task.agent]?.(isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt) ?? [];
-  if (words.length === 0) return removeIfThere(`${folder}/pending`);
   removeIfThere(`${folder}/process`);
   const env = { ...ENVIRONMENT, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
   new Deno.Command("sh", {
@@ -1005,8 +1018,8 @@ async function launchPending(repo: Repo, id: string): Promise<void> {
 }
 
 /** Says that an agent is to be started once the task is `working`; whoever gets that far does it. */
-function setPending(repo: Repo, id: string): void {
-  Deno.writeTextFileSync(`${folderOf(repo, id)}/pending`, "");
+function setPending(repo: Repo, task: Task): void {
+  if (hasAgent(task)) Deno.writeTextFileSync(`${folderOf(repo, task.id)}/pending`, "");
 }
 
 /** Ends an agent with all that it started: its process group, if its process is still the one that was started. */
@@ -1195,9 +1208,8 @@ async function spawn(call: Call): Promise<Answer> {
     throw new Failure("usage", `${program} is not installed, or not on the PATH`, "--agent none launches nothing");
   }
   const brief = await readGiven("brief", options.brief ?? "");
-  const base = options.base ??
-    (await tryGit(repo, ["symbolic-ref", "--quiet", "HEAD"], { cwd: Deno.cwd() })).out.trim();
-  if (base === "") throw new Failure("usage", "No branch is checked out here: give --base BRANCH");
+  const base = options.base ?? repo.head;
+  if (base === undefined) throw new Failure("usage", "No branch is checked out here: give --base BRANCH");
 
   const task: Task = {
     version: 1,
@@ -1224,7 +1236,7 @@ async function spawn(call: Call): Promise<Answer> {
 /** Makes the first event of a task. Nobody else is let in meanwhile: the limits are about all tasks at once. */
 async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<Seen> {
   using _lock = await lock(repo, "admission");
-  const { tasks, refs } = await readTasks(repo, undefined, task.base);
+  const { tasks, refs } = await readTasks(repo, task.base);
   const start = refs.get(task.base);
   if (start === undefined || !task.base.startsWith("refs/heads/")) {
     const name = task.base.replace("refs/heads/", "");
@@ -1264,7 +1276,7 @@ async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
   const log = `${folderOf(repo, id)}/log`;
   const code = setup === undefined ? 0 : await runShell(setup, worktreeOf(repo, id), id, log);
   if (code !== 0) throw new Failure("internal", `worker.setup (${setup}) ended with status ${code}: see ${log}`, redo);
-  setPending(repo, id);
+  setPending(repo, task);
   await launch(repo, await publish(repo, seen, task, written.value));
   return answer;
 }
@@ -1362,7 +1374,7 @@ async function resume(call: Call): Promise<Answer> {
   await ensureWorktree(repo, seen);
   const how = isRunning ? "its process is still there" : `agent ${task.agent} is started again`;
   const answer = tell(task, `Task ${id} is at work: ${how}`);
-  if (!isRunning) setPending(repo, id);
+  if (!isRunning) setPending(repo, task);
   const now = await record(repo, seen, { subject: `Resume, from ${state}`, task, answer });
   if (!isRunning) await launch(repo, now);
   return answer;
@@ -1461,20 +1473,15 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   }
   say(`Task ${id}, round ${task.round}: ${note}`);
   const args = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", left, head];
-  const output = await new Deno.Command("git", {
-    args,
-    cwd: repo.common,
-    env: { ...ENVIRONMENT, ...GIT_ENVIRONMENT },
-    clearEnv: true,
-    stdin: "null",
-    stderr: "piped",
-  }).output();
-  if (!output.success) {
-    throw gitFailure(args, { code: output.code, out: "", error: new TextDecoder().decode(output.stderr) });
+  const output = await tryGit(repo, args);
+  if (output.code !== 0) throw gitFailure(args, output);
+  // As bytes, as the files need not be texts in UTF-8.
+  if (!options.json) {
+    for (let rest = output.bytes; rest.length > 0;) {
+      rest = rest.subarray(Deno.stdout.writeSync(rest));
+    }
   }
-  const diff = new TextDecoder().decode(output.stdout);
-  if (!options.json) await new Response(output.stdout).body?.pipeTo(Deno.stdout.writable, { preventClose: true });
-  const data = { round: task.round, from, ...isFix && { earlier }, diff };
+  const data = { round: task.round, from, ...isFix && { earlier }, diff: output.out };
   return { changed: false, taskId: id, state: task.state, head, data };
 }
 
@@ -1484,7 +1491,7 @@ async function merge(call: Call): Promise<Answer> {
   const { repo, id, operation, options } = call;
   using _all = await lock(repo, "merge");
   using _lock = await lock(repo, `task-${id}`);
-  const { tasks, refs } = await readTasks(repo, undefined, "refs/heads");
+  const { tasks, refs } = await readTasks(repo, "refs/heads");
   const seen = tasks.find(({ task }) => task.id === id) ?? await readTask(repo, id);
   const { task } = seen;
   if (task.state === "merged") return { ...tell(task, `Task ${id} is merged already`), changed: false };
@@ -1704,17 +1711,16 @@ interface Observation {
 }
 
 async function observe(repo: Repo, seen: Seen): Promise<Observation> {
-  const { id, state, agent, command, base, head } = seen.task;
-  const process = processOf(repo, id);
-  const hasAgent = agent !== "none" || command !== undefined;
-  const alive = process?.isAlive ?? null;
+  const { id, state, base, head, since } = seen.task;
+  if (!isLive(seen)) return { stalled: false, moved: false };
+  const alive = hasAgent(seen.task) ? processOf(repo, id)?.isAlive ?? null : undefined;
   const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
   return {
-    ...hasAgent && isLive(seen) && { alive },
-    stalled: state === "working" && hasAgent && alive === false,
+    ...alive !== undefined && { alive },
+    stalled: state === "working" && alive === false,
     moved: isPinned && seen.branch !== undefined && seen.branch !== head,
-    ...STATES[state].waiting && { reviewAge: secondsSince(seen.task.since) },
-    ...isLive(seen) && { files: await quickFiles(repo, id, base) },
+    ...STATES[state].waiting && { reviewAge: secondsSince(since) },
+    files: await quickFiles(repo, id, base),
   };
 }
 
@@ -1736,11 +1742,12 @@ function sharers(files: ReadonlyMap<string, readonly string[] | null>, id: strin
 }
 
 async function list({ repo, options }: Call): Promise<Answer> {
-  const { tasks } = await readTasks(repo);
+  // Most tasks are over, in the end; those are not even read.
+  const refs = [...repo.refs ?? []].filter(([ref]) => options.all || !repo.over.has(ref));
+  const tasks = await tasksAt(repo, new Map(refs));
   const observed = await Promise.all(tasks.map((seen) => observe(repo, seen)));
   const files = new Map(tasks.map(({ task }, index) => [task.id, observed[index]?.files ?? null]));
   const shown = tasks.map((seen, index) => ({ seen, observation: observed[index] ?? { stalled: false, moved: false } }))
-    .filter(({ seen }) => options.all || options.json || isLive(seen) || seen.task.state === "failed")
     .sort((a, b) => a.seen.task.created < b.seen.task.created ? -1 : 1);
   const data = shown.map(({ seen: { task }, observation: { files: _, ...rest } }) => {
     const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
@@ -2037,212 +2044,158 @@ function spread(values: readonly number[]): { count: number; median: number | nu
 
 // ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The command line's options: with a text, with any number of words, or with none. */
-const TEXTS = [
-  "taskId",
-  "brief",
-  "base",
-  "agent",
-  "report",
-  "question",
-  "answer",
-  "reason",
-  "head",
-  "actor",
-  "findings",
-] as const;
-const MORE_TEXTS = ["check", "since", "op-id"] as const;
-const LISTS = ["paths", "depends-on"] as const;
-const SWITCHES = ["all", "allow-overlap", "whole", "dry-run", "cleanup", "discard", "fix", "json", "help"] as const;
+/** The options that take a text, that take any number of words, and that take none: as what, and what for. */
+const TEXTS = {
+  "taskId": ["ID", "the task; most commands take it as a word, too"],
+  "brief": ["FILE", "what is to be done; - is standard input"],
+  "base": ["BRANCH", "what it starts from and is merged into, instead of the branch here"],
+  "agent": ["AGENT", "claude (the default), codex, opencode or none"],
+  "report": ["FILE", "what was done, and how it was tested; - is standard input"],
+  "question": ["TEXT", "what the worker cannot go on without"],
+  "answer": ["TEXT", "what the worker is told"],
+  "reason": ["TEXT", "why"],
+  "head": ["SHA", "the commit that was submitted, or the first 7 or more of its digits"],
+  "findings": ["FILE", "what the worker is to know of the review; - is standard input"],
+  "check": ["COMMAND", "run this in a throwaway worktree of the merge commit first"],
+  "since": ["DATE", "only what ended since then: 2026-01-31, or a span as 7d or 12h"],
+  "actor": ["NAME", "who does it"],
+  "op-id": ["ID", "when it comes again, the answer is the same and nothing is done"],
+} as const;
+const LISTS = {
+  "paths": ["GLOB...", "what it will change, as in .gitignore"],
+  "depends-on": ["ID...", "what has to be merged before it"],
+} as const;
+const SWITCHES = {
+  "allow-overlap": ["", "though a live task's --paths meet these"],
+  "all": ["", "those that are over, too"],
+  "whole": ["", "all of the change, in any round"],
+  "dry-run": ["", "do all but record it and move the base"],
+  "cleanup": ["", "save the worktree at refs/worker/backup/ID, then remove it and the branch"],
+  "discard": ["", "though there are ignored files or repos inside, which cannot be saved"],
+  "fix": ["", "repair what can be repaired"],
+  "json": ["", "print the answer as JSON"],
+  "help": ["", "print this"],
+} as const;
+const OPTIONS: Readonly<Record<string, readonly [string, string]>> = { ...TEXTS, ...LISTS, ...SWITCHES };
 
 type Options =
-  & Partial<Record<typeof TEXTS[number] | typeof MORE_TEXTS[number], string>>
-  & Record<typeof LISTS[number], string[]>
-  & Record<typeof SWITCHES[number], boolean>
+  & Partial<Record<keyof typeof TEXTS, string>>
+  & Record<keyof typeof LISTS, string[]>
+  & Record<keyof typeof SWITCHES, boolean>
   & { rest: string[] };
 
 /** A command: what does it, what it takes, and how it is explained. */
 interface Command {
   run: (call: Call) => Promise<Answer>;
-  /** `here`: the task is that of the worktree, where none is named. */
-  task: "required" | "here" | "optional" | "none";
-  /** What it takes besides `--taskId`, `--json`, `--op-id`, `--actor` and `--help`; what it needs ends in `!`. */
-  options: readonly string[];
+  /** Which task it is about: `here` is that of the worktree, where none is named. */
+  task: "named" | "here" | "any" | "none";
+  /** Its options besides those of all commands; what it needs ends in `!`, and `--` is for a command's words. */
+  options: string;
   /** Whether what it says is what was asked for, and goes to standard output. */
   isLook?: boolean;
   help: string;
 }
 
 const COMMANDS: Readonly<Record<string, Command>> = {
-  spawn: {
+  "spawn": {
     run: spawn,
-    task: "required",
-    options: ["brief!", "base", "paths", "agent", "depends-on", "allow-overlap", "--"],
-    help: `Usage: worker spawn --taskId ID --brief FILE [OPTION...] [-- COMMAND...]
-
-Makes a task, its branch worker/ID and its worktree, and launches an agent in it.
-
-      --brief FILE         what is to be done; - is standard input
-      --base BRANCH        what it starts from and is merged into; else the branch here
-      --paths GLOB...      what it will change, as in .gitignore
-      --agent AGENT        claude (the default), codex, opencode or none
-      --depends-on ID...   what has to be merged before it
-      --allow-overlap      though a live task's --paths meet these
-      -- COMMAND...        run this instead; its prompt is in the file $WORKER_PROMPT`,
+    task: "named",
+    options: "brief! base paths agent depends-on allow-overlap --",
+    help: `Makes a task, its branch worker/ID and its worktree, and launches an agent in it.
+With -- COMMAND... that is run instead; the prompt is in the file $WORKER_PROMPT.`,
   },
-  list: {
+  "list": {
     run: list,
     task: "none",
-    options: ["all"],
+    options: "all",
     isLook: true,
-    help: `Usage: worker list [--all]
-
-Shows the tasks that are live or have failed, and with --all those that are over. It
-marks what is stalled (working, with its process gone), how long a review waits, and
-which tasks change the same files (of those that git tracks).`,
+    help: `Shows the tasks. Marks what is stalled (working, with its process gone), how long a
+review waits, and which tasks change the same files (of those that git tracks).`,
   },
-  status: {
-    run: status,
-    task: "here",
-    options: [],
-    isLook: true,
-    help: "Usage: worker status [ID]\n\nShows all of one task.",
-  },
-  log: {
+  "status": { run: status, task: "here", options: "", isLook: true, help: "Shows all of one task." },
+  "log": {
     run: log,
     task: "here",
-    options: [],
+    options: "",
     isLook: true,
-    help: "Usage: worker log [ID]\n\nShows a task's events, then what its agent printed.",
+    help: "Shows a task's events, and what its agent printed.",
   },
-  submit: {
-    run: submit,
-    task: "here",
-    options: ["report"],
-    help: `Usage: worker submit [--report FILE]
-
-Hands in what is committed on the task's branch, for review.
-
-      --report FILE   what was done and how it was tested; - is standard input`,
-  },
-  block: {
-    run: block,
-    task: "here",
-    options: ["question!"],
-    help: "Usage: worker block --question TEXT\n\nAsks what the worker cannot go on without.",
-  },
-  resume: {
+  "submit": { run: submit, task: "here", options: "report", help: "Hands in what is committed on the task's branch." },
+  "block": { run: block, task: "here", options: "question!", help: "Asks what the worker cannot go on without." },
+  "resume": {
     run: resume,
     task: "here",
-    options: ["answer"],
-    help: `Usage: worker resume ID [--answer TEXT]
-
-Puts a task to work again: one that asked, one of which changes are asked for, or one
+    options: "answer",
+    help: `Puts a task to work again: one that asked, one of which changes are asked for, or one
 whose agent is gone. The agent is started again, unless its process is still there.`,
   },
-  fail: {
-    run: fail,
-    task: "required",
-    options: ["reason!"],
-    help: "Usage: worker fail ID --reason TEXT\n\nGives up a task at work; all of it is kept.",
-  },
+  "fail": { run: fail, task: "named", options: "reason!", help: "Gives up a task at work; all of it is kept." },
   "review start": {
     run: review,
-    task: "required",
-    options: ["head!", "actor!"],
-    help: "Usage: worker review start ID --head SHA --actor NAME\n\nBegins a review of what was submitted.",
+    task: "named",
+    options: "head! actor!",
+    help: "Begins a review of what was submitted.",
   },
   "review approve": {
     run: review,
-    task: "required",
-    options: ["head!", "actor!", "findings"],
-    help: "Usage: worker review approve ID --head SHA --actor NAME [--findings FILE]\n\nSays that it may be merged.",
+    task: "named",
+    options: "head! actor! findings",
+    help: "Says that it may be merged.",
   },
   "review request-changes": {
     run: review,
-    task: "required",
-    options: ["head!", "actor!", "findings!"],
-    help: "Usage: worker review request-changes ID --head SHA --actor NAME --findings FILE\n\nSays what has to change.",
+    task: "named",
+    options: "head! actor! findings!",
+    help: "Says what has to change.",
   },
   "review diff": {
     run: reviewDiff,
-    task: "required",
-    options: ["whole"],
+    task: "named",
+    options: "whole",
     isLook: true,
-    help: `Usage: worker review diff ID [--whole]
-
-Prints exactly what was submitted, and from the second round on the fix alone.
-
-      --whole   all of it, in any round`,
+    help: "Prints exactly what was submitted, and from the second round on the fix alone.",
   },
   "human approve": {
     run: human,
-    task: "required",
-    options: ["head!"],
-    help: `Usage: worker human approve ID --head SHA
-
-A person lets a task go on. This asks for a terminal, or WORKER_HUMAN=1; a program that
-is run by the same user can have both, so it proves no person.`,
+    task: "named",
+    options: "head!",
+    help: `Lets a task go on that waits for a person. Asks for a terminal, or WORKER_HUMAN=1; a
+program that is run by the same user can have both, so it proves no person.`,
   },
   "human reject": {
     run: human,
-    task: "required",
-    options: ["head!", "reason!"],
-    help: `Usage: worker human reject ID --head SHA --reason TEXT
-
-A person sends a task back to its worker, or ends it after too many rounds. See human approve.`,
+    task: "named",
+    options: "head! reason!",
+    help: "Sends a task back to its worker, or ends it after too many rounds. See human approve.",
   },
-  overlaps: {
+  "overlaps": {
     run: overlaps,
-    task: "optional",
-    options: [],
+    task: "any",
+    options: "",
     isLook: true,
-    help: `Usage: worker overlaps [ID]
-
-Shows which files several live tasks change (committed, staged, unstaged, untracked),
+    help: `Shows which files several live tasks change (committed, staged, unstaged, untracked),
 and which pairs of tasks would conflict.`,
   },
-  merge: {
-    run: merge,
-    task: "required",
-    options: ["check", "dry-run"],
-    help: `Usage: worker merge ID [--check COMMAND] [--dry-run]
-
-Merges an approved task into its base.
-
-      --check COMMAND   run this in a throwaway worktree of the merge commit first
-      --dry-run         do all but record it and move the base`,
-  },
-  cancel: {
+  "merge": { run: merge, task: "named", options: "check dry-run", help: "Merges an approved task into its base." },
+  "cancel": {
     run: cancel,
-    task: "required",
-    options: ["reason", "cleanup", "discard"],
-    help: `Usage: worker cancel --taskId ID --reason TEXT [--cleanup] [--discard]
-
-Stops a task and its agent. A task that is over can be cleaned up, without a reason.
-
-      --cleanup   save the worktree at refs/worker/backup/ID, then remove it and the branch
-      --discard   though there are ignored files, or repos inside, which cannot be saved`,
+    task: "named",
+    options: "reason cleanup discard",
+    help: "Stops a task and its agent, for a --reason. One that is over can be cleaned up, without.",
   },
-  doctor: {
+  "doctor": {
     run: doctor,
     task: "none",
-    options: ["fix"],
-    help: `Usage: worker doctor [--fix]
-
-Finds what killed commands left, and with --fix repairs it. Notes are for a person.
-Exit status 0, whatever is found; the last line counts it, and --json lists it.`,
+    options: "fix",
+    help: `Finds what killed commands left. Notes are for a person. The exit status is 0 whatever
+is found: the last line counts it, and --json lists it.`,
   },
-  metrics: {
+  "metrics": {
     run: metrics,
     task: "none",
-    options: ["since"],
+    options: "since",
     isLook: true,
-    help: `Usage: worker metrics [--since DATE|SPAN]
-
-Shows how long tasks wait for review, are in review, in rework, and wait for their merge.
-
-      --since   only what ended since then, as 2026-01-31, 7d or 12h`,
+    help: "Shows how long tasks wait for review, are in review, in rework, and wait for their merge.",
   },
 };
 
@@ -2268,78 +2221,84 @@ Exit status: 0 done or nothing to do, 1 internal, 2 usage, 3 no such task, 4 not
 allowed in this state, 5 lost a race or stale head, 6 limit, 7 overlap or
 conflict, 8 needs a human, 9 would lose work, 10 git`;
 
-/** What every command takes. */
-const COMMON = ["taskId", "actor", "op-id", "json", "help"];
+/** What a command takes: the names of its options, and which of them it needs. */
+function optionsOf(command: string): { takes: string[]; needs: string[] } {
+  const { task, options } = COMMANDS[command] ?? { task: "none", options: "" };
+  const own = options.split(" ").filter(Boolean);
+  const needs = own.filter((name) => name.endsWith("!")).map((name) => name.slice(0, -1));
+  const takes = [...task === "none" ? [] : ["taskId"], ...own.map((name) => name.replace("!", ""))];
+  return { takes: [...new Set([...takes, "actor", "op-id", "json", "help"])], needs };
+}
 
-/** Reads the command line: the command, the words that are no options, and the options. */
-function readArguments(
-  args: readonly string[],
-): { command: string; words: string[]; options: Options; given: Set<string> } {
-  const options: Options = {
-    ...Object.fromEntries(SWITCHES.map((name) => [name, false])) as Record<typeof SWITCHES[number], boolean>,
-    "paths": [],
-    "depends-on": [],
-    rest: [],
-  };
-  const words: string[] = [];
-  const given = new Set<string>();
-  const is = <T extends string>(names: readonly T[], name: string): name is T =>
-    (names as readonly string[]).includes(name);
+/** The help for a command, or for all. */
+function helpFor(command: string): string {
+  const known = COMMANDS[command];
+  if (known === undefined) return HELP;
+  const { takes, needs } = optionsOf(command);
+  const task = { named: " --taskId ID", here: " [--taskId ID]", any: " [--taskId ID]", none: "" }[known.task];
+  const needed = needs.map((name) => ` --${name} ${OPTIONS[name]?.[0]}`).join("");
+  const rows = takes.flatMap((name) => OPTIONS[name] ? [[`  --${name} ${OPTIONS[name][0]}`, OPTIONS[name][1]]] : []);
+  const words = takes.includes("--") ? " [-- COMMAND...]" : "";
+  return `Usage: worker ${command}${task}${needed} [OPTION...]${words}\n\n${known.help}\n\n${table(rows)}`;
+}
+
+/** The command line as it was read; whether it makes sense is for {@linkcode checkArguments}. */
+interface Arguments {
+  command: string;
+  words: string[];
+  options: Options;
+  given: Set<string>;
+}
+
+function readArguments(args: readonly string[]): Arguments {
+  const switches = Object.keys(SWITCHES).map((name) => [name, false]);
+  const options = { ...Object.fromEntries(switches), "paths": [], "depends-on": [], rest: [] } as Options;
+  const [words, given]: [string[], Set<string>] = [[], new Set()];
+  const is = <T extends object>(table: T, name: PropertyKey): name is keyof T => Object.hasOwn(table, name);
   for (let index = 0; index < args.length; index++) {
     const argument = args[index] ?? "";
-    if (argument === "--") {
-      options.rest = args.slice(index + 1);
-      given.add("--");
-      break;
-    }
     if (!argument.startsWith("-") || argument === "-") {
       words.push(argument);
       continue;
     }
-    const [, name = "", value] = /^--?([^=]+)(?:=([^]*))?$/.exec(argument === "-h" ? "--help" : argument) ?? [];
-    given.add(name);
-    if (is(SWITCHES, name) && value === undefined) options[name] = true;
-    else if (is([...TEXTS, ...MORE_TEXTS], name)) {
-      const text = value ?? args[++index];
-      if (text === undefined || text === "") throw new Failure("usage", `--${name} needs a value`);
-      options[name] = text;
-    } else if (is(LISTS, name)) {
+    const [, name = "", value] = /^--([^=]+)(?:=([^]*))?$/.exec(argument === "-h" ? "--help" : argument) ?? [];
+    given.add(name || argument);
+    if (argument === "--") {
+      options.rest = args.slice(index + 1);
+      break;
+    } else if (is(SWITCHES, name) && value === undefined) options[name] = true;
+    else if (is(TEXTS, name)) options[name] = value ?? args[++index] ?? "";
+    else if (is(LISTS, name)) {
       if (value !== undefined) options[name].push(value);
       else {while (index + 1 < args.length && !args[index + 1]?.startsWith("--")) {
           options[name].push(args[++index] ?? "");
         }}
-      if (options[name].length === 0) throw new Failure("usage", `--${name} needs a value`);
     } else throw new Failure("usage", `Unknown option ${quote(argument)}`, "worker --help");
+    if (!is(SWITCHES, name) && !options[name]?.length) throw new Failure("usage", `--${name} needs a value`);
   }
-  const isDouble = words[0] === "review" || words[0] === "human";
-  const command = words.splice(0, isDouble ? 2 : 1).join(" ");
+  const command = words.splice(0, words[0] === "review" || words[0] === "human" ? 2 : 1).join(" ");
   return { command, words, options, given };
 }
 
-/** Refuses what does not go with a command; puts the task that is named as its first word where its option would. */
-function checkArguments({ command, words, options, given }: ReturnType<typeof readArguments>): void {
+/** Refuses what does not go with a command; takes the task from its first word, where no option names it. */
+function checkArguments({ command, words, options, given }: Arguments): void {
   if (command === "") throw new Failure("usage", "Which command?", "worker --help");
   const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   if (known === undefined) throw new Failure("usage", `Unknown command ${quote(command)}`, "worker --help");
-  const hint = `worker ${command} --help`;
-  const takes = [...COMMON, ...known.options.map((option) => option.replace("!", ""))];
+  const misuse = (what: string) => new Failure("usage", what, `worker ${command} --help`);
+  const { takes, needs } = optionsOf(command);
   const stray = [...given].find((name) => !takes.includes(name));
-  if (stray !== undefined) {
-    throw new Failure("usage", `${stray === "--" ? stray : `--${stray}`} does not go with ${command}`, hint);
-  }
-  const missing = known.options.find((option) => option.endsWith("!") && !given.has(option.slice(0, -1)));
-  if (missing !== undefined) throw new Failure("usage", `${command} needs --${missing.slice(0, -1)}`, hint);
+  if (stray !== undefined) throw misuse(`${stray === "--" ? stray : `--${stray}`} does not go with ${command}`);
+  const missing = needs.find((name) => !given.has(name));
+  if (missing !== undefined) throw misuse(`${command} needs --${missing}`);
   if (known.task !== "none" && words.length > 0) options.taskId ??= words.shift();
-  if (words.length > 0) throw new Failure("usage", `Unexpected ${quote(words[0] ?? "")}`, hint);
-  if (known.task === "required" && options.taskId === undefined) {
-    throw new Failure("usage", `Which task? Give its ID`, hint);
-  }
+  if (words.length > 0) throw misuse(`Unexpected ${quote(words[0] ?? "")}`);
+  if (known.task === "named" && options.taskId === undefined) throw misuse("Which task? Give its ID");
 }
 
 /** The task of the worktree that this is run in. */
-async function taskHere(repo: Repo): Promise<string> {
-  const { out } = await tryGit(repo, ["symbolic-ref", "--quiet", "HEAD"], { cwd: Deno.cwd() });
-  const id = out.startsWith(BRANCHES) ? out.slice(BRANCHES.length).trim() : Deno.env.get("WORKER_TASK");
+function taskHere({ head }: Repo): string {
+  const id = head?.startsWith(BRANCHES) ? head.slice(BRANCHES.length) : Deno.env.get("WORKER_TASK");
   if (id) return id;
   throw new Failure("usage", "Which task? No branch worker/ID is checked out here: give --taskId ID");
 }
@@ -2361,7 +2320,7 @@ async function findOperation(repo: Repo, call: Call): Promise<Answer | "begun" |
 async function perform(command: string, options: Options): Promise<Answer> {
   const repo = await openRepo();
   const { run, task } = COMMANDS[command]!;
-  const id = options.taskId ?? (task === "here" ? await taskHere(repo) : "");
+  const id = options.taskId ?? (task === "here" ? taskHere(repo) : "");
   if (id !== "" && !/^[\w.-]{1,100}$/.test(id)) throw new Failure("usage", `${quote(id)} cannot be the id of a task`);
   const worker = Deno.env.get("WORKER_TASK");
   const isWorker = command === "submit" || command === "block";
@@ -2407,7 +2366,7 @@ export async function main(args: readonly string[]): Promise<number> {
     if (args.join() === "--version") return console.log(`worker ${VERSION}`), 0;
     const read = readArguments(args);
     command = read.command;
-    if (read.options.help) return console.log(COMMANDS[command]?.help ?? HELP), 0;
+    if (read.options.help) return console.log(helpFor(command)), 0;
     checkArguments(read);
     id = read.options.taskId;
     return answerWith(command, isJson, await perform(command, read.options));
