@@ -1217,7 +1217,7 @@ exit $status
           if (at % 2 === 0) assert(state === before || state === after, `${what}: ${state}`);
           // The same operation again goes on, or does it now, or tells what came of it.
           const again = await box.worker(["--json", ...line.split(" ")], undefined, { WORKER_HUMAN: "1" });
-          const isSettled = command === "merge" && again.status === 5; // doctor had to take it back
+          const isSettled = command === "merge" && at % 2 === 0 && again.status === 5; // doctor had to take it back
           if (isSettled) await box.do("merge x");
           else assertEquals(again.status, 0, `${what}: ${again.stderr}`);
           assertEquals(await box.state("x"), after, what);

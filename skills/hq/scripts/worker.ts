@@ -229,11 +229,6 @@ export function globToRegExp(glob: string): RegExp {
   return new RegExp(`^${segments.join("")}`, "i");
 }
 
-/** Whether a glob means a path. */
-function matches(glob: string, path: string): boolean {
-  return globToRegExp(glob).test(`${path}/`);
-}
-
 function globSegments(glob: string): string[] {
   const trimmed = glob.replace(/^\.\//, "").replace(/\/+$/, "");
   return (trimmed.includes("/") ? trimmed : `**/${trimmed}`).split("/").filter((segment) => segment !== "");
@@ -262,8 +257,8 @@ export function globsMeet(a: string, b: string): boolean {
 function segmentsMeet(x: string, y: string): boolean {
   const isPlain = (segment: string) => !/[*?[]/.test(segment);
   if (isPlain(x) && isPlain(y)) return x === y;
-  if (isPlain(x)) return matches(`/${y}`, x);
-  if (isPlain(y)) return matches(`/${x}`, y);
+  if (isPlain(x)) return globToRegExp(`/${y}`).test(`${x}/`);
+  if (isPlain(y)) return globToRegExp(`/${x}`).test(`${y}/`);
   const [head, tail] = [/^[^*?[]*/, /[^*?\]]*$/].map((part) => [x, y].map((each) => part.exec(each)?.[0] ?? ""));
   const [[xHead = "", yHead = ""], [xTail = "", yTail = ""]] = [head ?? [], tail ?? []];
   return (xHead.startsWith(yHead) || yHead.startsWith(xHead)) && (xTail.endsWith(yTail) || yTail.endsWith(xTail));
@@ -409,18 +404,16 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
 /** Beside the repo, as agents and tools that look through a repo would find worktrees inside it. */
 function worktreesFolder(common: string, set: string | undefined): string {
   const main = common.replace(/\/?\.git$/, "");
-  const given = set?.replace(/^~(?=\/|$)/, Deno.env.get("HOME") ?? "~").replace(/\/+$/, "");
-  if (given === undefined) {
+  if (set === undefined) {
     if (main !== "" && !main.includes("/.git/")) return `${main}.worktrees`;
     throw new Failure("usage", `There is no good place beside ${common}`, "git config worker.dir /a/folder/of/its/own");
   }
-  const folder = given.startsWith("/") ? given : `${main}/${given}`;
-  const resolved = new URL(`file://${encodeURI(folder).replace(/[?#]/g, encodeURIComponent)}`).pathname;
-  const plain = decodeURIComponent(resolved);
-  if (plain !== main && !plain.startsWith(`${main}/`)) return plain;
+  const given = set.replace(/^~(?=\/)/, Deno.env.get("HOME") ?? "~").replace(/\/+$/, "");
+  const folder = isThere(given) ? Deno.realPathSync(given) : given; // git has real paths
+  if (folder.startsWith("/") && folder !== main && !folder.startsWith(`${main}/`)) return folder;
   throw new Failure(
     "usage",
-    `git config worker.dir is ${quote(given)}, which lies inside the repo: choose one outside`,
+    `git config worker.dir is ${quote(set)}, and has to be an absolute path outside of the repo`,
   );
 }
 
@@ -460,6 +453,9 @@ async function readObjects(repo: Repo, names: readonly string[]): Promise<(strin
   }
   return texts;
 }
+
+/** For a diff, whatever a person has set. */
+const EXACTLY = ["--no-ext-diff", "--no-textconv", "--ignore-submodules=none"];
 
 /** The merge of two commits, made without a checkout: the tree, and which paths conflict in it. */
 async function mergeTrees(repo: Repo, ours: string, theirs: string): Promise<{ tree: string; conflicts: string[] }> {
@@ -652,11 +648,7 @@ async function publish(repo: Repo, before: Seen | undefined, task: Task, commit:
   if (output.code === 0) return { task, commit, branch: before?.branch };
   const now = (await readRefs(repo, TASKS + task.id)).get(TASKS + task.id);
   if (now === before?.commit) throw gitFailure(args, output);
-  throw new Failure(
-    "race",
-    `Somebody else changed task ${quote(task.id)} at the same time`,
-    `worker status ${task.id}`,
-  );
+  throw new Failure("race", `Somebody else just changed task ${quote(task.id)}`, `worker status ${task.id}`);
 }
 
 async function record(repo: Repo, before: Seen | undefined, happening: Happening): Promise<Seen> {
@@ -678,7 +670,6 @@ function tell(task: Task, text: string, data: Record<string, unknown> = {}): Ans
 /** One event, as read from its commit's message. */
 interface Event {
   commit: string;
-  parents: string[];
   at: string;
   subject: string;
   taskId: string;
@@ -692,14 +683,13 @@ interface Event {
 /** Reads the events of one task or of all, oldest first within each. */
 async function readEvents(repo: Repo, id?: string, ...filter: string[]): Promise<Event[]> {
   const tips = id === undefined ? [`--glob=${TASKS}*`] : [TASKS + id];
-  const format = "-z --first-parent --topo-order --reverse --format=%H%n%P%n%ct%n%B".split(" ");
+  const format = "-z --first-parent --topo-order --reverse --encoding=UTF-8 --format=%H%n%ct%n%B".split(" ");
   const out = await git(repo, ["log", "--no-show-signature", ...format, ...filter, ...tips, "--"]);
   return out.split("\0").filter(Boolean).map((text) => {
-    const [commit = "", parents = "", time = "", subject = "", ...rest] = text.split("\n");
+    const [commit = "", time = "", subject = "", ...rest] = text.split("\n");
     const trailers = Object.fromEntries(rest.map((line) => /^([\w-]+): (.*)$/.exec(line)?.slice(1) ?? []));
     return {
       commit,
-      parents: parents.split(" ").filter(Boolean),
       at: new Date(Number(time) * 1000).toISOString(),
       subject,
       taskId: trailers["Task-Id"],
@@ -832,12 +822,8 @@ function checkRemovable(repo: Repo, id: string, { found, locked, losses }: Inspe
     throw new Failure("loses_work", `${path} is locked${locked && ` (${locked})`}: somebody wants to keep it`, hint);
   }
   if (losses.length === 0 || discard) return;
-  const hint = "Copy what is needed, then give --discard";
-  throw new Failure(
-    "loses_work",
-    `What is ignored, or a repo of its own, would be lost in ${path}:${some(losses)}`,
-    hint,
-  );
+  const message = `What is ignored, or a repo of its own, would be lost in ${path}:${some(losses)}`;
+  throw new Failure("loses_work", message, "Copy what is needed, then give --discard");
 }
 
 /** Saves a worktree as it is, untracked files included, in a commit on top of its branch; nothing else changes. */
@@ -1090,11 +1076,7 @@ function checkUnmoved({ task: { id, head }, branch }: Pick<Seen, "task" | "branc
 function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayOverlap: boolean): void {
   const { id, paths, dependsOn } = task;
   if (tasks.some((each) => each.task.id === id)) {
-    throw new Failure(
-      "race",
-      `There is a task ${quote(id)} already`,
-      "Choose another id; worker list --all shows them",
-    );
+    throw new Failure("race", `There is a task ${quote(id)} already`, "worker list --all shows which ids are taken");
   }
   const unknown = dependsOn.find((each) => !tasks.some(({ task }) => task.id === each));
   if (unknown !== undefined) throw new Failure("no_task", `There is no task ${quote(unknown)} to depend on`);
@@ -1115,7 +1097,7 @@ function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayO
     )
   );
   if (meetings.length === 0) return;
-  const hint = "Wait (--depends-on does not), narrow --paths, or give --allow-overlap";
+  const hint = "Wait for that one, narrow --paths, or give --allow-overlap";
   throw new Failure("conflict", `Task ${quote(id)} would change what another one does:${some(meetings)}`, hint);
 }
 
@@ -1149,9 +1131,8 @@ function checkpointsOf(config: Config, { paths, lines, renames }: Size): Checkpo
   const checkpoints: Checkpoint[] = [];
   if (guarded.length > 0) checkpoints.push({ kind: "paths", detail: guarded.slice(0, 20).join(", ") });
   if (lines > config.humanLines) checkpoints.push({ kind: "lines", detail: `${lines} of ${config.humanLines}` });
-  if (renames > config.humanRenames) {
-    checkpoints.push({ kind: "renames", detail: `${renames} of ${config.humanRenames}` });
-  }
+  const [most, kind] = [config.humanRenames, "renames" as const];
+  if (renames > most) checkpoints.push({ kind, detail: `${renames} of ${most}` });
   return checkpoints;
 }
 
@@ -1194,10 +1175,7 @@ async function spawn(call: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   if (call.isRepeated) return await finishSpawn(repo, await readTask(repo, id));
   if (!/^[a-z0-9][a-z0-9-]{0,63}$/.test(id)) {
-    throw new Failure(
-      "usage",
-      `${quote(id)} cannot be an id: up to 64 of a-z, 0-9 and -, beginning with none of the last`,
-    );
+    throw new Failure("usage", `${quote(id)} cannot be an id: up to 64 of a-z, 0-9 and -, not beginning with -`);
   }
   const agent = options.agent ?? (options.rest.length > 0 ? "none" : "claude");
   if (!Object.hasOwn(AGENTS, agent)) {
@@ -1243,12 +1221,8 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
     throw new Failure("usage", `There is no branch ${quote(name)} here to work on and to merge into (--base)`);
   }
   checkAdmission(repo.config, tasks, task, mayOverlap);
-  const queued = { ...task, start };
-  const seen = await record(repo, undefined, {
-    subject: `Queue: ${task.title}`,
-    task: queued,
-    files: { "brief.md": brief },
-  });
+  const [queued, files] = [{ ...task, start }, { "brief.md": brief }];
+  const seen = await record(repo, undefined, { subject: `Queue: ${task.title}`, task: queued, files });
   return { ...seen, branch: refs.get(BRANCHES + task.id) };
 }
 
@@ -1257,12 +1231,8 @@ async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
   if (seen.task.state !== "queued") throw new Failure("state", `Task ${quote(seen.task.id)} is ${seen.task.state}`);
   const { id, agent, base, start, operation } = seen.task;
   const task = change(seen, operation, { state: "working" });
-  const answer = tell(task, `Task ${id} is at work in ${worktreeOf(repo, id)}, on branch worker/${id}`, {
-    branch: `worker/${id}`,
-    base,
-    start,
-    agent,
-  });
+  const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on branch worker/${id}`;
+  const answer = tell(task, text, { branch: `worker/${id}`, base, start, agent });
   const subject = `Start: worktree and branch are made, agent ${agent}`;
   // The commit is written while the worktree is made; the event is not before the ref moves.
   const [made, written] = await Promise.allSettled([
@@ -1282,9 +1252,8 @@ async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
 }
 
 function withHint(error: unknown, hint: string): unknown {
-  return error instanceof Failure
-    ? new Failure(error.code, error.message, [error.hint, hint].filter(Boolean).join(". "))
-    : error;
+  if (!(error instanceof Failure)) return error;
+  return new Failure(error.code, error.message, [error.hint, hint].filter(Boolean).join(". "));
 }
 
 // ── The worker's commands, and what HQ answers ──────────────────────────────────────────────────────────────────
@@ -1293,17 +1262,16 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
   const { task, branch } = seen;
   const hasMoved = task.head !== undefined && task.head !== branch;
-  const mayAgain = hasMoved && ["submitted", "reviewing", "approved", "needs_human"].includes(task.state);
+  const isStuck = task.checkpoints?.some(({ kind }) => kind === "rounds"); // which no other head gets around
+  const mayAgain = hasMoved && !isStuck && ["submitted", "reviewing", "approved", "needs_human"].includes(task.state);
   if (!mayAgain) checkState(seen, "submit");
   if (branch === undefined) throw new Failure("state", `There is no branch worker/${id} here to submit`);
   const report = options.report === undefined ? undefined : await readGiven("report", options.report);
   await checkCommitted(repo, seen);
   const from = (await tryGit(repo, ["merge-base", task.base, branch])).out.trim();
-  if (from === "") {
-    throw new Failure("git", `worker/${id} has no commit in common with ${task.base}, or one of them is gone`);
-  }
+  if (from === "") throw new Failure("git", `worker/${id} and ${task.base} have no commit in common, or one is gone`);
   if (from === branch) throw new Failure("state", `Nothing is committed on worker/${id} that is not in ${task.base}`);
-  const diff = ["diff", "--numstat", "-z", "--find-renames", "--no-ext-diff", "--no-textconv", "-l0"];
+  const diff = ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY];
   const size = readSize(await git(repo, [...diff, from, branch]));
 
   const round = task.round + 1;
@@ -1318,14 +1286,8 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   });
   const { paths, lines, renames } = size;
   const text = `Task ${id} is submitted at ${branch}: ${paths.length} files, ${lines} lines${humanNote(next)}`;
-  const answer = tell(next, text, {
-    round,
-    from,
-    files: paths.length,
-    lines,
-    renames,
-    checkpoints: next.checkpoints ?? [],
-  });
+  const { checkpoints = [] } = next;
+  const answer = tell(next, text, { round, from, files: paths.length, lines, renames, checkpoints });
   const files = report === undefined ? undefined : { [`reports/${round}.md`]: report };
   await record(repo, seen, { subject: `Submit, round ${round}`, task: next, files, pin: branch, answer });
   return answer;
@@ -1381,12 +1343,13 @@ async function resume(call: Call): Promise<Answer> {
 }
 
 async function fail({ repo, id, operation, options }: Call): Promise<Answer> {
+  using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
   checkState(seen, "fail");
+  await stopAgent(repo, id);
   const task = change(seen, operation, { state: "failed", reason: options.reason });
   const answer = tell(task, `Task ${id} has failed; its worktree and branch are kept`);
   await record(repo, seen, { subject: "Fail", task, answer });
-  await stopAgent(repo, id);
   return answer;
 }
 
@@ -1472,7 +1435,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
     [left, note] = [merged.tree, `the fix alone, ${earlier}..${head} (--whole for all of it)`];
   }
   say(`Task ${id}, round ${task.round}: ${note}`);
-  const args = ["diff", "--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", left, head];
+  const args = ["diff", "--no-color", "--find-renames", ...EXACTLY, left, head];
   const output = await tryGit(repo, args);
   if (output.code !== 0) throw gitFailure(args, output);
   // As bytes, as the files need not be texts in UTF-8.
@@ -1500,20 +1463,16 @@ async function merge(call: Call): Promise<Answer> {
   if (call.isRepeated && task.state === "merging") return await concludeMerge(repo, seen, base, options.check);
   checkState(seen, "merge");
   checkUnmoved(seen);
-  const waiting = task.dependsOn.filter((other) =>
-    !tasks.some((each) => each.task.id === other && each.task.state === "merged")
-  );
+  const merges = new Set(tasks.filter((each) => each.task.state === "merged").map((each) => each.task.id));
+  const waiting = task.dependsOn.filter((other) => !merges.has(other));
   if (waiting.length > 0) {
-    throw new Failure(
-      "state",
-      `Task ${quote(id)} depends on what is not merged: ${waiting.join(", ")}`,
-      "Merge those first",
-    );
+    const message = `Task ${quote(id)} depends on what is not merged: ${waiting.join(", ")}`;
+    throw new Failure("state", message, "Merge those first");
   }
-  const [checkout, merged, baseTree] = await Promise.all([
-    baseCheckout(repo, task.base),
+  const [merged, baseTree] = await Promise.all([
     mergeTrees(repo, base, task.head ?? ""),
     git(repo, ["rev-parse", "--verify", `${base}^{tree}`]),
+    baseCheckout(repo, task.base),
   ]);
   if (merged.conflicts.length > 0) {
     const message = `Task ${quote(id)} conflicts with ${task.base} in:${some(merged.conflicts)}`;
@@ -1521,18 +1480,18 @@ async function merge(call: Call): Promise<Answer> {
     throw new Failure("conflict", message, hint);
   }
   // A squash or a rebase leaves other commits: what counts is whether a merge would change anything.
-  const isThere = merged.tree === baseTree.trim();
+  const isIn = merged.tree === baseTree.trim();
   const subject = `Merge worker/${id}: ${task.title}`;
   const args = ["commit-tree", merged.tree, "-p", base, "-p", task.head ?? "", "-m", subject];
-  const commit = isThere ? base : (await git(repo, args, { env: identity(repo) })).trim();
+  const commit = isIn ? base : (await git(repo, args, { env: identity(repo) })).trim();
   if (options["dry-run"]) {
     if (options.check !== undefined) await checkMerge(repo, seen, commit, options.check);
-    const text = isThere ? `All of task ${id} is in ${task.base} already` : `Task ${id} can be merged, as ${commit}`;
+    const text = isIn ? `All of task ${id} is in ${task.base} already` : `Task ${id} can be merged, as ${commit}`;
     return { ...tell(task, text, { commit, base: task.base }), changed: false };
   }
   const next = change(seen, operation, { state: "merging", merge: { commit, onto: base } });
   const merging = await record(repo, seen, { subject: "Merge begins", task: next, pin: commit });
-  return await concludeMerge(repo, merging, base, options.check, checkout);
+  return await concludeMerge(repo, merging, base, options.check);
 }
 
 /** Where the base is checked out; refuses if that has changes that are not committed. */
@@ -1576,16 +1535,14 @@ async function removeCheck(repo: Repo, id: string): Promise<void> {
 }
 
 /** Checks the recorded merge commit and moves the base to it; where that fails the task is `approved` again. */
-async function concludeMerge(repo: Repo, seen: Seen, base: string, check?: string, checkout?: string): Promise<Answer> {
+async function concludeMerge(repo: Repo, seen: Seen, base: string, check?: string): Promise<Answer> {
   const { task } = seen;
   const { commit, onto } = task.merge ?? { commit: "", onto: "" };
-  if (base !== commit && await isAncestor(repo, commit, base)) return await settleMerge(repo, seen, true);
+  if (await isAncestor(repo, commit, base)) return await settleMerge(repo, seen, true);
   try {
-    if (base !== onto) {
-      throw new Failure("race", `${task.base} moved from ${onto} to ${base}`, `worker merge ${task.id}`);
-    }
+    if (base !== onto) throw movedBase(task, onto, base);
     if (check !== undefined) await checkMerge(repo, seen, commit, check);
-    if (commit !== onto) await moveBase(repo, task, commit, onto, checkout ?? await baseCheckout(repo, task.base));
+    await moveBase(repo, task, commit, onto);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     await settleMerge(repo, seen, false, error);
@@ -1595,7 +1552,8 @@ async function concludeMerge(repo: Repo, seen: Seen, base: string, check?: strin
 }
 
 /** Moves the base from where it was to the merge commit: in its checkout, or else by compare-and-swap. */
-async function moveBase(repo: Repo, task: Task, commit: string, onto: string, checkout?: string): Promise<void> {
+async function moveBase(repo: Repo, task: Task, commit: string, onto: string): Promise<void> {
+  const checkout = await baseCheckout(repo, task.base); // again, as a check can take long
   const args = checkout === undefined
     ? ["update-ref", "-m", `worker: merge ${task.id}`, task.base, commit, onto]
     : ["merge", "--ff-only", "--no-autostash", "--no-verify-signatures", "--quiet", commit];
@@ -1604,14 +1562,14 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string, ch
   const now = (await readRefs(repo, task.base)).get(task.base);
   if (now === commit) return; // a hook of the person's failed, after the fact
   if (/would be overwritten/.test(output.error)) {
-    throw new Failure(
-      "loses_work",
-      `Cannot move ${task.base} in ${checkout}: ${output.error.trim()}`,
-      "Move those away",
-    );
+    const message = `Cannot move ${task.base} in ${checkout}: ${output.error.trim()}`;
+    throw new Failure("loses_work", message, "Move those away");
   }
-  if (now !== onto) throw new Failure("race", `${task.base} moved from ${onto} to ${now}`, `worker merge ${task.id}`);
-  throw gitFailure(args, output);
+  throw now === onto ? gitFailure(args, output) : movedBase(task, onto, now);
+}
+
+function movedBase({ id, base }: Task, onto: string, now: string | undefined): Failure {
+  return new Failure("race", `${base} moved from ${onto} to ${now ?? "nowhere"} meanwhile`, `worker merge ${id}`);
 }
 
 /** Records what became of a merge: it is in the base, or the task is approved as it was before. */
@@ -1620,16 +1578,11 @@ async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Fa
   const changes = isMerged ? { state: "merged" as const } : { state: "approved" as const, merge: undefined };
   const task = change(seen, operation, changes);
   const data = { base, ...isMerged && { commit: merge?.commit } };
-  const text = isMerged
-    ? `Task ${id} is merged: ${base} is at ${merge?.commit}`
-    : `Task ${id} is approved, and not merged`;
+  const text = `Task ${id} is merged into ${base}, as ${merge?.commit}`;
   const why = error ?? new Failure("race", `The merge of task ${quote(id)} broke off`, `worker merge ${id}`);
   const answer = { ...tell(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
-  await record(repo, seen, {
-    subject: isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`,
-    task,
-    answer,
-  });
+  const subject = isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`;
+  await record(repo, seen, { subject, task, answer });
   return answer;
 }
 
@@ -1650,7 +1603,7 @@ async function cancel(call: Call): Promise<Answer> {
     return { ...tell(seen.task, `Task ${id} is cancelled already`), changed: false };
   }
   if (!isOver || !options.cleanup) checkState(seen, "cancel");
-  const reason = options.reason ?? seen.task.reason;
+  const reason = options.reason ?? (state === "cancelling" ? seen.task.reason : undefined);
   if (reason === undefined && !isOver) throw new Failure("usage", "Why is it cancelled? Give --reason TEXT");
   if (options.cleanup) {
     const found = await inspect(repo, id);
@@ -1728,7 +1681,7 @@ async function observe(repo: Repo, seen: Seen): Promise<Observation> {
 async function quickFiles(repo: Repo, id: string, base: string): Promise<string[] | null> {
   const cwd = worktreeOf(repo, id);
   if (whatIsIn(repo, cwd) !== "worktree") return null;
-  const diff = ["diff", "--merge-base", "--name-only", "-z", "--no-renames", "--no-ext-diff", base, "--"];
+  const diff = ["diff", "--merge-base", "--name-only", "-z", "--no-renames", ...EXACTLY, base, "--"];
   const { code, out } = await tryGit(repo, diff, { cwd });
   return code === 0 ? out.split("\0").filter(Boolean) : null;
 }
@@ -1816,7 +1769,7 @@ async function changedFiles(repo: Repo, { task, branch }: Seen): Promise<string[
   const head = branch ?? task.head;
   const committed = head === undefined ? "" : await (async () => {
     const from = (await tryGit(repo, ["merge-base", task.base, head])).out.trim() || task.start;
-    return await git(repo, ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", from, head]);
+    return await git(repo, ["diff", "--name-only", "-z", "--no-renames", ...EXACTLY, from, head]);
   })();
   const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"];
   const others = whatIsIn(repo, cwd) === "worktree" ? await git(repo, status, { cwd }) : "";
