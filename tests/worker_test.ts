@@ -438,6 +438,42 @@ describe("worker spawn", () => {
   );
 
   it(
+    "needs nobody's name, signs nothing, and puts worktrees where worker.dir says",
+    inBox(async (box) => {
+      box.write(`${box.home}/.gitconfig`, "[commit]\ngpgSign = true\n[gpg]\nprogram = false\n");
+      await box.git("config", "worker.dir", box.at("inside"));
+      assertStringIncludes((await box.ask(2, "list")).error?.message ?? "", "outside of the repo");
+      await box.git("config", "worker.dir", "~/trees");
+      await box.spawnTask("x");
+      const tree = `${box.home}/trees/x`;
+      await box.git("config", "commit.gpgSign", "false"); // for the commit that is made here
+      const head = await box.commit(tree, { c: "1\n" });
+      await box.git("config", "--unset", "commit.gpgSign");
+      await box.do("submit", tree);
+      await box.do(`review start x --head ${head} --actor eve`);
+      await box.do(`review approve x --head ${head} --actor eve`);
+      await box.do("merge x");
+      assertEquals(await box.git("log", "-1", "--format=%an", "main"), "worker\n");
+      await box.do("cancel x --cleanup");
+      assert(!isThere(tree));
+    }),
+  );
+
+  it(
+    "hands a brief that fits no command line over as a file",
+    inBox(async (box) => {
+      box.write("../brief.md", "long ".repeat(40_000));
+      box.agent('echo "<$2>"; cat "$WORKER_PROMPT" | wc -w\n', "bin/claude");
+      await box.do("spawn --taskId x --brief ../brief.md", undefined, {
+        PATH: `${box.path}/bin:${Deno.env.get("PATH")}`,
+      });
+      await box.until(async () =>
+        /<Do what .*prompt.md says.*>\n\s*40\d{3}\n/.test((await box.do("log x")).data.output ?? "")
+      );
+    }),
+  );
+
+  it(
     "answers the same id of an operation in the same way, and refuses it for another command or task",
     inBox(async (box) => {
       const line = "spawn --taskId x --brief ../brief.md --agent none --op-id one";
@@ -673,6 +709,9 @@ describe("worker human", () => {
           assertEquals(reply.state, round < 3 ? "changes_requested" : "needs_human");
           if (round < 3) await box.do("resume x");
         }
+        await box.commit("x", { c: "4\n" });
+        assertEquals((await box.ask(8, "submit --taskId x")).error?.code, "needs_human", "no way around");
+        await box.git("-C", box.tree("x"), "reset", "--quiet", "--hard", head);
         const line = `human ${verdict} x --head ${head}${verdict === "reject" ? " --reason never" : ""}`;
         assertEquals((await box.do(line, undefined, person)).state, state);
       }),
@@ -845,7 +884,7 @@ describe("worker cancel", () => {
       const other = new Deno.Command("sleep", { args: ["300"], detached: true }).spawn();
       try {
         await box.spawnTask("y");
-        box.write(".git/worker/y/process", `${other.pid}\nanother-boot\n1\n`);
+        box.write(".git/worker/y/process", `${other.pid}\n1\nanother-boot\n`);
         await box.do("cancel y --reason enough");
         assert(await isRunning(`${other.pid}`));
       } finally {

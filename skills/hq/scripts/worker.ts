@@ -486,6 +486,7 @@ async function lock(repo: Repo, name: string): Promise<Disposable> {
 /** Like {@linkcode lock}; nothing where somebody else holds it. */
 async function tryLock(repo: Repo, name: string): Promise<Disposable | undefined> {
   const file = openLock(repo, name);
+  repo.refs = undefined;
   if (await file.tryLock(true)) return file;
   file.close();
 }
@@ -922,7 +923,7 @@ function birthOf(pid: number): string | undefined {
   if (Deno.build.os === "linux") {
     const [state, ...fields] = readIfThere(`/proc/${pid}/stat`)?.replace(/^.*\) /s, "").split(" ") ?? [];
     if (state === undefined || state === "Z" || state === "X") return undefined;
-    return `${readIfThere("/proc/sys/kernel/random/boot_id")?.trim()} ${fields[18]}`;
+    return `${fields[18]} ${readIfThere("/proc/sys/kernel/random/boot_id") ?? ""}`.trim();
   }
   const { success, stdout } = new Deno.Command("ps", { args: ["-o", "stat=,lstart=", "-p", `${pid}`] }).outputSync();
   const [, state = "Z", start] = /^(\S+)\s+(.*?)\s*$/.exec(new TextDecoder().decode(stdout).trim()) ?? [];
@@ -939,8 +940,10 @@ function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | 
 /** What starts an agent. Only one that takes away `pending` does, so that none is started twice. */
 const LAUNCHER = `rm "$1/pending" 2>/dev/null || exit 0
 exec >>"$1/log" 2>&1
-if [ -r /proc/$$/stat ]; then echo $$ && cat /proc/sys/kernel/random/boot_id && cut -d' ' -f22 /proc/$$/stat
-else echo $$ && ps -o lstart= -p $$; fi >"$1/process.new" && mv "$1/process.new" "$1/process"
+{
+  echo $$
+  if [ -r /proc/$$/stat ]; then cut -d' ' -f22 /proc/$$/stat; cat /proc/sys/kernel/random/boot_id; else ps -o lstart= -p $$; fi
+} >"$1/process.new" && mv "$1/process.new" "$1/process"
 shift
 exec "$@"`;
 
@@ -956,7 +959,7 @@ function isProgram(name: string): boolean {
 
 /** What an agent is told. */
 function promptFor(task: Task, brief: string, findings: string | undefined): string {
-  const me = `deno run -A ${shellWord(new URL(import.meta.url).pathname)}`;
+  const me = `deno run -A ${shellWord(decodeURIComponent(new URL(import.meta.url).pathname))}`;
   return [
     `You are the worker of task ${task.id}, in a git worktree of your own on branch worker/${task.id}. Commit there.`,
     `When it is done: ${me} submit --report FILE. When you cannot go on without an answer: ${me} block --question TEXT.`,
@@ -1700,13 +1703,12 @@ async function list({ repo, options }: Call): Promise<Answer> {
   const tasks = await tasksAt(repo, new Map(refs));
   const observed = await Promise.all(tasks.map((seen) => observe(repo, seen)));
   const files = new Map(tasks.map(({ task }, index) => [task.id, observed[index]?.files ?? null]));
-  const shown = tasks.map((seen, index) => ({ seen, observation: observed[index] ?? { stalled: false, moved: false } }))
-    .sort((a, b) => a.seen.task.created < b.seen.task.created ? -1 : 1);
-  const data = shown.map(({ seen: { task }, observation: { files: _, ...rest } }) => {
+  const data = tasks.map(({ task }, index) => {
     const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
     const known = { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn };
-    return { ...known, ...rest, ...STATES[state].live && { overlaps: files.get(id) ? sharers(files, id) : null } };
-  });
+    const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
+    return { ...known, stalled: false, moved: false, ...observed[index], files: undefined, ...overlaps };
+  }).sort((a, b) => a.created < b.created ? -1 : 1);
   const rows = data.map((row) => {
     const notes = [
       ...row.stalled ? ["stalled"] : [],
@@ -1714,23 +1716,14 @@ async function list({ repo, options }: Call): Promise<Answer> {
       ...row.reviewAge === undefined ? [] : [`in review for ${span(row.reviewAge)}`],
       ...row.overlaps?.length ? [`overlaps ${row.overlaps.join(", ")}`] : [],
     ];
-    return [
-      row.id,
-      row.state,
-      span(secondsSince(row.since)),
-      `${row.round}`,
-      row.agent,
-      harmless(row.title),
-      notes.join("; "),
-    ];
+    const { id, state, since, round, agent, title } = row;
+    return [id, state, span(secondsSince(since)), `${round}`, agent, harmless(title), notes.join("; ")];
   });
   const live = tasks.filter(isLive).length;
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
   say(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
-  const text = rows.length === 0
-    ? undefined
-    : table([["ID", "STATE", "SINCE", "ROUND", "AGENT", "TITLE", ""], ...rows]);
-  return { changed: false, data: { tasks: data, live, waiting }, text };
+  const text = table([["ID", "STATE", "SINCE", "ROUND", "AGENT", "TITLE", ""], ...rows]);
+  return { changed: false, data: { tasks: data, live, waiting }, ...rows.length > 0 && { text } };
 }
 
 async function status({ repo, id }: Call): Promise<Answer> {
@@ -1739,14 +1732,8 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const { task } = seen;
   const path = worktreeOf(repo, id);
   const worktree = whatIsIn(repo, path) === "worktree" ? path : null;
-  const rows = Object.entries({
-    ...task,
-    operation: undefined,
-    branch: seen.branch,
-    worktree,
-    ...observation,
-    files: undefined,
-  })
+  const shown = { ...task, operation: undefined, branch: seen.branch, worktree, ...observation, files: undefined };
+  const rows = Object.entries(shown)
     .filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))
     .map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
   const texts = `\nIts texts: git ls-tree -r --name-only ${TASKS}${id}, then git show ${TASKS}${id}:PATH`;
@@ -1781,14 +1768,12 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
   const live = tasks.filter(isLive);
   if (id !== "" && !tasks.some(({ task }) => task.id === id)) await readTask(repo, id);
   const files = await Promise.all(live.map((seen) => changedFiles(repo, seen)));
-  const pairs = live.flatMap((a, first) =>
-    live.slice(first + 1).map((b, index) => ({
-      a,
-      b,
-      shared: share(files[first] ?? [], files[first + 1 + index] ?? []),
-    }))
-  ).filter(({ a, b }) => id === "" || a.task.id === id || b.task.id === id);
-  const found = await Promise.all(pairs.map(async ({ a, b, shared }) => {
+  const changed = Object.fromEntries(live.map(({ task }, index) => [task.id, files[index] ?? []]));
+  const pairs = live.flatMap((a, index) => live.slice(index + 1).map((b) => [a, b] as const))
+    .filter(([a, b]) => id === "" || a.task.id === id || b.task.id === id);
+  const found = await Promise.all(pairs.map(async ([a, b]) => {
+    const others = new Set(changed[b.task.id]);
+    const shared = changed[a.task.id]?.filter((path) => others.has(path)) ?? [];
     const [ours, theirs] = [a, b].map((seen) => seen.branch ?? seen.task.head);
     // Where git fails, as for histories that have nothing in common, the answer is not known.
     const merged = ours && theirs ? await mergeTrees(repo, ours, theirs).catch(() => undefined) : undefined;
@@ -1804,13 +1789,7 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
   );
   const text = rows.length === 0 ? undefined : table(rows);
   if (rows.length === 0) say("No two live tasks change the same files");
-  const changed = Object.fromEntries(live.map(({ task }, index) => [task.id, files[index] ?? []]));
   return { changed: false, ...id !== "" && { taskId: id }, data: { files: changed, pairs: meeting }, text };
-}
-
-function share(a: readonly string[], b: readonly string[]): string[] {
-  const others = new Set(b);
-  return a.filter((path) => others.has(path));
 }
 
 // ── doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1835,7 +1814,8 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
     const why = error instanceof Failure ? `: ${error.message}${error.hint ? `\n  ${error.hint}` : ""}` : "";
     problems.push({ ...of, what: what + why, repaired: options.fix && error === undefined });
   };
-  for (const { task: { id } } of tasks) {
+  const open = tasks.filter((seen) => isLive(seen) || seen.task.cleanup?.done === undefined && seen.task.cleanup);
+  for (const { task: { id } } of open) {
     using free = await tryLock(repo, `task-${id}`);
     if (free === undefined) await take({ taskId: id, what: "a command is at work on it just now" });
     // Read again, as what was seen before the lock may have changed.
@@ -1848,12 +1828,10 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
     ),
     ...notes.map(({ taskId, what }) => `note      ${taskId ?? "repo"}: ${what}`),
   ];
-  const open = problems.filter(({ repaired }) => !repaired).length;
-  say(
-    [...lines, `Problems: ${problems.length}, repaired: ${problems.length - open}, notes: ${notes.length}`].join("\n"),
-  );
-  if (open > 0 && !options.fix) say("worker doctor --fix repairs them");
-  return { changed: open < problems.length, data: { problems, notes } };
+  const repaired = problems.filter(({ repaired }) => repaired).length;
+  lines.push(`Problems: ${problems.length}, repaired: ${repaired}, notes: ${notes.length}`);
+  if (repaired < problems.length && !options.fix) lines.push("worker doctor --fix repairs them");
+  return { changed: repaired > 0, data: { problems, notes }, text: lines.join("\n") };
 }
 
 /** What is wrong with one task, whose lock is held: each row of the recovery table. */
@@ -1891,10 +1869,10 @@ async function examine(repo: Repo, seen: Seen, worktrees: readonly Worktree[]): 
     const observation = await observe(repo, seen);
     if (state === "working" && isThere(pending)) problem("its agent was not started: it is", () => launch(repo, seen));
     else if (observation.stalled) {
-      note("stalled: its process is gone; worker resume starts another, worker fail gives up");
+      note("stalled, its process is gone: worker resume starts another, worker fail gives up");
     }
     if (observation.moved) {
-      note(`its branch left ${task.head}: what was said of that is void until it is submitted again`);
+      note(`its branch left ${task.head}: what was said of that is void, until it is submitted again`);
     }
   }
   return findings;
