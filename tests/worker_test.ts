@@ -460,6 +460,16 @@ describe("worker spawn", () => {
   );
 
   it(
+    "takes a worktree for made whose hook failed after the fact",
+    inBox(async (box) => {
+      box.write(".git/hooks/post-checkout", "#!/bin/sh\nexit 1\n");
+      Deno.chmodSync(box.at(".git/hooks/post-checkout"), 0o755);
+      await box.spawnTask("x");
+      assertEquals(box.read(box.tree("x", "a")), "1\n");
+    }),
+  );
+
+  it(
     "hands a brief that fits no command line over as a file",
     inBox(async (box) => {
       box.write("../brief.md", "long ".repeat(40_000));
@@ -555,9 +565,15 @@ describe("worker review", () => {
       await box.do(`review start x --head ${first} --actor eve`);
       const diff = async (...more: string[]) => (await box.worker(["review", "diff", "x", ...more])).stdout;
       assertEquals(await diff(), await box.git("diff", "main", first));
+      await box.commit("x", { d: "unseen\n" });
+      await box.do("submit --taskId x");
+      assertStringIncludes(await diff(), "+1", "nobody reviewed the first");
+      await box.git("-C", box.tree("x"), "reset", "--quiet", "--hard", first);
+      await box.do("submit --taskId x");
+      await box.do(`review start x --head ${first} --actor eve`);
       box.write("../findings.md", "c: is wrong\n");
       await box.do(`review request-changes x --head ${first} --actor eve --findings ../findings.md`);
-      assertEquals(await box.git("show", "refs/worker/tasks/x:reviews/1.md"), "c: is wrong\n");
+      assertEquals(await box.git("show", "refs/worker/tasks/x:reviews/3.md"), "c: is wrong\n");
       await box.do("resume x");
       assertStringIncludes(box.read(".git/worker/x/prompt.md"), "c: is wrong");
       await box.commit(box.repo, { elsewhere: "1\n" });
@@ -664,8 +680,9 @@ describe("worker human", () => {
     "approves for that head, at which the same is not asked again",
     inBox(async (box) => {
       const head = await box.submitted("x", { ".ci/run": "x\n" });
+      await box.ask(8, `human approve x --head ${head}`, undefined, { ...person, WORKER_TASK: "y" });
       const refused = await box.ask(8, `human approve x --head ${head}`);
-      assertStringIncludes(refused.error?.message ?? "", "no terminal");
+      assertStringIncludes(refused.error?.message ?? "", "has to be a terminal");
       assertEquals(await box.state("x"), "needs_human");
       await box.ask(5, `human approve x --head ${(await box.resolve("main"))!}`, undefined, person);
       const { stderr } = await box.worker(["human", "approve", "x", "--head", head], undefined, person);
@@ -940,7 +957,7 @@ describe("worker cancel", () => {
         "module",
       );
       await box.git("-C", tree, "commit", "--quiet", "--message=module");
-      await box.git("clone", "--quiet", ".", `${tree}/nested`);
+      await box.git("init", "--quiet", `${tree}/nested`);
       box.write(`${tree}/ignored.env`, "secret\n");
       const tip = await box.resolve("refs/worker/tasks/x");
       const { error } = await box.ask(9, "cancel --taskId x --reason enough --cleanup");

@@ -523,10 +523,10 @@ export interface Task {
   /** How often it was submitted, and how often changes were asked for. */
   round: number;
   requests: number;
-  /** The commit that was submitted, where it leaves the base, and what was submitted before it. */
+  /** The commit that was submitted, where it leaves the base, and the one of which a reviewer said something last. */
   head?: string;
   from?: string;
-  earlier?: string;
+  reviewed?: string;
   reviewer?: string;
   question?: string;
   answer?: string;
@@ -747,11 +747,12 @@ function whatIsIn(repo: Repo, path: string): "worktree" | "debris" | "foreign" |
 async function ensureWorktree(repo: Repo, { task, branch }: Seen): Promise<void> {
   const [path, name] = [worktreeOf(repo, task.id), `worker/${task.id}`];
   const inTheWay = (what: string, hint: string) => new Failure("state", `Cannot make ${path}: ${what}`, hint);
-  const found = whatIsIn(repo, path);
   const isNew = task.state === "queued";
   const makeNew = ["worktree", "add", "--quiet", "--no-track", "-b", name, path, task.start];
-  if (isNew && branch === undefined && found === "nothing" && (await tryGit(repo, makeNew)).code === 0) return;
+  const isFree = branch === undefined && whatIsIn(repo, path) === "nothing";
+  if (isNew && isFree && (await tryGit(repo, makeNew)).code === 0) return;
 
+  const found = whatIsIn(repo, path);
   const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + task.id)]);
   const known = worktrees.find((each) => each.path === path);
   const elsewhere = worktrees.find((each) => each.branch === BRANCHES + task.id && each.path !== path);
@@ -786,7 +787,9 @@ interface Inspection {
   /** What is checked out in it, where that is not the branch. */
   detached?: string;
   locked?: string;
-  /** Ignored files, and repos inside: no commit of this repo can save them. */
+  /** Repos inside that git does not track. */
+  nested: string[];
+  /** These, ignored files and submodules: no commit of this repo can save them. */
   losses: string[];
 }
 
@@ -796,7 +799,7 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
   const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
   const branch = refs.get(BRANCHES + id);
   const locked = worktrees.find((each) => each.path === path)?.locked;
-  if (found !== "worktree") return { found, branch, locked, losses: [] };
+  if (found !== "worktree") return { found, branch, locked, nested: [], losses: [] };
   const status = ["status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignored=matching"];
   const [head, entries, links] = await Promise.all([
     git(repo, ["rev-parse", "--verify", "HEAD"], { cwd: path }),
@@ -808,7 +811,7 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
   const modules = links.split("\0").filter((entry) => entry.startsWith("160000 "))
     .map((entry) => `${entry.slice(entry.indexOf("\t") + 1)}/`).filter((each) => isThere(`${path}/${each}.git`));
   const detached = head.trim() === branch ? undefined : head.trim();
-  return { found, branch, detached, locked, losses: [...ignored, ...nested, ...modules].sort() };
+  return { found, branch, detached, locked, nested, losses: [...ignored, ...nested, ...modules].sort() };
 }
 
 /** Refuses to remove what nobody could get back. */
@@ -828,7 +831,11 @@ function checkRemovable(repo: Repo, id: string, { found, locked, losses }: Inspe
 }
 
 /** Saves a worktree as it is, untracked files included, in a commit on top of its branch; nothing else changes. */
-async function saveWorktree(repo: Repo, { task }: Seen, { found, branch, detached }: Inspection): Promise<string> {
+async function saveWorktree(
+  repo: Repo,
+  { task }: Seen,
+  { found, branch, detached, nested }: Inspection,
+): Promise<string> {
   const ref = `refs/worker/backup/${task.id}`;
   const head = branch ?? task.head ?? task.start;
   let tree = `${head}^{tree}`;
@@ -841,7 +848,8 @@ async function saveWorktree(repo: Repo, { task }: Seen, { found, branch, detache
       // A new index, as the worktree's own may say of files that they are to be taken for unchanged.
       await git(repo, ["read-tree", "HEAD"], { cwd, env });
       const quiet = ["-c", "advice.addEmbeddedRepo=false", "-c", "add.ignoreErrors=false", "-c", "core.safecrlf=false"];
-      await git(repo, [...quiet, "add", "--all", "--", "."], { cwd, env });
+      const but = nested.map((path) => `:(exclude,literal)${path}`); // one without a commit cannot be added
+      await git(repo, [...quiet, "add", "--all", "--", ".", ...but], { cwd, env });
       tree = (await git(repo, ["write-tree"], { cwd, env })).trim();
     } finally {
       removeIfThere(index);
@@ -984,7 +992,8 @@ async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
   const words = task.command ??
     AGENTS[task.agent]?.(isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt) ?? [];
   removeIfThere(`${folder}/process`);
-  const env = { ...ENVIRONMENT, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
+  const { WORKER_HUMAN: _, ...others } = ENVIRONMENT; // no agent speaks for a person
+  const env = { ...others, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
   new Deno.Command("sh", {
     args: ["-c", LAUNCHER, "worker", folder, ...words],
     cwd: worktreeOf(repo, task.id),
@@ -1282,7 +1291,6 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
     ...leadTo(task, branch, "submitted", checkpointsOf(repo.config, size)),
     head: branch,
     from,
-    earlier: task.head,
     round,
     reviewer: undefined,
     authors: [...new Set([...task.authors, operation.actor])],
@@ -1380,10 +1388,10 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     : [{ kind: "rounds", detail: `changes are asked for ${requests} times, over ${repo.config.rounds}` }];
   const verdict = {
     "review start": { subject: `Review begins, round ${round}`, to: { state: "reviewing" as const, reviewer: actor } },
-    "review approve": { subject: `Approve, round ${round}`, to: { state: "approved" as const } },
+    "review approve": { subject: `Approve, round ${round}`, to: { state: "approved" as const, reviewed: head } },
     "review request-changes": {
       subject: `Request changes, round ${round}`,
-      to: { ...leadTo(task, head, "changes_requested", tooMany), requests },
+      to: { ...leadTo(task, head, "changes_requested", tooMany), reviewed: head, requests },
     },
   }[command];
   if (verdict === undefined) throw new Error(`No verdict ${command}`);
@@ -1394,9 +1402,14 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
 }
 
 async function human({ repo, command, id, operation, options }: Call): Promise<Answer> {
-  if (!Deno.stdin.isTerminal() && Deno.env.get("WORKER_HUMAN") !== "1") {
+  const isPerson = Deno.stdin.isTerminal() || Deno.env.get("WORKER_HUMAN") === "1";
+  if (!isPerson || Deno.env.has("WORKER_TASK")) {
     const hint = "Have a person run this in a terminal (or, where there is none, with WORKER_HUMAN=1)";
-    throw new Failure("needs_human", `worker ${command} is for a person, and standard input is no terminal`, hint);
+    throw new Failure(
+      "needs_human",
+      `worker ${command} is for a person: no worker may, and standard input has to be a terminal`,
+      hint,
+    );
   }
   say("Note: a program that is run by the same user can do this, too. It is recorded, and proves no person.");
   const seen = await readTask(repo, id);
@@ -1425,17 +1438,17 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
   return answer;
 }
 
-/** Prints what is to be reviewed: the whole change, or from the second round on the fix alone. */
+/** Prints what is to be reviewed: the whole change, or, where an earlier head was reviewed, the fix alone. */
 async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   const { task } = await readTask(repo, id);
-  const { head, from, earlier } = task;
+  const { head, from, reviewed } = task;
   if (head === undefined || from === undefined) throw new Failure("state", `Task ${quote(id)} was never submitted`);
-  const isFix = earlier !== undefined && !options.whole;
+  const isFix = reviewed !== undefined && reviewed !== head && !options.whole;
   let [left, note] = [from, `${from}..${head}`];
   if (isFix) {
     // Where the base moved in between, what came from there is no part of the fix: it is put into the old side, too.
-    const merged = await mergeTrees(repo, from, earlier);
-    [left, note] = [merged.tree, `the fix alone, ${earlier}..${head} (--whole for all of it)`];
+    const merged = await mergeTrees(repo, from, reviewed);
+    [left, note] = [merged.tree, `the fix alone, ${reviewed}..${head} (--whole for all of it)`];
   }
   say(`Task ${id}, round ${task.round}: ${note}`);
   const args = ["diff", "--no-color", "--find-renames", ...EXACTLY, left, head];
@@ -1447,7 +1460,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
       rest = rest.subarray(Deno.stdout.writeSync(rest));
     }
   }
-  const data = { round: task.round, from, ...isFix && { earlier }, diff: output.out };
+  const data = { round: task.round, from, ...isFix && { reviewed }, diff: output.out };
   return { changed: false, taskId: id, state: task.state, head, data };
 }
 
@@ -2302,6 +2315,7 @@ export async function main(args: readonly string[]): Promise<number> {
     id = read.options.taskId;
     return answerWith(command, isJson, await perform(command, read.options));
   } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) return 0; // who reads has seen enough
     const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
     return answerWith(command, isJson, { changed: false, taskId: id, error: errorOf(failure) });
   }
