@@ -933,7 +933,8 @@ function birthOf(pid: number): string | undefined {
     if (state === undefined || state === "Z" || state === "X") return undefined;
     return `${fields[18]} ${readIfThere("/proc/sys/kernel/random/boot_id") ?? ""}`.trim();
   }
-  const { success, stdout } = new Deno.Command("ps", { args: ["-o", "stat=,lstart=", "-p", `${pid}`] }).outputSync();
+  const [args, env] = [["-o", "stat=,lstart=", "-p", `${pid}`], { LC_ALL: "C" }];
+  const { success, stdout } = new Deno.Command("ps", { args, env }).outputSync();
   const [, state = "Z", start] = /^(\S+)\s+(.*?)\s*$/.exec(new TextDecoder().decode(stdout).trim()) ?? [];
   return success && !state.startsWith("Z") ? start : undefined;
 }
@@ -950,7 +951,7 @@ const LAUNCHER = `rm "$1/pending" 2>/dev/null || exit 0
 exec >>"$1/log" 2>&1
 {
   echo $$
-  if [ -r /proc/$$/stat ]; then cut -d' ' -f22 /proc/$$/stat; cat /proc/sys/kernel/random/boot_id; else ps -o lstart= -p $$; fi
+  if [ -r /proc/$$/stat ]; then cut -d' ' -f22 /proc/$$/stat; cat /proc/sys/kernel/random/boot_id; else LC_ALL=C ps -o lstart= -p $$; fi
 } >"$1/process.new" && mv "$1/process.new" "$1/process"
 shift
 exec "$@"`;
@@ -1420,18 +1421,17 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
   const kinds = (task.checkpoints ?? []).map(({ kind }) => kind);
   const cleared = { head, kinds: [...task.cleared?.head === head ? task.cleared.kinds : [], ...kinds] };
   const isApproval = command === "human approve";
+  const reason = options.reason ?? "A person rejected this";
   const state = isApproval ? task.next ?? "submitted" : kinds.includes("rounds") ? "failed" : "changes_requested";
   const next = change(seen, operation, {
     state,
     checkpoints: undefined,
     next: undefined,
-    ...isApproval ? { cleared } : { reason: options.reason },
+    ...isApproval ? { cleared } : { reason },
   });
   const answer = tell(next, `Task ${id} is ${next.state}`, { checkpoints: task.checkpoints });
   // The worker is told a person's words as it is told a reviewer's.
-  const files = isApproval || options.reason === undefined
-    ? undefined
-    : { [`reviews/${round}.md`]: `${options.reason}\n` };
+  const files = isApproval ? undefined : { [`reviews/${round}.md`]: `${reason}\n` };
   const requests = state === "changes_requested" && !isApproval ? task.requests + 1 : task.requests;
   const subject = `A person ${isApproval ? "approves" : "rejects"}: ${kinds.join(", ")}`;
   await record(repo, seen, { subject, task: { ...next, requests }, files, answer });
@@ -1613,6 +1613,7 @@ async function cancel(call: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
   const { state } = seen.task;
+  if (options.discard && !options.cleanup) throw new Failure("usage", "--discard goes with --cleanup");
   if (call.isRepeated) return await finishCancel(repo, seen);
   const isOver = state === "merged" || state === "cancelled";
   if (isOver && !options.cleanup && state === "cancelled") {
@@ -2089,7 +2090,7 @@ whose agent is gone. The agent is started again, unless its process is still the
   "review request-changes": {
     run: review,
     task: "named",
-    options: "head! actor! findings!",
+    options: "head! actor! findings",
     help: "Says what has to change.",
   },
   "review diff": {
@@ -2109,7 +2110,7 @@ program that is run by the same user can have both, so it proves no person.`,
   "human reject": {
     run: human,
     task: "named",
-    options: "head! reason!",
+    options: "head! reason",
     help: "Sends a task back to its worker, or ends it after too many rounds. See human approve.",
   },
   "overlaps": {
