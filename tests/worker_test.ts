@@ -1160,6 +1160,35 @@ describe("worker doctor", () => {
     }),
   );
 
+  const halves: [name: string, leave: (box: Box) => Promise<unknown> | void][] = [
+    ["before it had noted where", (box) => {
+      box.write(".git/worktrees/x/commondir", ""); // with which no git can list any worktree
+      for (const name of ["a", "b", ".gitignore"]) box.remove(box.tree("x", name));
+    }],
+    ["while it checked out", async (box) => {
+      await box.git("worktree", "lock", "--reason", "initializing", box.tree("x"));
+      box.remove(box.tree("x", "a"));
+    }],
+    ["with nothing but the branch made", async (box) => {
+      await box.git("worktree", "remove", box.tree("x"));
+    }],
+  ];
+  for (const [name, leave] of halves) {
+    it(
+      `makes a worktree again of which git was killed ${name}`,
+      inBox(async (box) => {
+        await box.git("config", "worker.setup", "false");
+        await box.ask(1, "spawn --taskId x --brief ../brief.md --agent none");
+        await box.git("config", "worker.setup", "true");
+        await leave(box);
+        await box.do("doctor");
+        assertEquals((await box.heal()).length, 1);
+        assertEquals(await box.state("x"), "working");
+        assertEquals(await box.git("-C", box.tree("x"), "status", "--porcelain", "--branch"), "## worker/x\n");
+      }),
+    );
+  }
+
   it(
     "reports, and leaves: stale locks, what has no task, a branch that is gone",
     inBox(async (box) => {
@@ -1184,6 +1213,19 @@ describe("worker doctor", () => {
     ["is not, and the base is as it was", () => Promise.resolve(), "approved"],
     ["is not, and the base is elsewhere", (box) => box.commit(box.repo, { d: "1\n" }), "approved"],
   ];
+  it(
+    "tells, and leaves, what a merge that broke off left in the base's checkout",
+    inBox(async (box) => {
+      await box.approved("x", { a: "x\n" });
+      await box.worker(["merge", "x", "--check", "kill -9 $PPID"]);
+      box.write("a", "x\n");
+      const { data } = await box.do("doctor --fix");
+      assertStringIncludes(data.notes[0].what, "git reset --hard");
+      assertEquals([box.read("a"), await box.state("x")], ["x\n", "approved"]);
+      await box.ask(9, "merge x");
+    }),
+  );
+
   for (const [name, base, state] of settled) {
     it(
       `settles a merge that broke off: its commit ${name}`,

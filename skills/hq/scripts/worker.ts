@@ -732,7 +732,9 @@ function whatIsIn(repo: Repo, path: string): "worktree" | "debris" | "foreign" |
   const names = [...Deno.readDirSync(path)].map(({ name }) => name);
   if (names.length === 0) return "nothing";
   const isPointer = names.includes(".git") && Deno.lstatSync(`${path}/.git`).isFile;
-  const pointer = isPointer ? /^gitdir: (.*)\n?$/.exec(readIfThere(`${path}/.git`) ?? "")?.[1] : undefined;
+  const text = isPointer ? readIfThere(`${path}/.git`) : undefined;
+  if (text === "" && names.length === 1) return "debris";
+  const pointer = /^gitdir: (.*)\n?$/.exec(text ?? "")?.[1];
   if (pointer === undefined) return "foreign";
   const admin = pointer.startsWith("/") ? pointer : `${path}/${pointer}`;
   if (isThere(`${admin}/HEAD`)) {
@@ -743,12 +745,20 @@ function whatIsIn(repo: Repo, path: string): "worktree" | "debris" | "foreign" |
   return names.length === 1 && pointer.includes(`${repo.common}/worktrees/`) ? "debris" : "foreign";
 }
 
+/** Removes what a killed git left of its own notes on a new worktree; with such, it could not even list the others. */
+function clearHalfMade(repo: Repo, id: string): void {
+  const admin = `${repo.common}/worktrees/${id}`;
+  const isHalf = ["gitdir", "HEAD", "commondir"].some((name) => !readIfThere(`${admin}/${name}`)?.trim());
+  if (isThere(admin) && isHalf) removeIfThere(admin);
+}
+
 /** Makes a task's branch and worktree, or as much of it as is missing. */
 async function ensureWorktree(repo: Repo, { task, branch }: Seen): Promise<void> {
   const [path, name] = [worktreeOf(repo, task.id), `worker/${task.id}`];
   const inTheWay = (what: string, hint: string) => new Failure("state", `Cannot make ${path}: ${what}`, hint);
   const isNew = task.state === "queued";
   const makeNew = ["worktree", "add", "--quiet", "--no-track", "-b", name, path, task.start];
+  if (isNew) clearHalfMade(repo, task.id);
   const isFree = branch === undefined && whatIsIn(repo, path) === "nothing";
   if (isNew && isFree && (await tryGit(repo, makeNew)).code === 0) return;
 
@@ -1817,7 +1827,6 @@ interface Finding {
 
 async function doctor({ repo, options }: Call): Promise<Answer> {
   const { tasks } = await readTasks(repo);
-  const worktrees = await readWorktrees(repo);
   const problems: { taskId?: string; what: string; repaired: boolean }[] = [];
   const notes: { taskId?: string; what: string }[] = [];
   const take = async ({ taskId, what, repair }: Finding) => {
@@ -1833,9 +1842,9 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
     using free = await tryLock(repo, `task-${id}`);
     if (free === undefined) await take({ taskId: id, what: "a command is at work on it just now" });
     // Read again, as what was seen before the lock may have changed.
-    else for (const finding of await examine(repo, await readTask(repo, id), worktrees)) await take(finding);
+    else for (const finding of await examine(repo, await readTask(repo, id))) await take(finding);
   }
-  for (const finding of [...await examineRest(repo, tasks, worktrees), ...staleLocks(repo)]) await take(finding);
+  for (const finding of [...await examineRest(repo, tasks), ...staleLocks(repo)]) await take(finding);
   const lines = [
     ...problems.map(({ taskId, what, repaired }) =>
       `${repaired ? "repaired" : "problem"}  ${taskId ?? "repo"}: ${what}`
@@ -1849,14 +1858,14 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
 }
 
 /** What is wrong with one task, whose lock is held: each row of the recovery table. */
-async function examine(repo: Repo, seen: Seen, worktrees: readonly Worktree[]): Promise<Finding[]> {
+async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
   const { task, branch } = seen;
   const { id, state, merge, cleanup } = task;
   const path = worktreeOf(repo, id);
   const findings: Finding[] = [];
   const problem = (what: string, repair: () => Promise<unknown>) => findings.push({ taskId: id, what, repair });
   const note = (what: string) => findings.push({ taskId: id, what });
-  if (isThere(checkFolder(repo, id)) || worktrees.some((each) => each.path === checkFolder(repo, id))) {
+  if (isThere(checkFolder(repo, id))) {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
   if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
@@ -1869,6 +1878,11 @@ async function examine(repo: Repo, seen: Seen, worktrees: readonly Worktree[]): 
       problem("merge broke off after the base had moved: it is merged", () => settleMerge(repo, seen, true));
     } else {
       const what = base === merge.onto ? "before the base moved" : "and the base went elsewhere";
+      const dirty = await baseCheckout(repo, task.base).then(() => undefined, (error) => error);
+      // It may be a person's work, so it is left; but it was clean when the merge began.
+      if (dirty instanceof Failure) {
+        note(`${dirty.message}\n  Parts of the merge, if nobody worked there: git reset --hard`);
+      }
       problem(`merge broke off, ${what}: it is approved, and to be merged again`, () => settleMerge(repo, seen, false));
     }
   } else if (isLive(seen)) {
@@ -1876,9 +1890,8 @@ async function examine(repo: Repo, seen: Seen, worktrees: readonly Worktree[]): 
     if (branch === undefined) note(`the branch worker/${id} is not in this repo`);
     else if (found === "foreign") note(`${path} is no worktree of this repo: something else is there`);
     else if (found !== "worktree") problem(`${path} is gone: it is made again`, () => ensureWorktree(repo, seen));
-    if (found === "worktree" && worktrees.some((each) => each.path === path && each.locked !== undefined)) {
-      note(`${path} is locked`);
-    }
+    const known = found === "worktree" ? (await readWorktrees(repo)).find((each) => each.path === path) : undefined;
+    if (known?.locked !== undefined) note(`${path} is locked`);
     const pending = `${repo.common}/worker/${id}/pending`;
     const observation = await observe(repo, seen);
     if (state === "working" && isThere(pending)) problem("its agent was not started: it is", () => launch(repo, seen));
@@ -1893,10 +1906,14 @@ async function examine(repo: Repo, seen: Seen, worktrees: readonly Worktree[]): 
 }
 
 /** What has no task, or hides where a task would be. */
-async function examineRest(repo: Repo, tasks: readonly Seen[], worktrees: readonly Worktree[]): Promise<Finding[]> {
+async function examineRest(repo: Repo, tasks: readonly Seen[]): Promise<Finding[]> {
   const ids = new Set(tasks.map(({ task }) => task.id));
   const branches = await readRefs(repo, BRANCHES);
   const orphans = [...branches.keys()].map((ref) => ref.slice(BRANCHES.length)).filter((name) => !ids.has(name));
+  const worktrees = await readWorktrees(repo).catch((error) =>
+    error instanceof Failure ? error : Promise.reject(error)
+  );
+  if (worktrees instanceof Failure) return [{ what: worktrees.message }];
   const stray = worktrees.filter(({ path }) => path.startsWith(`${repo.worktrees}/`))
     .filter(({ path }) => !ids.has(path.slice(repo.worktrees.length + 1).replace(/^\.check-/, "")));
   return [
