@@ -522,7 +522,9 @@ describe("worker submit", () => {
     "refuses where nothing is committed, something is not, or the commits are elsewhere",
     inBox(async (box) => {
       await box.spawnTask("x");
-      assertStringIncludes((await box.ask(4, "submit", box.tree("x"))).error?.message ?? "", "Nothing is committed");
+      const { taskId, command, error } = await box.ask(4, "submit", box.tree("x"));
+      assertEquals([taskId, command, error?.code], ["x", "submit", "state"]);
+      assertStringIncludes(error?.message ?? "", "Nothing is committed");
       await box.commit("x", { c: "1\n" });
       box.write(box.tree("x", "a"), "changed\n");
       assertStringIncludes((await box.ask(4, "submit", box.tree("x"))).error?.message ?? "", "a");
@@ -1327,7 +1329,7 @@ exit $status
           if (isSettled) await box.do("merge x");
           else assertEquals(again.status, 0, `${what}: ${again.stderr}`);
           assertEquals(await box.state("x"), after, what);
-          assertEquals(await box.heal(), [], what);
+          assertEquals((await box.do("doctor")).data.problems, [], what);
           if (command === "merge") assertEquals(box.read("x"), "x\n", what);
           if (command === "cancel") {
             assertEquals(await box.git("show", "refs/worker/backup/x:untracked"), "mine\n", what);

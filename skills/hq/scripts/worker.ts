@@ -2281,8 +2281,10 @@ async function findOperation(repo: Repo, call: Call): Promise<Answer | "begun" |
 /** Carries out a command, or finds what it came to before. */
 async function perform(command: string, options: Options): Promise<Answer> {
   const repo = await openRepo();
-  const { run, task } = COMMANDS[command]!;
-  const id = options.taskId ?? (task === "here" ? taskHere(repo) : "");
+  const known = COMMANDS[command];
+  if (known === undefined) throw new Error(`No command ${command}`);
+  if (known.task === "here") options.taskId ??= taskHere(repo);
+  const id = options.taskId ?? "";
   if (id !== "" && !/^[\w.-]{1,100}$/.test(id)) throw new Failure("usage", `${quote(id)} cannot be the id of a task`);
   const worker = Deno.env.get("WORKER_TASK");
   const isWorker = command === "submit" || command === "block";
@@ -2297,7 +2299,7 @@ async function perform(command: string, options: Options): Promise<Answer> {
     if (isThere(`${repo.common}/worker/${id}/pending`)) await launchPending(repo, id); // all was done but for that
     return before;
   }
-  return await run({ ...call, isRepeated: before === "begun" });
+  return await known.run({ ...call, isRepeated: before === "begun" });
 }
 
 /** Prints what a command answers, and gives the exit status that it comes to. */
@@ -2322,20 +2324,19 @@ function answerWith(command: string, isJson: boolean, answer: Answer): number {
  */
 export async function main(args: readonly string[]): Promise<number> {
   const isJson = args.slice(0, args.includes("--") ? args.indexOf("--") : args.length).includes("--json");
-  let [command, id]: [string, string?] = [""];
+  let read: Arguments | undefined;
   try {
     if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
     if (args.join() === "--version") return console.log(`worker ${VERSION}`), 0;
-    const read = readArguments(args);
-    command = read.command;
-    if (read.options.help) return console.log(helpFor(command)), 0;
+    read = readArguments(args);
+    if (read.options.help) return console.log(helpFor(read.command)), 0;
     checkArguments(read);
-    id = read.options.taskId;
-    return answerWith(command, isJson, await perform(command, read.options));
+    return answerWith(read.command, isJson, await perform(read.command, read.options));
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return 0; // who reads has seen enough
     const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
-    return answerWith(command, isJson, { changed: false, taskId: id, error: errorOf(failure) });
+    const answer = { changed: false, taskId: read?.options.taskId, error: errorOf(failure) };
+    return answerWith(read?.command ?? "", isJson, answer);
   }
 }
 
