@@ -54,21 +54,26 @@ const STATES = {
 export type State = keyof typeof STATES;
 
 /**
- * From where each command takes a task. Where to is said where it is done, as a checkpoint may come between. Besides,
- * `submit` takes a head that moved after it was submitted, which voids what was said of the earlier one.
+ * From where a command takes a task, and to where. There are two exceptions: a checkpoint leads to `needs_human` first,
+ * from which a person's approval leads on to where the task was going; and `submit` also takes a head that moved after
+ * it was submitted, which voids what was said of the earlier one.
  */
-const FROM: Readonly<Record<string, readonly State[]>> = {
-  block: ["working"],
-  resume: ["blocked", "changes_requested", "working"],
-  fail: ["working"],
-  submit: ["working"],
-  "review start": ["submitted"],
-  "review approve": ["reviewing"],
-  "review request-changes": ["reviewing"],
-  "human approve": ["needs_human"],
-  "human reject": ["needs_human"],
-  merge: ["approved"],
-  cancel: (Object.keys(STATES) as State[]).filter((state) => !["merging", "merged", "cancelled"].includes(state)),
+const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }>> = {
+  "spawn": { from: ["queued"], to: "working" },
+  "block": { from: ["working"], to: "blocked" },
+  "resume": { from: ["blocked", "changes_requested", "working"], to: "working" },
+  "fail": { from: ["working"], to: "failed" },
+  "submit": { from: ["working"], to: "submitted" },
+  "review start": { from: ["submitted"], to: "reviewing" },
+  "review approve": { from: ["reviewing"], to: "approved" },
+  "review request-changes": { from: ["reviewing"], to: "changes_requested" },
+  "human approve": { from: ["needs_human"], to: "submitted" },
+  "human reject": { from: ["needs_human"], to: "changes_requested" },
+  "merge": { from: ["approved"], to: "merging" },
+  "cancel": {
+    from: (Object.keys(STATES) as State[]).filter((state) => !["merging", "merged", "cancelled"].includes(state)),
+    to: "cancelling",
+  },
 };
 
 /** An agent's command line, by the prompt: one that asks nobody anything, and may edit, commit and call this program. */
@@ -1059,12 +1064,13 @@ function isLive({ task }: Seen): boolean {
   return STATES[task.state].live;
 }
 
-/** Refuses a command in a state that it does not lead out of. */
-function checkState({ task }: Seen, command: string): void {
-  if (FROM[command]?.includes(task.state)) return;
+/** Where a command takes a task; refuses one in a state that it does not lead out of. */
+function leave({ task }: Seen, command: string): State {
+  const { from, to } = TRANSITIONS[command] ?? { from: [], to: task.state };
+  if (from.includes(task.state)) return to;
   const what = `Cannot ${command} task ${quote(task.id)}: it is ${task.state}`;
   if (task.state !== "needs_human") {
-    throw new Failure("state", `${what}, and has to be ${FROM[command]?.join(" or ")}`, `worker status ${task.id}`);
+    throw new Failure("state", `${what}, and has to be ${from.join(" or ")}`, `worker status ${task.id}`);
   }
   const reasons = (task.checkpoints ?? []).map(({ kind, detail }) => `${kind}: ${detail}`);
   throw new Failure("needs_human", `${what}. A person has to decide:${some(reasons)}`, humanHint(task));
@@ -1251,9 +1257,8 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
 
 /** Makes the worktree of a queued task and launches its agent, from wherever that was left. */
 async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
-  if (seen.task.state !== "queued") throw new Failure("state", `Task ${quote(seen.task.id)} is ${seen.task.state}`);
   const { id, agent, base, start, operation } = seen.task;
-  const task = change(seen, operation, { state: "working" });
+  const task = change(seen, operation, { state: leave(seen, "spawn") });
   const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on branch worker/${id}`;
   const answer = tell(task, text, { branch: `worker/${id}`, base, start, agent });
   const subject = `Start: worktree and branch are made, agent ${agent}`;
@@ -1287,7 +1292,7 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   const hasMoved = task.head !== undefined && task.head !== branch;
   const isStuck = task.checkpoints?.some(({ kind }) => kind === "rounds"); // which no other head gets around
   const mayAgain = hasMoved && !isStuck && ["submitted", "reviewing", "approved", "needs_human"].includes(task.state);
-  if (!mayAgain) checkState(seen, "submit");
+  if (!mayAgain) leave(seen, "submit");
   if (branch === undefined) throw new Failure("state", `There is no branch worker/${id} here to submit`);
   const report = options.report === undefined ? undefined : await readGiven("report", options.report);
   await checkCommitted(repo, seen);
@@ -1335,8 +1340,7 @@ async function checkCommitted(repo: Repo, { task, branch }: Seen): Promise<void>
 
 async function block({ repo, id, operation, options }: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
-  checkState(seen, "block");
-  const task = change(seen, operation, { state: "blocked", question: options.question, answer: undefined });
+  const task = change(seen, operation, { state: leave(seen, "block"), question: options.question, answer: undefined });
   const answer = tell(task, `Task ${id} waits for an answer`, { question: options.question });
   await record(repo, seen, { subject: "Block: a question", task, answer });
   return answer;
@@ -1346,7 +1350,7 @@ async function resume(call: Call): Promise<Answer> {
   const { repo, id, operation, options } = call;
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
-  checkState(seen, "resume");
+  const to = leave(seen, "resume");
   const { state } = seen.task;
   const isRunning = processOf(repo, id)?.isAlive ?? false;
   if (state === "working" && isRunning) throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
@@ -1354,7 +1358,7 @@ async function resume(call: Call): Promise<Answer> {
     throw new Failure("usage", `Task ${quote(id)} has a question: give --answer TEXT`, seen.task.question);
   }
   const question = state === "blocked" ? seen.task.question : undefined;
-  const task = change(seen, operation, { state: "working", question, answer: options.answer });
+  const task = change(seen, operation, { state: to, question, answer: options.answer });
   await ensureWorktree(repo, seen);
   const how = isRunning ? "its process is still there" : `agent ${task.agent} is started again`;
   const answer = tell(task, `Task ${id} is at work: ${how}`);
@@ -1367,9 +1371,9 @@ async function resume(call: Call): Promise<Answer> {
 async function fail({ repo, id, operation, options }: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
-  checkState(seen, "fail");
+  const state = leave(seen, "fail");
   await stopAgent(repo, id);
-  const task = change(seen, operation, { state: "failed", reason: options.reason });
+  const task = change(seen, operation, { state, reason: options.reason });
   const answer = tell(task, `Task ${id} has failed; its worktree and branch are kept`);
   await record(repo, seen, { subject: "Fail", task, answer });
   return answer;
@@ -1388,27 +1392,22 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     checkHead(seen, options.head ?? "");
     return { ...tell(task, `${actor} reviews task ${id} already`), changed: false };
   }
-  checkState(seen, command);
+  const to = leave(seen, command);
   checkHead(seen, options.head ?? "");
   const { round, head = "" } = task;
   const findings = options.findings === undefined ? undefined : await readGiven("findings", options.findings);
   const files = findings === undefined ? undefined : { [`reviews/${round}.md`]: findings };
-  const requests = task.requests + (command === "review request-changes" ? 1 : 0);
-  const tooMany: Checkpoint[] = requests <= repo.config.rounds
+  const requests = task.requests + (to === "changes_requested" ? 1 : 0);
+  const tooMany: Checkpoint[] = requests <= repo.config.rounds || to !== "changes_requested"
     ? []
     : [{ kind: "rounds", detail: `changes are asked for ${requests} times, over ${repo.config.rounds}` }];
-  const verdict = {
-    "review start": { subject: `Review begins, round ${round}`, to: { state: "reviewing" as const, reviewer: actor } },
-    "review approve": { subject: `Approve, round ${round}`, to: { state: "approved" as const, reviewed: head } },
-    "review request-changes": {
-      subject: `Request changes, round ${round}`,
-      to: { ...leadTo(task, head, "changes_requested", tooMany), reviewed: head, requests },
-    },
-  }[command];
-  if (verdict === undefined) throw new Error(`No verdict ${command}`);
-  const next = change(seen, operation, verdict.to);
+  const next = change(seen, operation, {
+    ...leadTo(task, head, to, tooMany),
+    ...to === "reviewing" ? { reviewer: actor } : { reviewed: head },
+    requests,
+  });
   const answer = tell(next, `Task ${id} is ${next.state}${humanNote(next)}`, { round, requests });
-  await record(repo, seen, { subject: verdict.subject, task: next, files, answer });
+  await record(repo, seen, { subject: `Review, round ${round}: ${to.replace("_", " ")}`, task: next, files, answer });
   return answer;
 }
 
@@ -1424,7 +1423,7 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
   }
   say("Note: a program that is run by the same user can do this, too. It is recorded, and proves no person.");
   const seen = await readTask(repo, id);
-  checkState(seen, command);
+  const to = leave(seen, command);
   checkHead(seen, options.head ?? "");
   const { task } = seen;
   const { head = "", round } = task;
@@ -1432,7 +1431,7 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
   const cleared = { head, kinds: [...task.cleared?.head === head ? task.cleared.kinds : [], ...kinds] };
   const isApproval = command === "human approve";
   const reason = options.reason ?? "A person rejected this";
-  const state = isApproval ? task.next ?? "submitted" : kinds.includes("rounds") ? "failed" : "changes_requested";
+  const state = isApproval ? task.next ?? to : kinds.includes("rounds") ? "failed" : to;
   const next = change(seen, operation, {
     state,
     checkpoints: undefined,
@@ -1487,7 +1486,7 @@ async function merge(call: Call): Promise<Answer> {
   const base = refs.get(task.base);
   if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
   if (call.isRepeated && task.state === "merging") return await concludeMerge(repo, seen, base, options.check);
-  checkState(seen, "merge");
+  const state = leave(seen, "merge");
   checkUnmoved(seen);
   const merges = new Set(tasks.filter((each) => each.task.state === "merged").map((each) => each.task.id));
   const waiting = task.dependsOn.filter((other) => !merges.has(other));
@@ -1515,7 +1514,7 @@ async function merge(call: Call): Promise<Answer> {
     const text = isIn ? `All of task ${id} is in ${task.base} already` : `Task ${id} can be merged, as ${commit}`;
     return { ...tell(task, text, { commit, base: task.base }), changed: false };
   }
-  const next = change(seen, operation, { state: "merging", merge: { commit, onto: base } });
+  const next = change(seen, operation, { state, merge: { commit, onto: base } });
   const merging = await record(repo, seen, { subject: "Merge begins", task: next, pin: commit });
   return await concludeMerge(repo, merging, base, options.check);
 }
@@ -1629,7 +1628,7 @@ async function cancel(call: Call): Promise<Answer> {
   if (isOver && !options.cleanup && state === "cancelled") {
     return { ...tell(seen.task, `Task ${id} is cancelled already`), changed: false };
   }
-  if (!isOver || !options.cleanup) checkState(seen, "cancel");
+  const to = isOver && options.cleanup ? state : leave(seen, "cancel");
   const reason = options.reason ?? (state === "cancelling" ? seen.task.reason : undefined);
   if (reason === undefined && !isOver) throw new Failure("usage", "Why is it cancelled? Give --reason TEXT");
   if (options.cleanup) {
@@ -1640,7 +1639,7 @@ async function cancel(call: Call): Promise<Answer> {
     checkRemovable(repo, id, found, options.discard);
   }
   const task = change(seen, operation, {
-    ...isOver ? {} : { state: "cancelling", reason },
+    ...isOver ? {} : { state: to, reason },
     cleanup: options.cleanup ? { discard: options.discard } : undefined,
   });
   const subject = isOver ? "Clean up begins" : `Cancel: ${reason?.split("\n", 1)[0]}`;
