@@ -918,7 +918,7 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
 /** Runs a command of a person's in a worktree, with what it prints on standard error, or at the end of a log. */
 async function runShell(command: string, cwd: string, id: string, log?: string): Promise<number> {
   const script = 'if [ -n "$2" ]; then exec >>"$2" 2>&1; else exec >&2; fi; eval "$1"';
-  const { code } = await new Deno.Command("sh", {
+  const { code } = await new Deno.Command("/bin/sh", {
     args: ["-c", script, "sh", command, log ?? ""],
     cwd,
     env: { ...ENVIRONMENT, WORKER_TASK: id },
@@ -932,7 +932,10 @@ async function runShell(command: string, cwd: string, id: string, log?: string):
 
 // ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What is kept of a task on this machine: `process`, `log`, `prompt.md`, and `pending` while an agent is to start. */
+/**
+ * Where this machine keeps a task's `process`, `log` and `prompt.md`, and `pending` while an agent is to start, until it
+ * is `started`.
+ */
 function folderOf(repo: Repo, id: string): string {
   const folder = `${repo.common}/worker/${id}`;
   Deno.mkdirSync(folder, { recursive: true });
@@ -961,13 +964,21 @@ function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | 
   return { pid: Number(pid), isAlive: birthOf(Number(pid))?.split(/\s+/).join(" ") === birth.join(" ") };
 }
 
-/** What starts an agent. Only one that takes away `pending` does, so that none is started twice. */
-const LAUNCHER = `rm "$1/pending" 2>/dev/null || exit 0
+/**
+ * What starts an agent, with nothing but what is built into a shell. Only one that makes `started` goes on, so that no
+ * agent is started twice; what it says of its process is what {@linkcode birthOf} says.
+ */
+const LAUNCHER = `set -C
+: 2>/dev/null >"$1/started" || exit 0
+set +C
 exec >>"$1/log" 2>&1
-{
-  echo $$
-  if [ -r /proc/$$/stat ]; then cut -d' ' -f22 /proc/$$/stat; cat /proc/sys/kernel/random/boot_id; else LC_ALL=C ps -o lstart= -p $$; fi
-} >"$1/process.new" && mv "$1/process.new" "$1/process"
+nth() { shift 19; echo "$1"; }
+if [ -r /proc/$$/stat ]; then
+  read -r line </proc/$$/stat
+  read -r boot </proc/sys/kernel/random/boot_id
+  birth=$(nth \${line##*) })
+else birth=$(LC_ALL=C ps -o lstart= -p $$); fi
+printf '%s\n%s\n%s\n' $$ "$birth" "$boot" >"$1/process"
 shift
 exec "$@"`;
 
@@ -1007,10 +1018,10 @@ async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
   const isLong = new TextEncoder().encode(prompt).length > PROMPT_LIMIT;
   const words = task.command ??
     AGENTS[task.agent]?.(isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt) ?? [];
-  removeIfThere(`${folder}/process`);
+  if (isPending(repo, task.id)) removeIfThere(`${folder}/process`);
   const { WORKER_HUMAN: _, ...others } = ENVIRONMENT; // no agent speaks for a person
   const env = { ...others, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
-  new Deno.Command("sh", {
+  new Deno.Command("/bin/sh", {
     args: ["-c", LAUNCHER, "worker", folder, ...words],
     cwd: worktreeOf(repo, task.id),
     env,
@@ -1021,7 +1032,7 @@ async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
     stderr: "null",
   }).spawn().unref();
   // So that what comes next knows of the process.
-  for (let tries = 0; tries < 1000 && !isThere(`${folder}/process`); tries++) await pause(2);
+  for (let tries = 0; tries < 1000 && processOf(repo, task.id) === undefined; tries++) await pause(2);
 }
 
 /** Starts the agent of a task that is at work, where the command that was to do it was killed. */
@@ -1033,7 +1044,14 @@ async function launchPending(repo: Repo, id: string): Promise<void> {
 
 /** Says that an agent is to be started once the task is `working`; whoever gets that far does it. */
 function setPending(repo: Repo, task: Task): void {
-  if (hasAgent(task)) Deno.writeTextFileSync(`${folderOf(repo, task.id)}/pending`, "");
+  if (!hasAgent(task)) return;
+  removeIfThere(`${folderOf(repo, task.id)}/started`);
+  Deno.writeTextFileSync(`${folderOf(repo, task.id)}/pending`, "");
+}
+
+function isPending(repo: Repo, id: string): boolean {
+  const folder = `${repo.common}/worker/${id}`;
+  return isThere(`${folder}/pending`) && !isThere(`${folder}/started`);
 }
 
 /** Ends an agent with all that it started: its process group, if its process is still the one that was started. */
@@ -1891,10 +1909,10 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
     else if (found !== "worktree") problem(`${path} is gone: it is made again`, () => ensureWorktree(repo, seen));
     const known = found === "worktree" ? (await readWorktrees(repo)).find((each) => each.path === path) : undefined;
     if (known?.locked !== undefined) note(`${path} is locked`);
-    const pending = `${repo.common}/worker/${id}/pending`;
     const observation = await observe(repo, seen);
-    if (state === "working" && isThere(pending)) problem("its agent was not started: it is", () => launch(repo, seen));
-    else if (observation.stalled) {
+    if (state === "working" && isPending(repo, id)) {
+      problem("its agent was not started: it is", () => launch(repo, seen));
+    } else if (observation.stalled) {
       note("stalled, its process is gone: worker resume starts another, worker fail gives up");
     }
     if (observation.moved) {
@@ -2295,7 +2313,7 @@ async function perform(command: string, options: Options): Promise<Answer> {
   const call: Call = { repo, command, options, id, operation: { id: opId, command, actor }, isRepeated: false };
   const before = options["op-id"] === undefined ? undefined : await findOperation(repo, call);
   if (before !== undefined && before !== "begun") {
-    if (isThere(`${repo.common}/worker/${id}/pending`)) await launchPending(repo, id); // all was done but for that
+    if (isPending(repo, id)) await launchPending(repo, id); // all was done but for that
     return before;
   }
   return await known.run({ ...call, isRepeated: before === "begun" });
