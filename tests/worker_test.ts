@@ -1248,8 +1248,7 @@ describe("worker doctor", () => {
 
 describe("worker, killed between any two steps", () => {
   /** A git that ends whoever called it once it was called so often. */
-  const killer = `#!/bin/sh
-PATH=\${PATH#*:}
+  const killer = `PATH=\${PATH#*:}
 echo >>"$KILL_COUNT"
 n=$(wc -l <"$KILL_COUNT")
 git "$@"
@@ -1303,7 +1302,7 @@ exit $status
       `is put right by doctor, or by the same operation: ${command}`,
       inBox(async (box) => {
         const line = `--op-id once ${await prepare(box)}`;
-        box.agent(killer.replace("#!/bin/sh\n", ""), "bin/git");
+        box.agent(killer, "bin/git");
         const saved = ["repo", "repo.worktrees"].filter((name) => isThere(`${box.path}/${name}`));
         await succeed(["mkdir", `${box.path}/saved`]);
         for (const name of saved) await succeed(["cp", "-a", `${box.path}/${name}`, `${box.path}/saved`]);
