@@ -888,7 +888,7 @@ describe("worker cancel", () => {
   it(
     "stops the agent with all that it started, and nothing that only has its number",
     inBox(async (box) => {
-      const agent = box.agent("trap '' TERM; sleep 300 & echo $! >child; while :; do sleep 300; done\n");
+      const agent = box.agent("trap '' TERM; sleep 60 & echo $! >child; sleep 60\n");
       await box.do(`spawn --taskId x --brief ../brief.md -- ${agent}`);
       await box.until(() => isThere(box.tree("x", "child")) && box.read(box.tree("x", "child")) !== "");
       const child = box.read(box.tree("x", "child")).trim();
