@@ -1,5 +1,5 @@
 /**
- * Measures `use-skills.ts` and `release.ts` against their goals and prints a Markdown table: `deno task bench [--runs N] [--in DIR]`.
+ * Measures the programs against their goals and prints a Markdown table: `deno task bench [--runs N] [--in DIR]`.
  *
  * What direnv waits for at every `cd` is a process from start to exit, so whole processes are measured. A machine
  * has other things to do: the two programs of a row run in turn, so that both meet the same of it, and medians
@@ -18,17 +18,19 @@ interface Program {
   repo: string;
   home: string;
   env: Record<string, string>;
-  kind: "first deployment" | "nothing to do" | "release";
+  kind: "first deployment" | "nothing to do" | "release" | "worker";
   /** How many skills each of these folders of the repo holds afterwards. */
   count: number;
   folders: string[];
+  /** What else brings the repo into the state that a run starts from. */
+  reset?: () => void;
 }
 
 const FOLDERS = [".claude/skills", ".opencode/skills", ".codex/skills"];
 /** All that any of the programs makes in a repo. */
 const MADE = [".agents", ".claude", ".codex", ".opencode", "skills-lock.json", "releases", "program.tar.gz"];
 
-const [script, releaser] = ["use-skills.ts", "release.ts"].map((name) =>
+const [script, releaser, worker] = ["use-skills.ts", "release.ts", "skills/hq/scripts/worker.ts"].map((name) =>
   new URL(`../${name}`, import.meta.url).pathname
 );
 const options = parseArgs(Deno.args, { string: ["runs", "in"] });
@@ -191,12 +193,111 @@ async function tarLarge(): Promise<Program> {
   return { name: "`tar -czf`", words: ["tar", "-czf", "program.tar.gz", "program"], ...await setUpRelease() };
 }
 
+type Place = Omit<Program, "name" | "words">;
+
+/** Runs a program that has to succeed; gives what it prints. */
+function succeed({ repo, env }: Pick<Place, "repo" | "env">, words: string[], input = ""): string {
+  Deno.writeTextFileSync(`${temporary}/input`, input);
+  const args = ["-c", `"$@" <${temporary}/input`, "sh", ...words];
+  const { success, stdout, stderr } = new Deno.Command("sh", { args, cwd: repo, env }).outputSync();
+  const [out = "", error] = [stdout, stderr].map((each) => new TextDecoder().decode(each));
+  if (!success) throw new Error(`${words.join(" ")} fails: ${error}`);
+  return out;
+}
+
+/** A repo with a commit, in which tasks can be made. */
+function setUpTasks(): Place {
+  const place = setUp(10, "worker");
+  remove(`${place.repo}/.git`);
+  Deno.writeTextFileSync(`${place.home}/.gitconfig`, "[user]\n\tname = A\n\temail = a@example.org\n");
+  Deno.writeTextFileSync(`${place.repo}/brief.md`, "What is to be done\n");
+  for (const words of ["init --quiet --initial-branch=main", "add .", "commit --quiet --message=first"]) {
+    succeed(place, ["git", ...words.split(" ")]);
+  }
+  return { ...place, folders: [] };
+}
+
+/** 200 tasks of ten events or more each: five of them live, the others merged. */
+function setUpManyTasks(): Place {
+  const place = setUpTasks();
+  const work = (id: string) => {
+    const call = (...args: string[]) => succeed(place, deno(worker ?? "", ...args, "--taskId", id), "Words\n");
+    const submit = () => {
+      const worktree = { ...place, repo: `${place.repo}.worktrees/${id}` };
+      Deno.writeTextFileSync(`${worktree.repo}/${id}.txt`, `${performance.now()}\n`);
+      succeed(worktree, ["git", "add", "."]);
+      succeed(worktree, ["git", "commit", "--quiet", "--message=work"]);
+      call("submit");
+      return succeed(worktree, ["git", "rev-parse", "HEAD"]).trim();
+    };
+    call("spawn", "--brief", "brief.md", "--agent", "none");
+    for (const verdict of ["request-changes", "request-changes", "approve"]) {
+      const about = ["--head", submit(), "--actor", "reviewer"];
+      call("review", "start", ...about);
+      call("review", verdict, ...about, "--findings", "-");
+      if (verdict === "request-changes") call("resume");
+    }
+  };
+  work("task-001");
+  succeed(place, deno(worker ?? "", "merge", "task-001"));
+  const stream = succeed(place, ["git", "fast-export", "refs/worker/tasks/task-001"]);
+  for (let task = 2; task <= 195; task++) {
+    succeed(
+      place,
+      ["git", "fast-import", "--quiet"],
+      stream.replaceAll("task-001", `task-${`${task}`.padStart(3, "0")}`),
+    );
+  }
+  for (const id of ["live-1", "live-2", "live-3", "live-4", "live-5"]) work(id);
+  const count = succeed(place, ["git", "for-each-ref", "refs/worker/tasks/"]).trim().split("\n").length;
+  for (const task of ["task-195", "live-5"]) {
+    const events = Number(
+      succeed(place, ["git", "rev-list", "--first-parent", "--count", `refs/worker/tasks/${task}`]),
+    );
+    if (count !== 200 || events < 10) throw new Error(`There are ${count} tasks, ${task} of ${events} events`);
+  }
+  return place;
+}
+
+function listTasks(place: Place): Program {
+  return { name: "`worker list --all`", words: deno(worker ?? "", "list", "--all"), ...place };
+}
+
+function listRefs(place: Place): Program {
+  return { name: "`git for-each-ref`", words: ["git", "for-each-ref", "refs/worker/tasks/"], ...place };
+}
+
+/** Makes a worktree and its branch, and nothing more or a whole task. */
+function makeWorktree(name: string, wordsFor: (path: string) => Program["words"]): Program {
+  const place = setUpTasks();
+  const path = `${place.repo}.worktrees/one`;
+  const reset = () => {
+    remove(path);
+    succeed(place, ["git", "worktree", "prune"]);
+    for (const ref of ["refs/heads/worker/one", "refs/worker/tasks/one"]) {
+      succeed(place, ["git", "update-ref", "-d", ref]);
+    }
+  };
+  return { name, words: wordsFor(path), ...place, reset };
+}
+
+function spawnTask(): Program {
+  const args = ["spawn", "--taskId", "one", "--brief", "brief.md", "--agent", "none"];
+  return makeWorktree("`worker spawn`", () => deno(worker ?? "", ...args));
+}
+
+function addWorktree(): Program {
+  return makeWorktree("`git worktree add`", (path) => ["git", "worktree", "add", "-b", "worker/one", path]);
+}
+
 // ── Measuring ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Brings the disk into the state that a run starts from, and gives what starts it. */
-function ready({ words: [path, ...args], repo, home, env, kind }: Program, output: "null" | "piped"): Deno.Command {
+function ready(program: Program, output: "null" | "piped"): Deno.Command {
+  const { words: [path, ...args], repo, home, env, kind, reset } = program;
   signal.throwIfAborted();
-  if (kind !== "nothing to do") {
+  reset?.();
+  if (kind === "first deployment" || kind === "release") {
     for (const name of MADE) remove(`${repo}/${name}`);
     remove(home);
     Deno.mkdirSync(home);
@@ -289,6 +390,7 @@ async function rows(): Promise<Row[]> {
   const npmSkills = await installNpmSkills();
   const large = await releaseLarge();
   const itself = { name: "the file", megabytes: LARGE / 1e6 };
+  const tasks = setUpManyTasks();
   return [
     { measure: `${idle}, 10 x 3`, of: useSkills(10, idle), over: bare, goal: 1.3 },
     { measure: `${idle}, 1,000 x 3`, of: useSkills(1000, idle), over: bare, goal: 3 },
@@ -305,6 +407,8 @@ async function rows(): Promise<Row[]> {
       gauge: peakMemory,
       most: 5,
     },
+    { measure: "200 tasks of 10 events", of: listTasks(tasks), over: listRefs(tasks), goal: 15 },
+    { measure: "one task more", of: spawnTask(), over: addWorktree(), goal: 3 },
     ...[first, idle].flatMap((kind) => [
       { measure: `${kind}, 10 x 3`, of: shellLoop(10, kind), over: useSkills(10, kind) },
       { measure: `${kind}, 10 x 3`, of: npmSkills?.(10, kind) ?? "npm's `skills`", over: useSkills(10, kind) },
