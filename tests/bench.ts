@@ -205,9 +205,9 @@ function succeed({ repo, env }: Pick<Place, "repo" | "env">, words: string[], in
   return out;
 }
 
-/** A repo with a commit, in which tasks can be made. */
-function setUpTasks(): Place {
-  const place = setUp(10, "worker");
+/** A repo with a commit of so many files, in which tasks can be made. */
+function setUpTasks(files: number): Place {
+  const place = setUp(files, "worker");
   remove(`${place.repo}/.git`);
   Deno.writeTextFileSync(`${place.home}/.gitconfig`, "[user]\n\tname = A\n\temail = a@example.org\n");
   Deno.writeTextFileSync(`${place.repo}/brief.md`, "What is to be done\n");
@@ -219,7 +219,7 @@ function setUpTasks(): Place {
 
 /** 200 tasks of ten events or more each: five of them live, the others merged. */
 function setUpManyTasks(): Place {
-  const place = setUpTasks();
+  const place = setUpTasks(10);
   const work = (id: string) => {
     const call = (...args: string[]) => succeed(place, deno(worker ?? "", ...args, "--taskId", id), "Words\n");
     const submit = () => {
@@ -260,7 +260,7 @@ function setUpManyTasks(): Place {
 }
 
 function listTasks(place: Place): Program {
-  return { name: "`worker list --all`", words: deno(worker ?? "", "list", "--all"), ...place };
+  return { name: "`worker list`", words: deno(worker ?? "", "list"), ...place };
 }
 
 function listRefs(place: Place): Program {
@@ -269,7 +269,7 @@ function listRefs(place: Place): Program {
 
 /** Makes a worktree and its branch, and nothing more or a whole task. */
 function makeWorktree(name: string, wordsFor: (path: string) => Program["words"]): Program {
-  const place = setUpTasks();
+  const place = setUpTasks(1000);
   const path = `${place.repo}.worktrees/one`;
   const reset = () => {
     remove(path);
@@ -408,7 +408,7 @@ async function rows(): Promise<Row[]> {
       most: 5,
     },
     { measure: "200 tasks of 10 events", of: listTasks(tasks), over: listRefs(tasks), goal: 15 },
-    { measure: "one task more", of: spawnTask(), over: addWorktree(), goal: 3 },
+    { measure: "a task in a repo of 1,000 files", of: spawnTask(), over: addWorktree(), goal: 3 },
     ...[first, idle].flatMap((kind) => [
       { measure: `${kind}, 10 x 3`, of: shellLoop(10, kind), over: useSkills(10, kind) },
       { measure: `${kind}, 10 x 3`, of: npmSkills?.(10, kind) ?? "npm's `skills`", over: useSkills(10, kind) },

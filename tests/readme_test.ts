@@ -3,7 +3,7 @@
  *
  * A fenced block's language says what becomes of it: `sh` is run in a person's repo beside which a checkout lies in
  * `~/use-skills`, `sh fetch` in one that finds a git server under a known host, `sh release` in one with a program that is built and an origin to push to, `sh checkout` in a copy of
- * this checkout. `nix` is parsed.
+ * this checkout, `sh worker` in a repo with a brief and `worker` on the `PATH`. `nix` is parsed.
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
@@ -130,7 +130,21 @@ describe("README.md", () => {
     const commands = blocks("sh checkout").flatMap((text) => text.trim().split("\n")).filter(isOther);
     assert(commands.length >= 3, "Where are they?");
     for (const command of commands) await runShell(box, command, { JSR_URL: Deno.env.get("JSR_URL") ?? "" });
-    assertEquals(Deno.readLinkSync(box.at(".claude/skills/review-gate")), "../../skills/review-gate");
+    for (const name of ["hq", "review-gate"]) {
+      assertEquals(Deno.readLinkSync(box.at(`.claude/skills/${name}`)), `../../skills/${name}`);
+    }
+  });
+
+  requires("git")("has commands that direct agents", async () => {
+    using box = await person();
+    box.link(`${box.home}/worker`, `${checkout}skills/hq/scripts/worker.ts`);
+    box.write("brief.md", "Say more\n");
+    box.write("README.md", "Little\n");
+    await box.git("init", "--quiet", "--initial-branch=main");
+    await box.git("add", ".");
+    await box.git("commit", "--quiet", "--message=first");
+    for (const script of blocks("sh worker")) await runShell(box, script);
+    assertStringIncludes(await box.git("for-each-ref"), "refs/worker/backup/readme\n");
   });
 
   for (const [file, text] of [["README.md", readme], ["releases/README.md", howToRelease]] as const) {

@@ -287,6 +287,10 @@ describe("globsMeet()", () => {
     ["src/a*.ts", "src/b*.ts", false],
     ["src/a*.ts", "src/*b.ts", true],
     ["**/x", "a/b/x/y", true],
+    ["src", "docs", false],
+    ["docs", "src/api", false],
+    ["live-1", "live-2", false],
+    ["*.md", "docs", true],
   ];
   it("says whether a path could match both", () => {
     for (const [a, b, meet] of rows) {

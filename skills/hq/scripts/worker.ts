@@ -76,16 +76,22 @@ const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }
   },
 };
 
-/** An agent's command line, by the prompt: one that asks nobody anything, and may edit, commit and call this program. */
-const AGENTS: Readonly<Record<string, (prompt: string) => string[]>> = {
+/**
+ * An agent's command line, by the prompt and what chooses a model: one that asks nobody anything, and may edit, commit
+ * and call this program.
+ */
+const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[]) => string[]>> = {
   // Source: code.claude.com/docs, "CLI reference". The last option takes any number of words.
-  claude: (prompt) => ["claude", "-p", prompt, "--permission-mode", "acceptEdits", "--allowedTools", "Bash"],
+  claude: (prompt, model) => [
+    ...["claude", "-p", prompt, ...model],
+    ...["--permission-mode", "acceptEdits", "--allowedTools", "Bash"],
+  ],
   // Source: developers.openai.com/codex/noninteractive. Its `workspace-write` sandbox keeps the git folder of a linked
   // worktree read-only, whatever is said to be writable (openai/codex issues 19786, 23661, 27418), so that no worker
   // could commit in it.
-  codex: (prompt) => ["codex", "exec", "--sandbox", "danger-full-access", prompt],
+  codex: (prompt, model) => ["codex", "exec", ...model, "--sandbox", "danger-full-access", prompt],
   // Source: opencode.ai/docs, "CLI" and "Permissions".
-  opencode: (prompt) => ["opencode", "run", "--auto", prompt],
+  opencode: (prompt, model) => ["opencode", "run", ...model, "--auto", prompt],
   none: () => [],
 };
 
@@ -256,7 +262,9 @@ export function globsMeet(a: string, b: string): boolean {
     if (y === "**") return meet(a, b.slice(1)) || meet(a.slice(1), b);
     return segmentsMeet(x.toLowerCase(), y.toLowerCase()) && meet(a.slice(1), b.slice(1));
   };
-  return meet(globSegments(a), globSegments(b));
+  // A name of --paths is a path from the root, as tasks that say `docs` and `src` do not meet in some `src/docs`.
+  const segmentsOf = (glob: string) => globSegments(/[*?[]/.test(glob) ? glob : `/${glob}`);
+  return meet(segmentsOf(a), segmentsOf(b));
 }
 
 function segmentsMeet(x: string, y: string): boolean {
@@ -288,6 +296,8 @@ interface Repo {
 
 interface Config extends Record<keyof typeof NUMBERS, number> {
   setup?: string;
+  /** What to add to each agent's command line, for a model. */
+  models: Readonly<Record<string, readonly string[]>>;
   humanPaths: readonly string[];
   /** Whether git knows who commits here. */
   hasIdentity: boolean;
@@ -400,6 +410,12 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
   return {
     ...Object.fromEntries(numbers) as Record<keyof typeof NUMBERS, number>,
     setup: set.get("worker.setup")?.at(-1),
+    models: Object.fromEntries(
+      Object.keys(AGENTS).map((agent) => {
+        const model = set.get(`worker.model.${agent}`)?.at(-1);
+        return [agent, model ? ["--model", model] : []];
+      }),
+    ),
     // An empty value says: not the built-in ones, and none of those before it.
     humanPaths: paths.includes("") ? paths.slice(paths.lastIndexOf("") + 1) : [...HUMAN_PATHS, ...paths],
     hasIdentity: identity,
@@ -1017,7 +1033,10 @@ async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
   Deno.writeTextFileSync(`${folder}/prompt.md`, prompt);
   const isLong = new TextEncoder().encode(prompt).length > PROMPT_LIMIT;
   const words = task.command ??
-    AGENTS[task.agent]?.(isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt) ?? [];
+    AGENTS[task.agent]?.(
+      isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt,
+      repo.config.models[task.agent] ?? [],
+    ) ?? [];
   if (isPending(repo, task.id)) removeIfThere(`${folder}/process`);
   const { WORKER_HUMAN: _, ...others } = ENVIRONMENT; // no agent speaks for a person
   const env = { ...others, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
@@ -1228,7 +1247,7 @@ async function spawn(call: Call): Promise<Answer> {
   if (!Object.hasOwn(AGENTS, agent)) {
     throw new Failure("usage", `Unknown agent ${quote(agent)}: one of ${Object.keys(AGENTS).join(", ")}`);
   }
-  const [program] = options.rest.length > 0 ? options.rest : AGENTS[agent]?.("") ?? [];
+  const [program] = options.rest.length > 0 ? options.rest : AGENTS[agent]?.("", []) ?? [];
   if (program !== undefined && !isProgram(program)) {
     throw new Failure("usage", `${program} is not installed, or not on the PATH`, "--agent none launches nothing");
   }
@@ -2041,7 +2060,7 @@ const TEXTS = {
   "op-id": ["ID", "when it comes again, the answer is the same and nothing is done"],
 } as const;
 const LISTS = {
-  "paths": ["GLOB...", "what it will change, as in .gitignore"],
+  "paths": ["GLOB...", "what it will change: paths from the root, or globs"],
   "depends-on": ["ID...", "what has to be merged before it"],
 } as const;
 const SWITCHES = {
