@@ -35,19 +35,23 @@ const EXIT = {
 
 /** Where a task can be. `live` tasks count against the limit; in `waiting` ones, somebody has to review. */
 const STATES = {
-  queued: { live: true, waiting: false },
-  working: { live: true, waiting: false },
-  blocked: { live: true, waiting: false },
-  submitted: { live: true, waiting: true },
-  reviewing: { live: true, waiting: true },
-  changes_requested: { live: true, waiting: false },
-  approved: { live: true, waiting: false },
-  needs_human: { live: true, waiting: false },
-  merging: { live: true, waiting: false },
-  cancelling: { live: true, waiting: false },
-  merged: { live: false, waiting: false },
-  cancelled: { live: false, waiting: false },
-  failed: { live: false, waiting: false },
+  queued: { live: true, waiting: false, next: "worker doctor --fix, if no spawn is at work" },
+  working: { live: true, waiting: false, next: "its worker submits or asks; worker list shows when" },
+  blocked: { live: true, waiting: false, next: "worker resume ID --answer TEXT" },
+  submitted: { live: true, waiting: true, next: "worker review start ID --head HEAD --actor NAME" },
+  reviewing: { live: true, waiting: true, next: "worker review approve|request-changes ID --head HEAD --actor NAME" },
+  changes_requested: { live: true, waiting: false, next: "worker resume ID" },
+  approved: { live: true, waiting: false, next: "worker merge ID --check COMMAND" },
+  needs_human: { live: true, waiting: false, next: "a person: worker human approve|reject ID --head HEAD" },
+  merging: { live: true, waiting: false, next: "worker doctor --fix, if no merge is at work" },
+  cancelling: { live: true, waiting: false, next: "worker doctor --fix, if no cancel is at work" },
+  merged: { live: false, waiting: false, next: "worker cancel --taskId ID --cleanup, when its worktree is not needed" },
+  cancelled: {
+    live: false,
+    waiting: false,
+    next: "worker cancel --taskId ID --cleanup, when its worktree is not needed",
+  },
+  failed: { live: false, waiting: false, next: "worker cancel --taskId ID --reason TEXT, when it was looked at" },
 } as const;
 
 /** Where a task is. */
@@ -61,7 +65,7 @@ export type State = keyof typeof STATES;
 const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }>> = {
   "spawn": { from: ["queued"], to: "working" },
   "block": { from: ["working"], to: "blocked" },
-  "resume": { from: ["blocked", "changes_requested", "working"], to: "working" },
+  "resume": { from: ["blocked", "changes_requested", "approved", "working"], to: "working" },
   "fail": { from: ["working"], to: "failed" },
   "submit": { from: ["working"], to: "submitted" },
   "review start": { from: ["submitted"], to: "reviewing" },
@@ -97,12 +101,13 @@ const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[])
 
 /** What only a person may let through, as in `.gitignore`; letter case does not matter. */
 const HUMAN_PATHS: readonly string[] = [
-  ...["auth", "auth.*", "auth-*", "auth_*", "*oauth*", "*authenti*", "*authori[sz]*", "*login*", "*permission*"],
-  ...["*security*", "*passw*", "*secret*", "*credential*", "*token*", ".env", ".env.*", "*.pem", "*.key", ".netrc"],
-  ...["*crypto*", "*encrypt*", "*decrypt*", "*signature*", "*certificate*"],
-  ...["/.github/workflows", "/.github/actions", ".gitlab-ci.yml", "/.ci", "/.circleci", "/.forgejo", "/.gitea"],
-  ...["/.woodpecker*", "/.buildkite", ".travis.yml", ".drone.yml", "Jenkinsfile", "azure-pipelines.yml"],
-  ...["/skills/review-gate", "/skills/hq", ".skills", ".skills.lock", ".envrc", "CODEOWNERS", ".gitattributes"],
+  ...["*auth", "*auth[!o]*", "*authori[sz]*", "*login*", "*permission*", "*session*", "*jwt*", "*csrf*", "*rbac*"],
+  ...["*security*", "*passw*", "*secret*", "*credential*", "*token*", ".env", ".env.*", ".netrc", ".npmrc"],
+  ...["*.pem", "*.key", "id_*", "*crypto*", "*cipher*", "*encrypt*", "*decrypt*", "*signature*", "*certificate*"],
+  ...["/.github", ".gitlab-ci.yml", "/.ci", "/.circleci", "/.forgejo", "/.gitea", "/.woodpecker*", "/.buildkite"],
+  ...[".travis.yml", ".drone.yml", "Jenkinsfile", "azure-pipelines.yml", "bitbucket-pipelines.yml", ".githooks"],
+  ...["**/skills/review-gate", "**/skills/hq", ".skills", ".skills.lock", ".envrc", "CODEOWNERS", ".gitattributes"],
+  ...["AGENTS.md", "CLAUDE.md", "**/.claude/settings*", "opencode.json*", "**/.codex/config.toml"],
 ];
 
 /** Numbers that git's configuration can set, as `worker.<name>`. */
@@ -120,6 +125,9 @@ const NUMBERS = {
 
 /** Bytes of a prompt that fit on a command line: Linux takes 128 KiB a word. */
 const PROMPT_LIMIT = 100_000;
+
+/** Lines of an agent's output that are shown: who looks has other things to read. */
+const LOG_LINES = 200;
 
 /** Milliseconds that an agent gets to end by itself. */
 const GRACE = 5000;
@@ -550,7 +558,8 @@ export interface Task {
   reviewed?: string;
   reviewer?: string;
   question?: string;
-  answer?: string;
+  /** What was asked and answered so far, or said to it unasked: each agent that is started begins without a memory. */
+  answers?: { question?: string; answer: string }[];
   /** What a person has to agree to, and where the task goes then. */
   checkpoints?: Checkpoint[];
   next?: State;
@@ -684,9 +693,18 @@ function change(seen: Seen, operation: Task["operation"], changes: Partial<Task>
   return { ...seen.task, ...moved && { since: now }, ...changes, operation };
 }
 
-/** An answer about a task. */
+/** An answer about a task, which for people ends with what comes next. */
 function tell(task: Task, text: string, data: Record<string, unknown> = {}): Answer {
-  return { changed: true, taskId: task.id, state: task.state, head: task.head, data, text };
+  const next = nextStep(task);
+  return {
+    ...{ changed: true, taskId: task.id, state: task.state, head: task.head, data },
+    text: next === "" ? text : `${text}\nNext: ${next}`,
+  };
+}
+
+/** What comes next for a task, in the words of {@linkcode STATES}. */
+function nextStep({ id, state, head, cleanup }: Task): string {
+  return cleanup?.done ? "" : STATES[state].next.replaceAll("ID", id).replaceAll("HEAD", `${head}`);
 }
 
 /** One event, as read from its commit's message. */
@@ -1002,6 +1020,11 @@ function hasAgent({ agent, command }: Task): boolean {
   return agent !== "none" || command !== undefined;
 }
 
+/** What works on a task, for people. */
+function nameOfAgent({ agent, command }: Task): string {
+  return command?.[0]?.replace(/^.*\//, "") ?? agent;
+}
+
 /** What is found on the `PATH`. */
 function isProgram(name: string): boolean {
   if (name.includes("/")) return isThere(name);
@@ -1013,12 +1036,15 @@ function promptFor(task: Task, brief: string, findings: string | undefined): str
   const me = `deno run -A ${shellWord(decodeURIComponent(new URL(import.meta.url).pathname))}`;
   return [
     `You are the worker of task ${task.id}, in a git worktree of your own on branch worker/${task.id}. Commit there.`,
-    `When it is done: ${me} submit --report FILE. When you cannot go on without an answer: ${me} block --question TEXT.`,
+    `When it is done, write what was done and how you checked it to: ${me} submit --report -`,
+    `When you cannot go on without an answer: ${me} block --question TEXT, and then stop.`,
     "",
     brief.trim(),
-    ...task.question && task.answer ? ["", `You asked: ${task.question}`, `The answer: ${task.answer}`] : [],
-    ...task.question === undefined && task.answer ? ["", task.answer] : [],
-    ...findings ? ["", "Your last submission was reviewed, and changes are asked for:", "", findings.trim()] : [],
+    ...(task.answers ?? []).flatMap(({ question, answer }) => [
+      "",
+      ...question === undefined ? [answer] : [`It was asked: ${question}`, `The answer: ${answer}`],
+    ]),
+    ...findings === undefined ? [] : ["", "It was reviewed, and changes are asked for:", "", findings.trim()],
     "",
   ].join("\n");
 }
@@ -1146,6 +1172,9 @@ function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayO
   }
   const unknown = dependsOn.find((each) => !tasks.some(({ task }) => task.id === each));
   if (unknown !== undefined) throw new Failure("no_task", `There is no task ${quote(unknown)} to depend on`);
+  const given = tasks.find(({ task }) => dependsOn.includes(task.id) && ["cancelled", "failed"].includes(task.state))
+    ?.task;
+  if (given) throw new Failure("state", `Task ${quote(given.id)} is ${given.state}: nothing can depend on it`);
   const live = tasks.filter(isLive).map((each) => each.task);
   if (live.length >= config.wip) {
     const names = live.map(({ id, state }) => `${id} (${state})`).join(", ");
@@ -1157,7 +1186,7 @@ function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayO
     throw new Failure("limit", `${waiting.length} tasks wait for review: ${names}`, "Review the oldest first");
   }
   if (mayOverlap) return;
-  const meetings = live.flatMap((other) =>
+  const meetings = live.filter((other) => !dependsOn.includes(other.id)).flatMap((other) =>
     paths.flatMap((mine) =>
       other.paths.filter((theirs) => globsMeet(mine, theirs)).map((theirs) => `${mine} meets ${theirs} of ${other.id}`)
     )
@@ -1214,7 +1243,9 @@ function leadTo(task: Task, head: string, next: State, checkpoints: readonly Che
 function humanNote(task: Task): string {
   if (task.state !== "needs_human") return "";
   const reasons = (task.checkpoints ?? []).map(({ kind, detail }) => `${kind}: ${detail}`);
-  return `. A person has to decide:${some(reasons)}\n  ${humanHint(task)}`;
+  const isStuck = task.checkpoints?.some(({ kind }) => kind === "rounds");
+  const choice = isStuck ? "\n  To approve is to let it have one more round, to reject is to end it" : "";
+  return `. A person has to decide:${some(reasons)}\n  ${humanHint(task)}${choice}`;
 }
 
 /** The paths of `--porcelain -z` without renames, as `git status` prints them. */
@@ -1254,6 +1285,13 @@ async function spawn(call: Call): Promise<Answer> {
   const brief = await readGiven("brief", options.brief ?? "");
   const base = options.base ?? repo.head;
   if (base === undefined) throw new Failure("usage", "No branch is checked out here: give --base BRANCH");
+  if (options.base === undefined && base.startsWith(BRANCHES)) {
+    throw new Failure("usage", `Here the branch of a task is checked out, ${base}: give --base BRANCH`);
+  }
+  const odd = options.paths.find((path) => /^!|[{}]/.test(path));
+  if (odd !== undefined) {
+    throw new Failure("usage", `--paths ${quote(odd)} has a "!" or braces: give each path by itself`);
+  }
 
   const task: Task = {
     version: 1,
@@ -1296,7 +1334,9 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
 async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
   const { id, agent, base, start, operation } = seen.task;
   const task = change(seen, operation, { state: leave(seen, "spawn") });
-  const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on branch worker/${id}`;
+  const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on worker/${id} from ${
+    base.replace("refs/heads/", "")
+  }`;
   const answer = tell(task, text, { branch: `worker/${id}`, base, start, agent });
   const subject = `Start: worktree and branch are made, agent ${agent}`;
   // The commit is written while the worktree is made; the event is not before the ref moves.
@@ -1377,7 +1417,7 @@ async function checkCommitted(repo: Repo, { task, branch }: Seen): Promise<void>
 
 async function block({ repo, id, operation, options }: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
-  const task = change(seen, operation, { state: leave(seen, "block"), question: options.question, answer: undefined });
+  const task = change(seen, operation, { state: leave(seen, "block"), question: options.question });
   const answer = tell(task, `Task ${id} waits for an answer`, { question: options.question });
   await record(repo, seen, { subject: "Block: a question", task, answer });
   return answer;
@@ -1389,19 +1429,21 @@ async function resume(call: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
   const to = leave(seen, "resume");
   const { state } = seen.task;
-  const isRunning = processOf(repo, id)?.isAlive ?? false;
-  if (state === "working" && isRunning) throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
+  if (state === "working" && processOf(repo, id)?.isAlive) {
+    throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
+  }
   if (state === "blocked" && options.answer === undefined) {
     throw new Failure("usage", `Task ${quote(id)} has a question: give --answer TEXT`, seen.task.question);
   }
   const question = state === "blocked" ? seen.task.question : undefined;
-  const task = change(seen, operation, { state: to, question, answer: options.answer });
+  const said = options.answer === undefined ? [] : [{ question, answer: options.answer }];
+  const answers = [...seen.task.answers ?? [], ...said];
+  const task = change(seen, operation, { state: to, question: undefined, ...answers.length > 0 && { answers } });
+  await stopAgent(repo, id); // one that still runs would not hear of it
   await ensureWorktree(repo, seen);
-  const how = isRunning ? "its process is still there" : `agent ${task.agent} is started again`;
-  const answer = tell(task, `Task ${id} is at work: ${how}`);
-  if (!isRunning) setPending(repo, task);
-  const now = await record(repo, seen, { subject: `Resume, from ${state}`, task, answer });
-  if (!isRunning) await launch(repo, now);
+  const answer = tell(task, `Task ${id} is at work again${hasAgent(task) ? `, with ${nameOfAgent(task)}` : ""}`);
+  setPending(repo, task);
+  await launch(repo, await record(repo, seen, { subject: `Resume, from ${state}`, task, answer }));
   return answer;
 }
 
@@ -1440,7 +1482,8 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     : [{ kind: "rounds", detail: `changes are asked for ${requests} times, over ${repo.config.rounds}` }];
   const next = change(seen, operation, {
     ...leadTo(task, head, to, tooMany),
-    ...to === "reviewing" ? { reviewer: actor } : { reviewed: head },
+    reviewer: actor,
+    ...to !== "reviewing" && { reviewed: head },
     requests,
   });
   const answer = tell(next, `Task ${id} is ${next.state}${humanNote(next)}`, { round, requests });
@@ -1538,7 +1581,9 @@ async function merge(call: Call): Promise<Answer> {
   ]);
   if (merged.conflicts.length > 0) {
     const message = `Task ${quote(id)} conflicts with ${task.base} in:${some(merged.conflicts)}`;
-    const hint = `Have the worker merge ${task.base.replace("refs/heads/", "")}, and submit again`;
+    const hint = `worker resume ${id} --answer "Merge ${
+      task.base.replace("refs/heads/", "")
+    }: it conflicts", then review again`;
     throw new Failure("conflict", message, hint);
   }
   // A squash or a rebase leaves other commits: what counts is whether a merge would change anything.
@@ -1578,7 +1623,7 @@ async function checkMerge(repo: Repo, { task: { id } }: Seen, commit: string, ch
     const code = await runShell(check, path, id);
     if (code === 0) return;
     const message = `The check of task ${quote(id)} ended with status ${code} on the merge commit ${commit}: ${check}`;
-    throw new Failure("conflict", message, "Have the worker put it right on top of the base, and submit again");
+    throw new Failure("conflict", message, `worker resume ${id} --answer TEXT has its worker put that right`);
   } finally {
     await removeCheck(repo, id);
   }
@@ -1631,7 +1676,11 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
 }
 
 function movedBase({ id, base }: Task, onto: string, now: string | undefined): Failure {
-  return new Failure("race", `${base} moved from ${onto} to ${now ?? "nowhere"} meanwhile`, `worker merge ${id}`);
+  return new Failure(
+    "race",
+    `${base} moved from ${onto} to ${now ?? "nowhere"} meanwhile`,
+    "Merge again, with the same --check",
+  );
 }
 
 /** Records what became of a merge: it is in the base, or the task is approved as it was before. */
@@ -1641,7 +1690,8 @@ async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Fa
   const task = change(seen, operation, changes);
   const data = { base, ...isMerged && { commit: merge?.commit } };
   const text = `Task ${id} is merged into ${base}, as ${merge?.commit}`;
-  const why = error ?? new Failure("race", `The merge of task ${quote(id)} broke off`, `worker merge ${id}`);
+  const why = error ??
+    new Failure("race", `The merge of task ${quote(id)} broke off`, "Merge again, with the same --check");
   const answer = { ...tell(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
   const subject = isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`;
   await record(repo, seen, { subject, task, answer });
@@ -1767,22 +1817,26 @@ async function list({ repo, options }: Call): Promise<Answer> {
     const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
     const known = { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn };
     const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
-    return { ...known, stalled: false, moved: false, ...observed[index], files: undefined, ...overlaps };
+    const works = nameOfAgent(task);
+    return { ...known, works, stalled: false, moved: false, ...observed[index], files: undefined, ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
   const rows = data.map((row) => {
     const notes = [
       ...row.stalled ? ["stalled"] : [],
       ...row.moved ? ["moved since"] : [],
-      ...row.reviewAge === undefined ? [] : [`in review for ${span(row.reviewAge)}`],
+      ...row.reviewAge === undefined
+        ? []
+        : [`${row.state === "reviewing" ? "in review" : "waits for review"} for ${span(row.reviewAge)}`],
       ...row.overlaps?.length ? [`overlaps ${row.overlaps.join(", ")}`] : [],
     ];
-    const { id, state, since, round, agent, title } = row;
-    return [id, state, span(secondsSince(since)), `${round}`, agent, harmless(title), notes.join("; ")];
+    const { id, state, since, round, title } = row;
+    const short = harmless(title.length > 40 ? `${title.slice(0, 37)}...` : title);
+    return [id, state, span(secondsSince(since)), `${round}`, row.works, notes.join("; "), short];
   });
   const live = tasks.filter(isLive).length;
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
   say(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
-  const text = table([["ID", "STATE", "SINCE", "ROUND", "AGENT", "TITLE", ""], ...rows]);
+  const text = table([["ID", "STATE", "SINCE", "ROUND", "AGENT", "NOTE", "TITLE"], ...rows]);
   return { changed: false, data: { tasks: data, live, waiting }, ...rows.length > 0 && { text } };
 }
 
@@ -1796,17 +1850,25 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const rows = Object.entries(shown)
     .filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))
     .map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
-  const texts = `\nIts texts: git ls-tree -r --name-only ${TASKS}${id}, then git show ${TASKS}${id}:PATH`;
-  const data = { task, ...observation, branch: seen.branch ?? null, worktree, events };
-  return { changed: false, taskId: id, state: task.state, head: task.head, data, text: harmless(table(rows) + texts) };
+  const paths = (await git(repo, ["ls-tree", "-r", "--name-only", "-z", seen.commit])).split("\0")
+    .filter((path) => path.endsWith(".md"));
+  const contents = await readObjects(repo, paths.map((path) => `${seen.commit}:${path}`));
+  const texts = Object.fromEntries(paths.map((path, index) => [path, contents[index] ?? ""]));
+  const shownTexts = Object.entries(texts).map(([path, text]) => `\n\n${path}:\n\n${text.trim().replace(/^/gm, "  ")}`);
+  const data = { task, ...observation, branch: seen.branch ?? null, worktree, events, texts };
+  const text = harmless(`${table([...rows, ["next", nextStep(task)]])}${shownTexts.join("")}`);
+  return { changed: false, taskId: id, state: task.state, head: task.head, data, text };
 }
 
 async function log({ repo, id }: Call): Promise<Answer> {
   const { task } = await readTask(repo, id);
   const events = await readEvents(repo, id);
-  const output = readIfThere(`${repo.common}/worker/${id}/log`) ?? null;
+  const path = `${repo.common}/worker/${id}/log`;
+  const output = readIfThere(path) ?? null;
   const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
-  const text = harmless(`${table(rows)}\n${output === null ? "" : `\n${output.trimEnd()}`}`).trimEnd();
+  const lines = output?.trimEnd().split("\n") ?? [];
+  const cut = lines.length > LOG_LINES ? [`(the last ${LOG_LINES} of ${lines.length} lines of ${path})`] : [];
+  const text = harmless([table(rows), "", ...cut, ...lines.slice(-LOG_LINES)].join("\n")).trimEnd();
   return { changed: false, taskId: id, state: task.state, head: task.head, data: { events, output }, text };
 }
 
@@ -1837,7 +1899,10 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
     const [ours, theirs] = [a, b].map((seen) => seen.branch ?? seen.task.head);
     // Where git fails, as for histories that have nothing in common, the answer is not known.
     const merged = ours && theirs ? await mergeTrees(repo, ours, theirs).catch(() => undefined) : undefined;
-    return { tasks: [a.task.id, b.task.id], files: shared, conflicts: merged?.conflicts ?? null };
+    // Tasks with different bases conflict in what neither of them has changed, too.
+    const conflicts = merged?.conflicts.filter((path) => others.has(path) || changed[a.task.id]?.includes(path)) ??
+      null;
+    return { tasks: [a.task.id, b.task.id], files: shared, conflicts };
   }));
   const meeting = found.filter(({ files, conflicts }) => files.length > 0 || (conflicts?.length ?? 0) > 0);
   const rows = meeting.flatMap(({ tasks, files, conflicts }) =>
@@ -2352,6 +2417,16 @@ function answerWith(command: string, isJson: boolean, answer: Answer): number {
   return error === undefined ? 0 : EXIT[error.code];
 }
 
+/** The task that an answer is about, if it can be found. */
+async function findTask(id: string | undefined): Promise<Task | undefined> {
+  try {
+    const repo = await openRepo();
+    return (await readTask(repo, id ?? await taskHere(repo))).task;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The program.
  *
@@ -2371,8 +2446,11 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return 0; // who reads has seen enough
     const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
-    const answer = { changed: false, taskId: read?.options.taskId, error: errorOf(failure) };
-    return answerWith(read?.command ?? "", isJson, answer);
+    const [known] = Object.keys(COMMANDS).filter((name) => args.join(" ").startsWith(name));
+    const task = isJson ? await findTask(read?.options.taskId) : undefined;
+    const taskId = read?.options.taskId ?? task?.id;
+    const answer = { changed: false, taskId, state: task?.state, head: task?.head, error: errorOf(failure) };
+    return answerWith(read?.command ?? known ?? "", isJson, answer);
   }
 }
 
