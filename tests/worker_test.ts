@@ -330,7 +330,7 @@ describe("worker spawn", () => {
       await box.until(async () => (await box.do("log x")).data.output.includes("All of it."));
       const { output } = (await box.do("log x")).data;
       assertStringIncludes(output, `in ${box.tree("x")} for x: word`);
-      assertMatch(output, /task x.*\n.*worker\.ts submit.*block/);
+      assertMatch(output, /task x.*\n.*worker\.ts submit --report -\n.*worker\.ts block/);
       assertEquals((await box.do("status x")).data.alive, true);
       await box.do("cancel x --reason enough");
     }),
@@ -827,7 +827,7 @@ describe("worker merge", () => {
       await box.commit(box.repo, { a: "main\n", "odd \n\tname": "main\n" });
       const base = await box.resolve("main");
       const { error } = await box.ask(7, "merge x");
-      assertStringIncludes(error?.message ?? "", "\n  a\n  odd \n\tname");
+      assertStringIncludes(error?.message ?? "", "\n  a\n  odd \\n\tname");
       assertEquals([await box.state("x"), await box.resolve("main")], ["approved", base]);
       await box.git("update-ref", "-d", "refs/heads/worker/x");
       assertEquals((await box.ask(5, "merge x")).error?.code, "race");

@@ -65,7 +65,7 @@ export type State = keyof typeof STATES;
 const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }>> = {
   "spawn": { from: ["queued"], to: "working" },
   "block": { from: ["working"], to: "blocked" },
-  "resume": { from: ["blocked", "changes_requested", "approved", "working"], to: "working" },
+  "resume": { from: ["queued", "blocked", "changes_requested", "approved", "working"], to: "working" },
   "fail": { from: ["working"], to: "failed" },
   "submit": { from: ["working"], to: "submitted" },
   "review start": { from: ["submitted"], to: "reviewing" },
@@ -154,7 +154,7 @@ function harmless(text: string): string {
 /** The first few of many, one a line. */
 function some(items: readonly string[]): string {
   const more = items.length > 10 ? [`... and ${items.length - 10} more`] : [];
-  return [...items.slice(0, 10), ...more].map((item) => `\n  ${item}`).join("");
+  return [...items.slice(0, 10), ...more].map((item) => `\n  ${item.replaceAll("\n", "\\n")}`).join("");
 }
 
 /** Tells a person, on standard error. */
@@ -187,8 +187,22 @@ function readIfThere(path: string): string | undefined {
   }
 }
 
+/** Removes what is at a path with all that is in it, folders that may not be written to as well. */
 function removeIfThere(path: string): void {
-  if (isThere(path)) Deno.removeSync(path, { recursive: true });
+  if (!isThere(path)) return;
+  try {
+    Deno.removeSync(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+    makeWritable(path);
+    Deno.removeSync(path, { recursive: true });
+  }
+}
+
+function makeWritable(path: string): void {
+  if (!Deno.lstatSync(path).isDirectory) return;
+  Deno.chmodSync(path, 0o755);
+  for (const { name } of Deno.readDirSync(path)) makeWritable(`${path}/${name}`);
 }
 
 /** The text that an option names: that of a file, or with `-` what comes in on standard input. */
@@ -220,7 +234,8 @@ function secondsSince(time: string): number {
 }
 
 /** Rows in columns. */
-function table(rows: readonly (readonly string[])[]): string {
+function table(cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map((cell) => cell.replaceAll("\n", "\\n")));
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
 }
@@ -244,8 +259,17 @@ export function globToRegExp(glob: string): RegExp {
       if (piece.length > 1) return piece.replace(/^\[!/, "[^").replaceAll("\\", "\\\\");
       return piece === "*" ? "[^/]*" : piece === "?" ? "[^/]" : piece.replace(/[\\^$.|+()[\]{}]/, "\\$&");
     });
-  const segments = globSegments(glob).map((segment) => segment === "**" ? "(?:.*/)?" : `${one(segment)}/`);
+  const segments = globSegments(glob).map((segment) => segment === "**" ? "(?:[^]*/)?" : `${one(segment)}/`);
   return new RegExp(`^${segments.join("")}`, "i");
+}
+
+/** Refuses what is no glob. */
+function checkGlob(glob: string, from: string): void {
+  try {
+    globToRegExp(glob);
+  } catch {
+    throw new Failure("usage", `${from} ${quote(glob)} is no glob: what stands in [] has to be in order`);
+  }
 }
 
 function globSegments(glob: string): string[] {
@@ -320,7 +344,7 @@ const ENVIRONMENT = Object.fromEntries(
 );
 
 /** No prompts, and words that do not depend on the person's language. */
-const GIT_ENVIRONMENT = { LC_ALL: "C", GIT_TERMINAL_PROMPT: "0", GIT_OPTIONAL_LOCKS: "0" };
+const GIT_ENVIRONMENT = { LC_ALL: "C", GIT_TERMINAL_PROMPT: "0", GIT_OPTIONAL_LOCKS: "0", GIT_NO_REPLACE_OBJECTS: "1" };
 
 interface Output {
   code: number;
@@ -387,7 +411,8 @@ async function openRepo(): Promise<Repo> {
     ["config", "-z", "--get-regexp", "^(worker\\..*|user\\.(name|email))$"],
     ["for-each-ref", `${REF_FORMAT} %(trailers:key=To,valueonly,separator=)`, TASKS, BRANCHES],
   ].map((args) => run("git", args, { env }))) as [Output, Output, Output];
-  const [common = "", head] = where.out.split("\n");
+  const [common = "", head, ...more] = where.out.replace(/\n$/, "").split("\n");
+  if (more.length > 0) throw new Failure("usage", `The path of the repo has a line end: ${quote(where.out)}`);
   if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${where.error.trim()}`);
   if (config.code > 1) throw gitFailure(["config"], config);
   if (refs.code !== 0) throw gitFailure(["for-each-ref"], refs);
@@ -412,6 +437,7 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
     throw new Failure("usage", `git config worker.${name} is ${quote(given ?? "")}, and has to be ${range}`);
   });
   const paths = set.get("worker.humanpath") ?? [];
+  for (const path of paths) checkGlob(path, "git config worker.humanPath");
   const identity = (["NAME", "EMAIL"] as const).every((part) =>
     set.has(`user.${part.toLowerCase()}`) || Deno.env.has(`GIT_COMMITTER_${part}`) && Deno.env.has(`GIT_AUTHOR_${part}`)
   );
@@ -434,7 +460,8 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
 function worktreesFolder(common: string, set: string | undefined): string {
   const main = common.replace(/\/?\.git$/, "");
   if (set === undefined) {
-    if (main !== "" && !main.includes("/.git/")) return `${main}.worktrees`;
+    const folder = `${main}.worktrees`;
+    if (main !== "" && !main.includes("/.git/")) return isThere(folder) ? Deno.realPathSync(folder) : folder;
     throw new Failure("usage", `There is no good place beside ${common}`, "git config worker.dir /a/folder/of/its/own");
   }
   const given = set.replace(/^~(?=\/)/, Deno.env.get("HOME") ?? "~").replace(/\/+$/, "");
@@ -493,7 +520,11 @@ async function mergeTrees(repo: Repo, ours: string, theirs: string): Promise<{ t
   const [tree = "", ...rest] = output.out.split("\0");
   // It ends with 1 for a conflict and for many an error; only a merge has a tree to show.
   if (output.code > 1 || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(tree)) throw gitFailure(args, output);
-  return { tree, conflicts: output.code === 0 ? [] : rest.slice(0, rest.indexOf("")) };
+  const [paths, messages] = [rest.slice(0, rest.indexOf("")), rest.slice(rest.indexOf("") + 1)];
+  const told = paths.length > 0
+    ? paths
+    : messages.filter((text) => text.startsWith("CONFLICT")).map((text) => text.trim());
+  return { tree, conflicts: output.code === 0 ? [] : told.length > 0 ? told : ["of a kind that git does not name"] };
 }
 
 /** Whether a commit is in the history of another. */
@@ -576,7 +607,7 @@ export interface Task {
 }
 
 interface Checkpoint {
-  kind: "paths" | "lines" | "renames" | "rounds";
+  kind: "paths" | "hidden" | "lines" | "renames" | "rounds";
   detail: string;
 }
 
@@ -623,11 +654,21 @@ async function readTasks(repo: Repo, ...more: string[]): Promise<{ tasks: Seen[]
 async function tasksAt(repo: Repo, refs: ReadonlyMap<string, string>): Promise<Seen[]> {
   const commits = [...refs].filter(([ref]) => ref.startsWith(TASKS));
   const texts = await readObjects(repo, commits.map(([, commit]) => `${commit}:task.json`));
-  return commits.map(([ref, commit], index) => {
-    const text = texts[index];
-    if (text === undefined) throw new Failure("git", `${ref} is no task: its commit ${commit} has no task.json`);
-    return { task: JSON.parse(text) as Task, commit, branch: refs.get(BRANCHES + ref.slice(TASKS.length)) };
+  return commits.flatMap(([ref, commit], index) => {
+    const id = ref.slice(TASKS.length);
+    const task = parseTask(texts[index]);
+    return task?.id === id ? [{ task, commit, branch: refs.get(BRANCHES + id) }] : []; // doctor tells of others
   });
+}
+
+/** A task as it was written, by this program. */
+function parseTask(text: string | undefined): Task | undefined {
+  try {
+    const task = JSON.parse(text ?? "") as Task;
+    return task.version === 1 && Object.hasOwn(STATES, task.state) ? task : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Reads a task that has to be there. */
@@ -727,7 +768,7 @@ async function readEvents(repo: Repo, id?: string, ...filter: string[]): Promise
   const out = await git(repo, ["log", "--no-show-signature", ...format, ...filter, ...tips, "--"]);
   return out.split("\0").filter(Boolean).map((text) => {
     const [commit = "", time = "", subject = "", ...rest] = text.split("\n");
-    const trailers = Object.fromEntries(rest.map((line) => /^([\w-]+): (.*)$/.exec(line)?.slice(1) ?? []));
+    const trailers = Object.fromEntries(rest.map((line) => /^([\w-]+): ([^]*)$/.exec(line)?.slice(1) ?? []));
     return {
       commit,
       at: new Date(Number(time) * 1000).toISOString(),
@@ -750,13 +791,15 @@ interface Worktree {
   branch?: string;
   /** Why nobody may remove it. */
   locked?: string;
+  isBare: boolean;
 }
 
 async function readWorktrees(repo: Repo): Promise<Worktree[]> {
   const out = await git(repo, ["worktree", "list", "--porcelain", "-z"]);
   return out.split("\0\0").filter(Boolean).map((text) => {
     const fields = new Map(text.split("\0").map((line) => /^(\S+) ?([^]*)$/.exec(line)?.slice(1) as [string, string]));
-    return { path: fields.get("worktree") ?? "", branch: fields.get("branch"), locked: fields.get("locked") };
+    const [path = "", branch, locked] = ["worktree", "branch", "locked"].map((name) => fields.get(name));
+    return { path, branch, locked, isBare: fields.has("bare") };
   });
 }
 
@@ -778,8 +821,8 @@ function whatIsIn(repo: Repo, path: string): "worktree" | "debris" | "foreign" |
   const admin = pointer.startsWith("/") ? pointer : `${path}/${pointer}`;
   if (isThere(`${admin}/HEAD`)) {
     const common = (readIfThere(`${admin}/commondir`) ?? "").trim();
-    const real = Deno.realPathSync(common.startsWith("/") ? common : `${admin}/${common}`);
-    return real === Deno.realPathSync(repo.common) ? "worktree" : "foreign";
+    const path = common.startsWith("/") ? common : `${admin}/${common}`;
+    return isThere(path) && Deno.realPathSync(path) === Deno.realPathSync(repo.common) ? "worktree" : "foreign";
   }
   return names.length === 1 && pointer.includes(`${repo.common}/worktrees/`) ? "debris" : "foreign";
 }
@@ -836,9 +879,11 @@ interface Inspection {
   /** What is checked out in it, where that is not the branch. */
   detached?: string;
   locked?: string;
-  /** Repos inside that git does not track. */
+  /** Where else its branch is checked out. */
+  elsewhere?: string;
+  /** Repos inside. */
   nested: string[];
-  /** These, ignored files and submodules: no commit of this repo can save them. */
+  /** These, ignored files, and what git keeps of submodules: no commit of this repo can save them. */
   losses: string[];
 }
 
@@ -848,24 +893,37 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
   const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
   const branch = refs.get(BRANCHES + id);
   const locked = worktrees.find((each) => each.path === path)?.locked;
-  if (found !== "worktree") return { found, branch, locked, nested: [], losses: [] };
-  const status = ["status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignored=matching"];
-  const [head, entries, links] = await Promise.all([
-    git(repo, ["rev-parse", "--verify", "HEAD"], { cwd: path }),
-    git(repo, [...status, "--no-renames", "--ignore-submodules=all"], { cwd: path }),
-    git(repo, ["ls-files", "--stage", "-z"], { cwd: path }),
+  const elsewhere = worktrees.find((each) => each.branch === BRANCHES + id && each.path !== path)?.path;
+  if (found !== "worktree") return { found, branch, locked, elsewhere, nested: [], losses: [] };
+  const status = ["status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames"];
+  const [where, entries] = await Promise.all([
+    tryGit(repo, ["rev-parse", "--absolute-git-dir", "--verify", "HEAD"], { cwd: path }),
+    git(repo, [...status, "--ignore-submodules=all"], { cwd: path }),
   ]);
-  const ignored = entries.split("\0").filter((entry) => entry.startsWith("! ")).map((entry) => entry.slice(2));
-  const nested = entries.split("\0").filter((entry) => /^\? .*\/$/s.test(entry)).map((entry) => entry.slice(2));
-  const modules = links.split("\0").filter((entry) => entry.startsWith("160000 "))
-    .map((entry) => `${entry.slice(entry.indexOf("\t") + 1)}/`).filter((each) => isThere(`${path}/${each}.git`));
-  const detached = head.trim() === branch ? undefined : head.trim();
-  return { found, branch, detached, locked, nested, losses: [...ignored, ...nested, ...modules].sort() };
+  const [admin = "", head] = where.out.split("\n");
+  const ignored = entries.split("\0").filter((entry) => entry.startsWith("!! ")).map((entry) => entry.slice(3));
+  const nested = nestedRepos(path);
+  const modules = isThere(`${admin}/modules`) ? ["what git keeps of its submodules"] : [];
+  const detached = where.code !== 0 || head === branch ? undefined : head;
+  return { found, branch, detached, locked, elsewhere, nested, losses: [...ignored, ...nested, ...modules].sort() };
+}
+
+/** The folders below one that are repos of their own, or that cannot be looked into to tell. */
+function nestedRepos(top: string, inside = ""): string[] {
+  return [...Deno.readDirSync(`${top}/${inside}`)].flatMap(({ name, isDirectory }) => {
+    if (name === ".git") return inside === "" ? [] : [inside];
+    if (!isDirectory) return [];
+    return name.includes("\ufffd") ? [`${inside}${name}/`] : nestedRepos(top, `${inside}${name}/`);
+  });
 }
 
 /** Refuses to remove what nobody could get back. */
-function checkRemovable(repo: Repo, id: string, { found, locked, losses }: Inspection, discard: boolean): void {
+function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard: boolean): void {
+  const { found, locked, elsewhere, losses } = inspection;
   const path = worktreeOf(repo, id);
+  if (elsewhere !== undefined) {
+    throw new Failure("state", `The branch worker/${id} is checked out in ${elsewhere}`, "Check out another there");
+  }
   if (found === "foreign") {
     const hint = "Move it away; it is left as it is";
     throw new Failure("loses_work", `${path} is no worktree of this repo any more: something else is there`, hint);
@@ -887,31 +945,46 @@ async function saveWorktree(
 ): Promise<string> {
   const ref = `refs/worker/backup/${task.id}`;
   const head = branch ?? task.head ?? task.start;
-  let tree = `${head}^{tree}`;
+  let [tree, staged]: [string, string?] = [`${head}^{tree}`];
   if (found === "worktree") {
     const cwd = worktreeOf(repo, task.id);
     const index = `${folderOf(repo, task.id)}/index`;
+    const env = { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "1" };
+    const own = (await git(repo, ["rev-parse", "--path-format=absolute", "--git-path", "index"], { cwd })).trimEnd();
     removeIfThere(index);
-    const env = { GIT_INDEX_FILE: index };
+    if (isThere(own)) Deno.copyFileSync(own, index);
     try {
-      // A new index, as the worktree's own may say of files that they are to be taken for unchanged.
-      await git(repo, ["read-tree", "HEAD"], { cwd, env });
-      const quiet = ["-c", "advice.addEmbeddedRepo=false", "-c", "add.ignoreErrors=false", "-c", "core.safecrlf=false"];
+      const fresh = await git(repo, ["diff-files", "--name-only", "--diff-filter=A", "-z"], { cwd, env });
+      // A new index, as the worktree's own may say of files that they are to be taken for unchanged. What is staged is
+      // saved, too: it may be nowhere else. Only in the middle of a merge it cannot be.
+      const written = await tryGit(repo, ["write-tree"], { cwd, env });
+      if (written.code === 0) staged = written.out.trim();
+      await git(repo, ["read-tree", staged ?? head], { cwd, env });
+      const exactly = ["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"];
+      const add = [...exactly, "add.ignoreErrors=false"].flatMap((each) => ["-c", each]);
       const but = nested.map((path) => `:(exclude,literal)${path}`); // one without a commit cannot be added
-      await git(repo, [...quiet, "add", "--all", "--", ".", ...but], { cwd, env });
+      const plain = { GIT_INDEX_FILE: index };
+      await git(repo, [...add, "add", "--all", "--sparse", "--", ".", ...but], { cwd, env: plain });
+      const named = ["--pathspec-from-file=-", "--pathspec-file-nul"]; // that they are there was said, and no more
+      if (fresh !== "") await git(repo, [...add, "add", "--force", "--sparse", ...named], { cwd, env, input: fresh });
       tree = (await git(repo, ["write-tree"], { cwd, env })).trim();
     } finally {
       removeIfThere(index);
     }
   } else tree = (await git(repo, ["rev-parse", "--verify", tree])).trim();
   const earlier = (await readRefs(repo, ref)).get(ref); // of a cleanup that broke off, when more may have been there
-  const parents = [...new Set([head, detached, earlier])].flatMap((parent) =>
+  const commitTree = async (tree: string, parents: readonly string[], message: string) =>
+    (await git(repo, ["commit-tree", tree, ...parents, "-m", message], { env: identity(repo) })).trim();
+  const index = staged === undefined || staged === tree
+    ? undefined
+    : await commitTree(staged, ["-p", head], `What was staged in the worktree of task ${task.id}`);
+  const parents = [...new Set([head, detached, earlier, index])].flatMap((parent) =>
     parent === undefined ? [] : ["-p", parent]
   );
   const message = `The worktree of task ${task.id}, as it was before its removal`;
-  const commit = await git(repo, ["commit-tree", tree, ...parents, "-m", message], { env: identity(repo) });
-  await git(repo, ["update-ref", ref, commit.trim()]);
-  return commit.trim();
+  const commit = await commitTree(tree, parents, message);
+  await git(repo, ["update-ref", ref, commit]);
+  return commit;
 }
 
 /** Who commits, where git does not know. */
@@ -929,6 +1002,7 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
     removeIfThere(gone);
     Deno.renameSync(path, gone);
   }
+  if (whatIsIn(repo, path) === "nothing") removeIfThere(path); // git takes an empty folder for a broken worktree
   const isKnown = (await readWorktrees(repo)).some((each) => each.path === path);
   if (isKnown) await git(repo, ["worktree", "remove", "--force", path]);
   removeIfThere(gone);
@@ -946,7 +1020,7 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
       `worker cancel --taskId ${id} --cleanup saves it, too`,
     );
   }
-  await git(repo, ["update-ref", "-d", BRANCHES + id, head]);
+  await git(repo, ["update-ref", "--no-deref", "-d", BRANCHES + id, head]);
 }
 
 /** Runs a command of a person's in a worktree, with what it prints on standard error, or at the end of a log. */
@@ -991,11 +1065,30 @@ function birthOf(pid: number): string | undefined {
   return success && !state.startsWith("Z") ? start : undefined;
 }
 
-/** The agent's process that this machine knows of, and whether it is still that one. */
+/** The agent's process that this machine knows of, and whether it is still that one; a copied repo's is not. */
 function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | undefined {
-  const [pid, ...birth] = readIfThere(`${repo.common}/worker/${id}/process`)?.trim().split(/\s+/) ?? [];
-  if (pid === undefined || !/^\d+$/.test(pid)) return undefined;
-  return { pid: Number(pid), isAlive: birthOf(Number(pid))?.split(/\s+/).join(" ") === birth.join(" ") };
+  const folder = `${repo.common}/worker/${id}`;
+  const [pid = "", ...birth] = readIfThere(`${folder}/process`)?.trim().split("\n") ?? [];
+  if (!/^\d+$/.test(pid) || birth.pop() !== folder) return undefined;
+  const [now, then] = [birthOf(Number(pid)) ?? "gone", birth.join(" ")].map((text) =>
+    text.trim().split(/\s+/).join(" ")
+  );
+  return { pid: Number(pid), isAlive: now === then };
+}
+
+/** The processes that work on a task: those in a group, or in any, that have its id in their environment. */
+function processesOf(id: string, group?: number): number[] {
+  if (Deno.build.os !== "linux") return [];
+  return [...Deno.readDirSync("/proc")].filter(({ name }) => /^\d+$/.test(name)).flatMap(({ name }) => {
+    try {
+      const [state, , pgrp] = Deno.readTextFileSync(`/proc/${name}/stat`).replace(/^.*\) /s, "").split(" ");
+      const isOurs = Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(`WORKER_TASK=${id}`);
+      const isIn = group === undefined ? Number(name) !== Deno.pid : Number(pgrp) === group;
+      return isOurs && isIn && state !== "Z" && state !== "X" ? [Number(name)] : [];
+    } catch {
+      return []; // another user's, or just gone
+    }
+  });
 }
 
 /**
@@ -1012,7 +1105,7 @@ if [ -r /proc/$$/stat ]; then
   read -r boot </proc/sys/kernel/random/boot_id
   birth=$(nth \${line##*) })
 else birth=$(LC_ALL=C ps -o lstart= -p $$); fi
-printf '%s\n%s\n%s\n' $$ "$birth" "$boot" >"$1/process"
+printf '%s\n%s\n%s\n%s\n' $$ "$birth" "$boot" "$1" >"$1/process"
 shift
 exec "$@"`;
 
@@ -1099,22 +1192,35 @@ function isPending(repo: Repo, id: string): boolean {
   return isThere(`${folder}/pending`) && !isThere(`${folder}/started`);
 }
 
-/** Ends an agent with all that it started: its process group, if its process is still the one that was started. */
+/**
+ * Ends an agent with all that it started: its process group. That is told by its first process, or once that has ended
+ * by what it has left running.
+ */
 async function stopAgent(repo: Repo, id: string): Promise<void> {
-  removeIfThere(`${folderOf(repo, id)}/pending`);
+  const folder = folderOf(repo, id);
+  if (isPending(repo, id)) {
+    try {
+      Deno.writeTextFileSync(`${folder}/started`, "", { createNew: true }); // no launcher goes on from here
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+      for (let waited = 0; waited < GRACE && processOf(repo, id) === undefined; waited += 20) await pause(20);
+    }
+  }
+  removeIfThere(`${folder}/pending`);
   const process = processOf(repo, id);
-  if (!process?.isAlive) return;
+  if (process === undefined) return;
+  const isLeft = () => processOf(repo, id)?.isAlive || processesOf(id, process.pid).length > 0;
   const signal = (name: Deno.Signal) => {
     try {
-      Deno.kill(-process.pid, name);
+      if (isLeft()) Deno.kill(-process.pid, name);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
   };
   signal("SIGTERM");
-  for (let waited = 0; waited < GRACE && processOf(repo, id)?.isAlive; waited += 20) await pause(20);
+  for (let waited = 0; waited < GRACE && isLeft(); waited += 20) await pause(20);
   signal("SIGKILL");
-  while (processOf(repo, id)?.isAlive) await pause(5);
+  while (isLeft()) await pause(5);
 }
 
 function pause(milliseconds: number): Promise<void> {
@@ -1201,30 +1307,37 @@ interface Size {
   paths: string[];
   lines: number;
   renames: number;
+  /** What git shows no lines of, though nothing says that it has none. */
+  hidden: string[];
 }
+
+/** What has no lines to review, by its name. */
+const MEDIA = /\.(png|jpe?g|gif|ico|webp|avif|svgz|pdf|woff2?|ttf|otf|mp[34]|webm|zip|t?gz|xz|zst|jar|wasm)$/i;
 
 /** Reads `git diff --numstat -z --find-renames`. */
 function readSize(out: string): Size {
-  const size: Size = { paths: [], lines: 0, renames: 0 };
+  const size: Size = { paths: [], lines: 0, renames: 0, hidden: [] };
   const fields = out.split("\0");
   for (let index = 0; index < fields.length - 1; index++) {
     const [added = "", deleted = "", path = ""] = /^(\S+)\t(\S+)\t([^]*)$/.exec(fields[index] ?? "")?.slice(1) ?? [];
-    size.lines += (Number(added) || 0) + (Number(deleted) || 0); // "-" for what has no lines
-    if (path !== "") size.paths.push(path);
-    else {
-      size.renames++;
-      size.paths.push(fields[++index] ?? "", fields[++index] ?? "");
-    }
+    size.lines += (Number(added) || 0) + (Number(deleted) || 0);
+    const both = path === "" ? [fields[++index] ?? "", fields[++index] ?? ""] : [path];
+    if (path === "") size.renames++;
+    if (added === "-" && !MEDIA.test(both.at(-1) ?? "")) size.hidden.push(both.at(-1) ?? "");
+    size.paths.push(...both);
   }
   return size;
 }
 
 /** What of a change a person has to agree to. */
-function checkpointsOf(config: Config, { paths, lines, renames }: Size): Checkpoint[] {
+function checkpointsOf(config: Config, { paths, lines, renames, hidden }: Size): Checkpoint[] {
   const expressions = config.humanPaths.map(globToRegExp);
   const guarded = paths.filter((path) => expressions.some((expression) => expression.test(`${path}/`)));
   const checkpoints: Checkpoint[] = [];
   if (guarded.length > 0) checkpoints.push({ kind: "paths", detail: guarded.slice(0, 20).join(", ") });
+  if (hidden.length > 0) {
+    checkpoints.push({ kind: "hidden", detail: `no lines are shown of ${hidden.slice(0, 20).join(", ")}` });
+  }
   if (lines > config.humanLines) checkpoints.push({ kind: "lines", detail: `${lines} of ${config.humanLines}` });
   const [most, kind] = [config.humanRenames, "renames" as const];
   if (renames > most) checkpoints.push({ kind, detail: `${renames} of ${most}` });
@@ -1285,9 +1398,13 @@ async function spawn(call: Call): Promise<Answer> {
   const brief = await readGiven("brief", options.brief ?? "");
   const base = options.base ?? repo.head;
   if (base === undefined) throw new Failure("usage", "No branch is checked out here: give --base BRANCH");
+  const alias = options.base === undefined
+    ? ""
+    : (await tryGit(repo, ["symbolic-ref", "--quiet", fullName(base)])).out.trim();
   if (options.base === undefined && base.startsWith(BRANCHES)) {
     throw new Failure("usage", `Here the branch of a task is checked out, ${base}: give --base BRANCH`);
   }
+  for (const path of options.paths) checkGlob(path, "--paths");
   const odd = options.paths.find((path) => /^!|[{}]/.test(path));
   if (odd !== undefined) {
     throw new Failure("usage", `--paths ${quote(odd)} has a "!" or braces: give each path by itself`);
@@ -1300,7 +1417,7 @@ async function spawn(call: Call): Promise<Answer> {
     state: "queued",
     since: new Date().toISOString(),
     created: new Date().toISOString(),
-    base: base.startsWith("refs/") ? base : `refs/heads/${base}`,
+    base: alias || fullName(base),
     start: "",
     agent,
     ...options.rest.length > 0 && { command: options.rest },
@@ -1315,6 +1432,10 @@ async function spawn(call: Call): Promise<Answer> {
   return await finishSpawn(repo, seen);
 }
 
+function fullName(branch: string): string {
+  return branch.startsWith("refs/") ? branch : `refs/heads/${branch}`;
+}
+
 /** Makes the first event of a task. Nobody else is let in meanwhile: the limits are about all tasks at once. */
 async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<Seen> {
   using _lock = await lock(repo, "admission");
@@ -1325,6 +1446,7 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
     throw new Failure("usage", `There is no branch ${quote(name)} here to work on and to merge into (--base)`);
   }
   checkAdmission(repo.config, tasks, task, mayOverlap);
+  folderOf(repo, task.id); // what tells this machine from others that fetch the task
   const [queued, files] = [{ ...task, start }, { "brief.md": brief }];
   const seen = await record(repo, undefined, { subject: `Queue: ${task.title}`, task: queued, files });
   return { ...seen, branch: refs.get(BRANCHES + task.id) };
@@ -1376,8 +1498,7 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   const from = (await tryGit(repo, ["merge-base", task.base, branch])).out.trim();
   if (from === "") throw new Failure("git", `worker/${id} and ${task.base} have no commit in common, or one is gone`);
   if (from === branch) throw new Failure("state", `Nothing is committed on worker/${id} that is not in ${task.base}`);
-  const diff = ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY];
-  const size = readSize(await git(repo, [...diff, from, branch]));
+  const size = await measure(repo, from, branch);
 
   const round = task.round + 1;
   const next = change(seen, operation, {
@@ -1395,6 +1516,11 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   const files = report === undefined ? undefined : { [`reports/${round}.md`]: report };
   await record(repo, seen, { subject: `Submit, round ${round}`, task: next, files, pin: branch, answer });
   return answer;
+}
+
+/** How large the change between two commits is. */
+async function measure(repo: Repo, from: string, to: string): Promise<Size> {
+  return readSize(await git(repo, ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY, from, to]));
 }
 
 /** Refuses to submit a worktree in which something is changed and not committed: nobody would review it. */
@@ -1429,8 +1555,14 @@ async function resume(call: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
   const to = leave(seen, "resume");
   const { state } = seen.task;
+  if (state === "queued") return await finishSpawn(repo, seen);
   if (state === "working" && processOf(repo, id)?.isAlive) {
     throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
+  }
+  const others = hasAgent(seen.task) && processOf(repo, id) === undefined ? processesOf(id) : [];
+  if (others.length > 0) {
+    const message = `Processes work on task ${quote(id)} that nothing more is known of: ${others.join(", ")}`;
+    throw new Failure("state", message, "End them, or wait until they have");
   }
   if (state === "blocked" && options.answer === undefined) {
     throw new Failure("usage", `Task ${quote(id)} has a question: give --answer TEXT`, seen.task.question);
@@ -1464,7 +1596,8 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   const seen = await readTask(repo, id);
   const { task } = seen;
   const { actor } = operation;
-  if (task.authors.includes(actor) || Deno.env.get("WORKER_TASK") === id) {
+  const isAuthor = task.authors.some((author) => author.toLowerCase() === actor.toLowerCase());
+  if (isAuthor || Deno.env.get("WORKER_TASK") === id) {
     throw new Failure("state", `${actor} made task ${quote(id)}, and may not review it`, "--actor is who reviews");
   }
   if (command === "review start" && task.state === "reviewing" && task.reviewer === actor) {
@@ -1480,8 +1613,12 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   const tooMany: Checkpoint[] = requests <= repo.config.rounds || to !== "changes_requested"
     ? []
     : [{ kind: "rounds", detail: `changes are asked for ${requests} times, over ${repo.config.rounds}` }];
+  // Again, as a worker's own process found them when it submitted.
+  const checkpoints = to === "approved"
+    ? checkpointsOf(repo.config, await measure(repo, task.from ?? task.start, head))
+    : [];
   const next = change(seen, operation, {
-    ...leadTo(task, head, to, tooMany),
+    ...leadTo(task, head, to, [...checkpoints, ...tooMany]),
     reviewer: actor,
     ...to !== "reviewing" && { reviewed: head },
     requests,
@@ -1565,7 +1702,10 @@ async function merge(call: Call): Promise<Answer> {
   if (task.state === "merged") return { ...tell(task, `Task ${id} is merged already`), changed: false };
   const base = refs.get(task.base);
   if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
-  if (call.isRepeated && task.state === "merging") return await concludeMerge(repo, seen, base, options.check);
+  if (call.isRepeated && task.state === "merging") {
+    if (task.merge?.onto === base) await undoCheckout(repo, task.base, task.merge);
+    return await concludeMerge(repo, seen, base, options.check);
+  }
   const state = leave(seen, "merge");
   checkUnmoved(seen);
   const merges = new Set(tasks.filter((each) => each.task.state === "merged").map((each) => each.task.id));
@@ -1603,15 +1743,49 @@ async function merge(call: Call): Promise<Answer> {
 
 /** Where the base is checked out; refuses if that has changes that are not committed. */
 async function baseCheckout(repo: Repo, base: string): Promise<string | undefined> {
-  const path = (await readWorktrees(repo)).find(({ branch }) => branch === base)?.path;
-  if (path === undefined || path === repo.common) return undefined;
+  const user = baseInUse(repo, base);
+  if (user !== undefined) {
+    throw new Failure("state", `${base} is in the middle of a ${user}`, `git ${user} ends it, one way or the other`);
+  }
+  const [checkout, second] = (await readWorktrees(repo)).filter(({ branch, isBare }) => branch === base && !isBare);
+  if (second !== undefined) {
+    throw new Failure(
+      "state",
+      `${base} is checked out twice, also in ${second.path}`,
+      "Check out another branch there",
+    );
+  }
+  const path = checkout?.path === repo.common ? await checkoutHere(repo) : checkout?.path;
+  if (path === undefined) return undefined;
   if (!isThere(path)) {
     throw new Failure("state", `${base} is checked out in ${path}, which is gone`, "git worktree prune");
   }
   const out = await git(repo, ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"], { cwd: path });
   if (out === "") return path;
   const message = `${base} is checked out in ${path}, with changes that are not committed:${some(statusPaths(out))}`;
-  throw new Failure("loses_work", message, "Commit them there, or stash them");
+  throw new Failure("loses_work", message, "Commit them there, or have them elsewhere");
+}
+
+/** What will put a branch back later, whatever happens to it now; such a checkout is not on the branch meanwhile. */
+function baseInUse(repo: Repo, base: string): string | undefined {
+  const places = [repo.common];
+  if (isThere(`${repo.common}/worktrees`)) {
+    for (const { name } of Deno.readDirSync(`${repo.common}/worktrees`)) {
+      places.push(`${repo.common}/worktrees/${name}`);
+    }
+  }
+  const names = [base, base.replace("refs/heads/", "")];
+  const is = (path: string) => places.some((place) => names.includes(readIfThere(`${place}/${path}`)?.trim() ?? ""));
+  if (is("rebase-merge/head-name") || is("rebase-apply/head-name")) return "rebase";
+  return is("BISECT_START") ? "bisect" : undefined;
+}
+
+/** The checkout of a repo whose git folder lies elsewhere: git itself knows it only where it is asked in it. */
+async function checkoutHere(repo: Repo): Promise<string> {
+  const args = ["rev-parse", "--path-format=absolute", "--git-dir", "--show-toplevel"];
+  const [folder, top] = (await tryGit(repo, args, { cwd: Deno.cwd() })).out.split("\n");
+  if (folder === repo.common && top) return top;
+  throw new Failure("state", `git does not say where the checkout of ${repo.common} is`, "Merge in that checkout");
 }
 
 /** Runs the check in a worktree of the merge commit that is thrown away. */
@@ -1625,7 +1799,7 @@ async function checkMerge(repo: Repo, { task: { id } }: Seen, commit: string, ch
     const message = `The check of task ${quote(id)} ended with status ${code} on the merge commit ${commit}: ${check}`;
     throw new Failure("conflict", message, `worker resume ${id} --answer TEXT has its worker put that right`);
   } finally {
-    await removeCheck(repo, id);
+    await removeCheck(repo, id).catch(() => {}); // doctor finds it; what the check said counts
   }
 }
 
@@ -1658,24 +1832,37 @@ async function concludeMerge(repo: Repo, seen: Seen, base: string, check?: strin
   return await settleMerge(repo, seen, true);
 }
 
-/** Moves the base from where it was to the merge commit: in its checkout, or else by compare-and-swap. */
+/**
+ * Moves the base from where it was to the merge commit: by compare-and-swap, with its checkout brought along.
+ *
+ * Not by `git merge`, which goes by a person's settings, puts files over ignored ones, and moves the branch from
+ * wherever it is.
+ */
 async function moveBase(repo: Repo, task: Task, commit: string, onto: string): Promise<void> {
-  const checkout = await baseCheckout(repo, task.base); // again, as a check can take long
-  const args = checkout === undefined
-    ? ["update-ref", "-m", `worker: merge ${task.id}`, task.base, commit, onto]
-    : ["merge", "--ff-only", "--no-autostash", "--no-verify-signatures", "--quiet", commit];
-  const output = await tryGit(repo, args, { cwd: checkout });
-  if (output.code === 0) return;
-  const now = (await readRefs(repo, task.base)).get(task.base);
-  if (now === commit) return; // a hook of the person's failed, after the fact
-  if (/would be overwritten/.test(output.error)) {
-    const message = `Cannot move ${task.base} in ${checkout}: ${output.error.trim()}`;
-    throw new Failure("loses_work", message, "Move those away");
+  const cwd = await baseCheckout(repo, task.base); // again, as a check can take long
+  const readBase = async () => (await readRefs(repo, task.base)).get(task.base);
+  const before = await readBase();
+  if (before !== onto) throw movedBase(task, onto, before);
+  if (cwd !== undefined) {
+    await tryGit(repo, ["update-index", "-q", "--refresh"], { cwd });
+    const output = await tryGit(repo, ["read-tree", "-m", "-u", onto, commit], { cwd });
+    if (output.code !== 0) {
+      const message = `Cannot move ${task.base} in ${cwd}: ${output.error.trim()}`;
+      throw new Failure(
+        /overwritten|not uptodate/.test(output.error) ? "loses_work" : "git",
+        message,
+        "Move those away",
+      );
+    }
   }
-  throw now === onto ? gitFailure(args, output) : movedBase(task, onto, now);
+  const output = await tryGit(repo, ["update-ref", "-m", `worker: merge ${task.id}`, task.base, commit, onto], { cwd });
+  const now = await readBase();
+  if (now === commit) return; // whatever a hook says
+  if (cwd !== undefined) await git(repo, ["read-tree", "-m", "-u", commit, onto], { cwd });
+  throw now === onto ? gitFailure(["update-ref"], output) : movedBase(task, onto, now);
 }
 
-function movedBase({ id, base }: Task, onto: string, now: string | undefined): Failure {
+function movedBase({ base }: Task, onto: string, now: string | undefined): Failure {
   return new Failure(
     "race",
     `${base} moved from ${onto} to ${now ?? "nowhere"} meanwhile`,
@@ -1738,7 +1925,10 @@ async function finishCancel(repo: Repo, seen: Seen): Promise<Answer> {
   const { id, operation } = seen.task;
   await stopAgent(repo, id);
   let now = seen;
-  if (now.task.cleanup !== undefined && now.task.cleanup.backup === undefined) {
+  // Anew also where it was saved before: until a command that was killed goes on, somebody may have worked there.
+  if (
+    now.task.cleanup !== undefined && (!now.task.cleanup.backup || whatIsIn(repo, worktreeOf(repo, id)) === "worktree")
+  ) {
     const found = await inspect(repo, id); // again, as the agent went on until now
     checkRemovable(repo, id, found, now.task.cleanup.discard);
     const backup = await saveWorktree(repo, now, found);
@@ -1934,8 +2124,8 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
     const of = taskId === undefined ? {} : { taskId };
     if (repair === undefined) return notes.push({ ...of, what });
     const error = options.fix ? await repair().then(() => undefined, (error: unknown) => error) : undefined;
-    if (error !== undefined && !(error instanceof Failure)) throw error;
-    const why = error instanceof Failure ? `: ${error.message}${error.hint ? `\n  ${error.hint}` : ""}` : "";
+    const hint = error instanceof Failure && error.hint ? `\n  ${error.hint}` : "";
+    const why = error === undefined ? "" : `: ${explain(error)}${hint}`;
     problems.push({ ...of, what: what + why, repaired: options.fix && error === undefined });
   };
   const open = tasks.filter((seen) => isLive(seen) || seen.task.cleanup?.done === undefined && seen.task.cleanup);
@@ -1943,7 +2133,11 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
     using free = await tryLock(repo, `task-${id}`);
     if (free === undefined) await take({ taskId: id, what: "a command is at work on it just now" });
     // Read again, as what was seen before the lock may have changed.
-    else for (const finding of await examine(repo, await readTask(repo, id))) await take(finding);
+    else {
+      const findings = await readTask(repo, id).then((seen) => examine(repo, seen))
+        .catch((error): Finding[] => [{ taskId: id, what: `it cannot be examined: ${explain(error)}` }]);
+      for (const finding of findings) await take(finding);
+    }
   }
   for (const finding of [...await examineRest(repo, tasks), ...staleLocks(repo)]) await take(finding);
   const lines = [
@@ -1969,7 +2163,9 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
   if (isThere(checkFolder(repo, id))) {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
-  if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
+  if (state === "queued" && !isThere(`${repo.common}/worker/${id}`)) {
+    note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
+  } else if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
   else if (state === "cancelling" || cleanup !== undefined && !cleanup.done) {
     problem("cancel broke off: it goes on", () => finishCancel(repo, seen));
   } else if (state === "merging") {
@@ -1979,6 +2175,7 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
       problem("merge broke off after the base had moved: it is merged", () => settleMerge(repo, seen, true));
     } else {
       const what = base === merge.onto ? "before the base moved" : "and the base went elsewhere";
+      if (base === merge.onto) await undoCheckout(repo, task.base, merge);
       const dirty = await baseCheckout(repo, task.base).then(() => undefined, (error) => error);
       // It may be a person's work, so it is left; but it was clean when the merge began.
       if (dirty instanceof Failure) {
@@ -2006,6 +2203,20 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
   return findings;
 }
 
+/** Takes back a checkout that was brought along to a merge commit whose ref was not moved any more. */
+async function undoCheckout(
+  repo: Repo,
+  base: string,
+  { commit, onto }: { commit: string; onto: string },
+): Promise<void> {
+  const cwd = (await readWorktrees(repo)).find(({ branch, isBare }) => branch === base && !isBare)?.path;
+  if (cwd === undefined || !isThere(`${cwd}/.git`)) return;
+  await tryGit(repo, ["update-index", "-q", "--refresh"], { cwd });
+  const isAtMerge = (await tryGit(repo, ["diff-index", "--quiet", commit, "--"], { cwd })).code === 0;
+  const isAtBase = (await tryGit(repo, ["diff-index", "--quiet", onto, "--"], { cwd })).code === 0;
+  if (isAtMerge && !isAtBase) await git(repo, ["read-tree", "-m", "-u", commit, onto], { cwd });
+}
+
 /** What has no task, or hides where a task would be. */
 async function examineRest(repo: Repo, tasks: readonly Seen[]): Promise<Finding[]> {
   const ids = new Set(tasks.map(({ task }) => task.id));
@@ -2017,7 +2228,9 @@ async function examineRest(repo: Repo, tasks: readonly Seen[]): Promise<Finding[
   if (worktrees instanceof Failure) return [{ what: worktrees.message }];
   const stray = worktrees.filter(({ path }) => path.startsWith(`${repo.worktrees}/`))
     .filter(({ path }) => !ids.has(path.slice(repo.worktrees.length + 1).replace(/^\.check-/, "")));
+  const odd = [...(await readRefs(repo, TASKS)).keys()].filter((ref) => !ids.has(ref.slice(TASKS.length)));
   return [
+    ...odd.map((ref) => ({ what: `${ref} is no task that this program has written` })),
     ...orphans.map((name) => ({ what: `branch worker/${name} belongs to no task` })),
     ...stray.map(({ path }) => ({ what: `worktree ${path} belongs to no task` })),
   ];
@@ -2392,7 +2605,9 @@ async function perform(command: string, options: Options): Promise<Answer> {
   const actor = (options.actor ?? (isWorker ? `worker/${id}` : worker ? `worker/${worker}` : "hq")).trim();
   const opId = options["op-id"] ?? crypto.randomUUID();
   for (const [name, value] of [["actor", actor], ["op-id", opId]] as const) {
-    if (!/^[^\p{C}<>]{1,100}$/u.test(value)) throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
+    if (!/^[^\p{C}\p{Zl}\p{Zp}<>]{1,100}$/u.test(value)) {
+      throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
+    }
   }
   const call: Call = { repo, command, options, id, operation: { id: opId, command, actor }, isRepeated: false };
   const before = options["op-id"] === undefined ? undefined : await findOperation(repo, call);
