@@ -94,6 +94,7 @@ const AFTERWARDS: readonly Record<string, string>[] = [
   { "export-csv": "submitted", "fix-dates": "blocked", "audit-login": "needs_human" },
   {}, // the task that overlaps is refused
   { "fix-dates": "working" }, // its agent has ended without a word: stalled
+  { "export-csv": "changes_requested" },
   { "export-csv": "submitted" }, // for the second time
   { "export-csv": "approved" },
   { "export-csv": "merged" },
