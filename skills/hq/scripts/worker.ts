@@ -356,7 +356,7 @@ interface Output {
 
 interface How {
   cwd?: string;
-  input?: string;
+  input?: string | Uint8Array;
   env?: Record<string, string>;
 }
 
@@ -374,7 +374,8 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
     }).spawn();
     // At once with reading, as each side's pipe fills up. One that ends without reading tells why by itself.
     const writer = input === undefined ? undefined : child.stdin.getWriter();
-    const written = writer?.write(new TextEncoder().encode(input)).then(() => writer.close()).catch(() => {});
+    const bytes = typeof input === "string" ? new TextEncoder().encode(input) : input;
+    const written = writer?.write(bytes ?? new Uint8Array()).then(() => writer.close()).catch(() => {});
     const [{ code, stdout, stderr }] = await Promise.all([child.output(), written]);
     return { code, bytes: stdout, out: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
   } catch (error) {
@@ -508,6 +509,13 @@ async function readObjects(repo: Repo, names: readonly string[]): Promise<(strin
     offset += Number(size) + 1;
   }
   return texts;
+}
+
+/** Bytes as a string of as many characters, which loses none of them. */
+function binary(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+  return text;
 }
 
 /** For a diff, whatever a person has set. */
@@ -954,19 +962,33 @@ async function saveWorktree(
     removeIfThere(index);
     if (isThere(own)) Deno.copyFileSync(own, index);
     try {
-      const fresh = await git(repo, ["diff-files", "--name-only", "--diff-filter=A", "-z"], { cwd, env });
+      // As bytes, since names need not be UTF-8. What is not checked out on purpose (`S`) is no deletion.
+      const list = async (...options: string[]) => {
+        const output = await tryGit(repo, ["ls-files", "-z", ...options], { cwd, env });
+        if (output.code !== 0) throw gitFailure(["ls-files"], output);
+        return binary(output.bytes).split("\0").filter(Boolean);
+      };
+      const [tracked, others, gone] = [
+        await list("-t"),
+        await list("--others", "--exclude-standard"),
+        new Set(await list("--deleted")),
+      ];
+      const isHere = (entry: string) => !entry.startsWith("S ") || isThere(`${cwd}/${entry.slice(2)}`);
+      const isInside = (path: string) => folders.some((folder) => `${path}/`.startsWith(folder));
+      const folders = nested.map((path) => binary(new TextEncoder().encode(path)));
+      const there = new Set([...tracked.filter(isHere).map((entry) => entry.slice(2)), ...others]);
+      const named = [...there].filter((path) => !gone.has(path) && !path.endsWith("/") && !isInside(path));
+      const stream = (paths: Iterable<string>) => Uint8Array.from([...paths].join("\0"), (each) => each.charCodeAt(0));
       // A new index, as the worktree's own may say of files that they are to be taken for unchanged. What is staged is
       // saved, too: it may be nowhere else. Only in the middle of a merge it cannot be.
       const written = await tryGit(repo, ["write-tree"], { cwd, env });
       if (written.code === 0) staged = written.out.trim();
       await git(repo, ["read-tree", staged ?? head], { cwd, env });
+      await git(repo, ["update-index", "--force-remove", "-z", "--stdin"], { cwd, env, input: stream(gone) });
       const exactly = ["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"];
-      const add = [...exactly, "add.ignoreErrors=false"].flatMap((each) => ["-c", each]);
-      const but = nested.map((path) => `:(exclude,literal)${path}`); // one without a commit cannot be added
-      const plain = { GIT_INDEX_FILE: index };
-      await git(repo, [...add, "add", "--all", "--sparse", "--", ".", ...but], { cwd, env: plain });
-      const named = ["--pathspec-from-file=-", "--pathspec-file-nul"]; // that they are there was said, and no more
-      if (fresh !== "") await git(repo, [...add, "add", "--force", "--sparse", ...named], { cwd, env, input: fresh });
+      const settings = [...exactly, "add.ignoreErrors=false"].flatMap((each) => ["-c", each]);
+      const add = [...settings, "add", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"];
+      if (named.length > 0) await git(repo, add, { cwd, env, input: stream(named) });
       tree = (await git(repo, ["write-tree"], { cwd, env })).trim();
     } finally {
       removeIfThere(index);
@@ -1677,9 +1699,17 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
     [left, note] = [merged.tree, `the fix alone, ${reviewed}..${head} (--whole for all of it)`];
   }
   say(`Task ${id}, round ${task.round}: ${note}`);
-  const args = ["diff", "--no-color", "--find-renames", ...EXACTLY, left, head];
-  const output = await tryGit(repo, args);
-  if (output.code !== 0) throw gitFailure(args, output);
+  const { hidden } = await measure(repo, left, head);
+  const diff = async (...more: string[]) => {
+    const args = ["diff", "--no-color", "--find-renames", ...EXACTLY, ...more];
+    const output = await tryGit(repo, args, { env: { GIT_LITERAL_PATHSPECS: "1" } });
+    if (output.code !== 0) throw gitFailure(args, output);
+    return output;
+  };
+  const whole = await diff(left, head);
+  // What git takes for no text because of one byte may be read all the same.
+  const more = hidden.length > 0 ? await diff("--text", left, head, "--", ...hidden) : undefined;
+  const output = { bytes: new Uint8Array([...whole.bytes, ...more?.bytes ?? []]), out: whole.out + (more?.out ?? "") };
   // As bytes, as the files need not be texts in UTF-8.
   if (!options.json) {
     for (let rest = output.bytes; rest.length > 0;) {
@@ -1844,6 +1874,11 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
   const before = await readBase();
   if (before !== onto) throw movedBase(task, onto, before);
   if (cwd !== undefined) {
+    const inTheWay = await obstacles(repo, cwd, onto, commit);
+    if (inTheWay.length > 0) {
+      const message = `Cannot move ${task.base} in ${cwd}, where these are in the way:${some(inTheWay)}`;
+      throw new Failure("loses_work", message, "Move those away");
+    }
     await tryGit(repo, ["update-index", "-q", "--refresh"], { cwd });
     const output = await tryGit(repo, ["read-tree", "-m", "-u", onto, commit], { cwd });
     if (output.code !== 0) {
@@ -1860,6 +1895,26 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
   if (now === commit) return; // whatever a hook says
   if (cwd !== undefined) await git(repo, ["read-tree", "-m", "-u", commit, onto], { cwd });
   throw now === onto ? gitFailure(["update-ref"], output) : movedBase(task, onto, now);
+}
+
+/** What lies untracked where a checkout is to get files; git itself would put them over what is ignored. */
+async function obstacles(repo: Repo, cwd: string, from: string, to: string): Promise<string[]> {
+  const list = async (filter: string) => {
+    const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", `--diff-filter=${filter}`, from, to];
+    return (await git(repo, args)).split("\0").filter(Boolean);
+  };
+  const [added, deleted] = [await list("A"), new Set(await list("D"))];
+  const isFolder = (path: string) => Deno.lstatSync(`${cwd}/${path}`).isDirectory;
+  const isKept = (path: string): boolean =>
+    isFolder(path)
+      ? [...Deno.readDirSync(`${cwd}/${path}`)].some(({ name }) => isKept(`${path}/${name}`))
+      : !deleted.has(path);
+  const above = (path: string) =>
+    path.split("/").slice(0, -1).map((_, index, all) => all.slice(0, index + 1).join("/"));
+  const isBlocked = (path: string) =>
+    isThere(`${cwd}/${path}`) && isKept(path) ||
+    above(path).some((folder) => isThere(`${cwd}/${folder}`) && !isFolder(folder) && !deleted.has(folder));
+  return added.filter(isBlocked);
 }
 
 function movedBase({ base }: Task, onto: string, now: string | undefined): Failure {
@@ -2661,7 +2716,8 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return 0; // who reads has seen enough
     const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
-    const [known] = Object.keys(COMMANDS).filter((name) => args.join(" ").startsWith(name));
+    const words = args.filter((word) => !word.startsWith("-")).join(" ");
+    const known = Object.keys(COMMANDS).find((name) => words.startsWith(name));
     const task = isJson ? await findTask(read?.options.taskId) : undefined;
     const taskId = read?.options.taskId ?? task?.id;
     const answer = { changed: false, taskId, state: task?.state, head: task?.head, error: errorOf(failure) };
