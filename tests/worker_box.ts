@@ -1,0 +1,183 @@
+/**
+ * What the tests of `worker.ts` share: repos in temporary folders, and ways to drive the program in them.
+ */
+import { assertEquals } from "jsr:@std/assert@^1";
+import type { State, Task } from "../skills/hq/scripts/worker.ts";
+import { execute, type Result, Sandbox, type Start } from "./helpers.ts";
+
+/** The script alone in a folder, as it is shipped, and where Deno keeps what it makes of it. */
+const shipped = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "shipped-" }));
+Deno.chmodSync(shipped, 0o755);
+globalThis.addEventListener("unload", () => Deno.removeSync(shipped, { recursive: true }));
+/** The program that is tested. */
+export const script = `${shipped}/worker.ts`;
+Deno.copyFileSync(new URL("../skills/hq/scripts/worker.ts", import.meta.url), script);
+
+/** What the program answers, with `--json`. */
+export interface Reply {
+  version: number;
+  ok: boolean;
+  command: string;
+  taskId?: string;
+  changed: boolean;
+  state?: State;
+  head?: string;
+  // deno-lint-ignore no-explicit-any
+  data: any;
+  error?: { code: string; message: string; hint?: string };
+}
+
+/** A repo with one commit, beside its brief, in a folder of its own. */
+export class Box extends Sandbox {
+  override environment: Record<string, string> = {
+    DENO_DIR: `${shipped}/cache`,
+    GIT_CONFIG_NOSYSTEM: "1",
+    HOME: this.home,
+  };
+
+  static async make(): Promise<Box> {
+    const box = new Box("worker.ts");
+    box.write(`${box.home}/.gitconfig`, "[user]\nname = A\nemail = a@example.org\n[init]\ndefaultBranch = main\n");
+    box.write("a", "1\n");
+    box.write("b", "1\n");
+    box.write(".gitignore", "/ignored*\n");
+    await box.git("init", "--quiet", "--initial-branch=main");
+    await box.git("add", ".");
+    await box.git("commit", "--quiet", "--message=first");
+    box.write("../brief.md", "# Do it\n\nAll of it.\n");
+    return box;
+  }
+
+  /** The worktree of a task, or a path in it. */
+  tree(id: string, path = ""): string {
+    return `${this.path}/repo.worktrees/${id}${path && `/${path}`}`;
+  }
+
+  /** Runs the program. */
+  async worker(args: readonly string[], cwd = this.repo, environment: Record<string, string> = {}): Promise<Result> {
+    return await execute(await this.call(...args), await this.start({ cwd, environment }));
+  }
+
+  override call(...args: string[]): Promise<string[]> {
+    return Promise.resolve([Deno.execPath(), "run", "-A", "--no-lock", script, ...args]);
+  }
+
+  override start(start: Start = {}): ReturnType<Sandbox["start"]> {
+    return Promise.resolve({
+      cwd: this.repo,
+      ...start,
+      environment: { ...this.environment, ...start.environment },
+    });
+  }
+
+  /** Runs the program, which has to end with that status; gives its answer. */
+  async ask(
+    status: number,
+    line: string | readonly string[],
+    cwd?: string,
+    environment?: Record<string, string>,
+  ): Promise<Reply> {
+    const words = typeof line === "string" ? line.split(" ") : line;
+    const result = await this.worker(["--json", ...words], cwd, environment);
+    assertEquals(result.status, status, `${line}: ${result.stderr}${result.stdout}`);
+    const reply = JSON.parse(result.stdout) as Reply;
+    assertEquals({ ok: reply.ok, version: reply.version }, { ok: status === 0, version: 1 });
+    return reply;
+  }
+
+  /** Runs the program, which has to succeed. */
+  async do(line: string | readonly string[], cwd?: string, environment?: Record<string, string>): Promise<Reply> {
+    return await this.ask(0, line, cwd, environment);
+  }
+
+  /** Makes a task on which nobody is set, or with `-- COMMAND` that. */
+  async spawnTask(id: string, more = ""): Promise<Reply> {
+    return await this.do(`spawn --taskId ${id} --brief ../brief.md ${`--agent none ${more}`.trim()}`);
+  }
+
+  /** Commits files in a task's worktree, or in another folder. */
+  async commit(where: string, files: Record<string, string>): Promise<string> {
+    const cwd = where.startsWith("/") ? where : this.tree(where);
+    for (const [path, text] of Object.entries(files)) this.write(`${cwd}/${path}`, text);
+    await this.git("-C", cwd, "add", "--all");
+    await this.git("-C", cwd, "commit", "--quiet", "--message=work");
+    return (await this.git("-C", cwd, "rev-parse", "HEAD")).trim();
+  }
+
+  /** Brings a new task to `submitted`; gives its head. */
+  async submitted(id: string, files: Record<string, string> = { [id]: `${id}\n` }, more = ""): Promise<string> {
+    await this.spawnTask(id, more);
+    const head = await this.commit(id, files);
+    await this.do("submit", this.tree(id));
+    return head;
+  }
+
+  /** Brings a new task to `approved`; gives its head. */
+  async approved(id: string, files?: Record<string, string>): Promise<string> {
+    const head = await this.submitted(id, files);
+    await this.do(`review start ${id} --head ${head} --actor eve`);
+    await this.do(`review approve ${id} --head ${head} --actor eve`);
+    return head;
+  }
+
+  /** A task, as git has it. */
+  async task(id: string): Promise<Task> {
+    return JSON.parse(await this.git("show", `refs/worker/tasks/${id}:task.json`));
+  }
+
+  async state(id: string): Promise<State> {
+    return (await this.task(id)).state;
+  }
+
+  /** What a ref or another name stands for; nothing where there is none. */
+  async resolve(name: string): Promise<string | undefined> {
+    return await this.git("rev-parse", "--verify", "--quiet", name).then((out) => out.trim(), () => undefined);
+  }
+
+  /** Writes a program that stands in for an agent; gives its path. */
+  agent(text: string, name = "agent"): string {
+    const path = `${this.path}/${name}`;
+    this.write(path, `#!/bin/sh\n${text}`);
+    Deno.chmodSync(path, 0o755);
+    return path;
+  }
+
+  /** Waits until something holds, which is soon. */
+  async until(holds: () => boolean | Promise<boolean>): Promise<void> {
+    for (let tries = 0; tries < 500; tries++) {
+      if (await holds()) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    throw new Error("It never came to hold");
+  }
+
+  /** All that `doctor --fix` has to see to now, and then nothing any more. */
+  async heal(): Promise<string[]> {
+    const { data } = await this.do("doctor --fix");
+    const { data: { problems } } = await this.do("doctor --fix");
+    assertEquals(problems, []);
+    assertEquals(data.problems.filter(({ repaired }: { repaired: boolean }) => !repaired), []);
+    return data.problems.map(({ what }: { what: string }) => what);
+  }
+
+  /** The events of a task, in words. */
+  async events(id: string): Promise<string[]> {
+    const out = await this.git("log", "--first-parent", "--reverse", "--format=%s", `refs/worker/tasks/${id}`);
+    return out.trim().split("\n");
+  }
+}
+
+/** A box, and the work that is done in it. */
+export function inBox(work: (box: Box) => Promise<void>): () => Promise<void> {
+  return async () => {
+    using box = await Box.make();
+    await work(box);
+  };
+}
+
+/** How many of several replies there are of each exit status. */
+export function tally(results: readonly Result[]): Record<number, number> {
+  const counts: Record<number, number> = {};
+  for (const { status } of results) counts[status] = (counts[status] ?? 0) + 1;
+  return counts;
+}
