@@ -61,21 +61,28 @@ function notesOf({ data }: { data: any }): string {
 // ── merge ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 describe("worker merge, with the base checked out", () => {
-  it(
-    "leaves a file that is ignored there and comes with the task",
-    inBox(async (box) => {
-      box.write("ignored.txt", "mine\n");
-      await box.spawnTask("x");
-      box.write(box.tree("x", "ignored.txt"), "theirs\n");
-      await box.git("-C", box.tree("x"), "add", "--force", "ignored.txt");
-      await box.commit("x", {});
-      await approve(box, "x");
-      const base = await box.resolve("main");
-      await box.ask(9, "merge x");
-      assertEquals(box.read("ignored.txt"), "mine\n");
-      assertEquals([await box.state("x"), await box.resolve("main")], ["approved", base]);
-    }),
-  );
+  const inTheWay: [name: string, mine: string, theirs: string][] = [
+    ["file", "ignored.txt", "ignored.txt"],
+    ["folder", "ignored/mine", "ignored"],
+    ["file, where the task has a folder", "ignored", "ignored/theirs"],
+  ];
+  for (const [name, mine, theirs] of inTheWay) {
+    it(
+      `leaves what is ignored there and in the way: a ${name}`,
+      inBox(async (box) => {
+        box.write(mine, "mine\n");
+        await box.spawnTask("x");
+        box.write(box.tree("x", theirs), "theirs\n");
+        await box.git("-C", box.tree("x"), "add", "--force", theirs);
+        await box.commit("x", {});
+        await approve(box, "x");
+        const base = await box.resolve("main");
+        await box.ask(9, "merge x");
+        assertEquals([box.read(mine), await statusOf(box)], ["mine\n", ""]);
+        assertEquals([await box.state("x"), await box.resolve("main")], ["approved", base]);
+      }),
+    );
+  }
 
   it(
     "moves the base whatever git is set to do in merges",
@@ -112,6 +119,13 @@ describe("worker merge, with the base checked out", () => {
       assertEquals([await box.state("x"), await box.resolve("main")], ["approved", base]);
       assertEquals([await statusOf(box), box.read("a")], ["", "1\n"]);
       box.remove(".git/refs/heads/main.lock");
+      const hook = '#!/bin/sh\n[ "$1" = prepared ] && grep -q refs/heads/main && exit 1\nexit 0\n';
+      box.write(".git/hooks/reference-transaction", hook);
+      Deno.chmodSync(box.at(".git/hooks/reference-transaction"), 0o755);
+      assertEquals((await box.ask(10, "merge x")).error?.code, "git");
+      assertEquals([await box.state("x"), await box.resolve("main")], ["approved", base]);
+      assertEquals([await statusOf(box), box.read("a"), isThere(box.at("x"))], ["", "1\n", false]);
+      box.remove(".git/hooks/reference-transaction");
       await box.do("merge x");
       assertEquals([await statusOf(box), box.read("a"), box.read("x")], ["", "2\n", "x\n"]);
     }),
@@ -258,6 +272,24 @@ describe("worker cancel --cleanup", () => {
         assertEquals(await box.git("show", `refs/worker/backup/x:${name}`), `${name}\n`);
       }
       assert(!isThere(tree));
+    }),
+  );
+
+  it(
+    "saves what was added by force in the middle of a merge, too",
+    inBox(async (box) => {
+      await box.spawnTask("x");
+      await box.commit("x", { a: "x\n" });
+      await box.commit(box.repo, { a: "main\n" });
+      const tree = box.tree("x");
+      await box.git("-C", tree, "merge", "--quiet", "main").catch(() => {}); // it conflicts
+      box.write(`${tree}/ignored.forced`, "forced\n");
+      await box.git("-C", tree, "add", "--force", "ignored.forced");
+      const { status, stderr } = await box.worker(`cancel x ${CLEANUP}`.split(" "));
+      if (status === 9) return assertEquals(box.read(`${tree}/ignored.forced`), "forced\n");
+      assertEquals(status, 0, stderr);
+      assertEquals(await box.git("show", "refs/worker/backup/x:ignored.forced"), "forced\n");
+      assertStringIncludes(await box.git("show", "refs/worker/backup/x:a"), "=======\nmain\n");
     }),
   );
 
@@ -437,17 +469,25 @@ exit $status
 
 describe("worker review", () => {
   it(
-    "is preceded by a person's where a guarded name lies below one with a line end, or a change cannot be read",
+    "is preceded by a person's where a guarded name lies below one with a line end",
     inBox(async (box) => {
       await box.submitted("x", { "n\nl/auth/x.ts": "k\n" });
       await box.submitted("y", { "n\nl/server.pem": "k\n" });
+      for (const id of ["x", "y"]) {
+        const { state, checkpoints } = await box.task(id);
+        assertEquals([state, checkpoints?.map(({ kind }) => kind)], ["needs_human", ["paths"]], id);
+      }
+    }),
+  );
+
+  it(
+    "is preceded by a person's, and shows all lines, where git would show none",
+    inBox(async (box) => {
       const numbers = Array.from({ length: 5000 }, (_, n) => `${n + 1}\n`).join("");
-      await box.submitted("z", { "code.js": `//\0\n${numbers}` });
-      const kinds = async (id: string) => (await box.task(id)).checkpoints?.map(({ kind }) => kind as string) ?? [];
-      for (const id of ["x", "y", "z"]) assertEquals(await box.state(id), "needs_human", id);
-      assertEquals([await kinds("x"), await kinds("y")], [["paths"], ["paths"]]);
-      assert((await kinds("z")).every((kind) => kind === "lines" || kind === "binary"));
-      const { stdout } = await box.worker(["review", "diff", "z"]);
+      await box.submitted("x", { "code.js": `//\0\n${numbers}` });
+      assertEquals(await box.state("x"), "needs_human");
+      assertEquals((await box.task("x")).checkpoints?.length, 1);
+      const { stdout } = await box.worker(["review", "diff", "x"]);
       assertStringIncludes(stdout, "\n+4321\n");
     }),
   );
@@ -648,8 +688,29 @@ describe("worker resume", () => {
         await box.until(() => pids().length === 1);
         box.remove(".git/worker");
         await box.ask(4, "resume x");
-        assertEquals(pids().length, 1);
-        await box.do("cancel x --reason enough");
+        assertEquals([pids().length, await isRunning(pids()[0] ?? "")], [1, true]);
+      } finally {
+        end(pids());
+      }
+    }),
+  );
+
+  it(
+    "takes no agent for its own that works on a task of that name in another repo",
+    inBox(async (box) => {
+      const agent = box.agent(text);
+      const pids = () => pidsIn(`${agent}.pids`);
+      try {
+        await box.git("clone", "--quiet", ".", "../clone");
+        const spawn = `spawn --taskId x --brief ${box.path}/brief.md --`;
+        await box.do(`${spawn} ${agent}`, `${box.path}/clone`);
+        await box.until(() => pids().length === 1);
+        await box.do(`${spawn} true`);
+        await box.until(async () => (await box.do("status x")).data.alive === false);
+        assertEquals((await box.do("resume x")).state, "working");
+        await box.do(`cancel x ${CLEANUP}`);
+        assert(await isRunning(pids()[0] ?? ""));
+        await box.do(`cancel x ${CLEANUP}`, `${box.path}/clone`);
         assert(!await isRunning(pids()[0] ?? ""));
       } finally {
         end(pids());
