@@ -275,6 +275,58 @@ describe("worker cancel --cleanup", () => {
     }),
   );
 
+  const places: [name: string, change: (box: Box, tree: string) => void, path: string, text: string][] = [
+    ["a link, of a folder", (box, tree) => box.link(`${tree}/d`, `${box.path}/outside`), "d", "LINK"],
+    ["a file, of a folder", (box, tree) => box.write(`${tree}/d`, "mine\n"), "d", "mine\n"],
+    ["a folder, of a file", (box, tree) => box.write(`${tree}/d/f/g`, "mine\n"), "d/f/g", "mine\n"],
+  ];
+  it(
+    "saves what took another one's place",
+    inBox(async (box) => {
+      await box.commit(box.repo, { "d/f": "1\n" });
+      box.write("../outside/f", "not of the repo\n");
+      const ids = places.map((_, index) => `x${index}`);
+      await Promise.all(ids.map((id) => box.spawnTask(id)));
+      for (const [index, [name, change, path, text]] of places.entries()) {
+        const [id, tree] = [`x${index}`, box.tree(`x${index}`)];
+        box.remove(`${tree}/d`);
+        change(box, tree);
+        await box.do(`cancel ${id} ${CLEANUP}`);
+        assertEquals(await saved(box, id), [".gitignore", "a", "b", path], name);
+        const expected = text === "LINK" ? `${box.path}/outside` : text;
+        assertEquals(await box.git("show", `refs/worker/backup/${id}:${path}`), expected, name);
+      }
+      assertEquals(box.read("../outside/f"), "not of the repo\n");
+    }),
+  );
+
+  it(
+    "saves changes of files that git is told to skip, or to take for unchanged",
+    inBox(async (box) => {
+      await box.commit(box.repo, { "\u00e9": "1\n", "\u00e8": "1\n" });
+      await box.spawnTask("x");
+      const rows = [["a", "--skip-worktree"], ["\u00e9", "--skip-worktree"], ["\u00e8", "--assume-unchanged"]] as const;
+      for (const [name, how] of rows) {
+        box.write(box.tree("x", name), "2\n");
+        await box.git("-C", box.tree("x"), "update-index", how, name);
+      }
+      await box.do(`cancel x ${CLEANUP}`);
+      for (const [name] of rows) assertEquals(await box.git("show", `refs/worker/backup/x:${name}`), "2\n", name);
+    }),
+  );
+
+  itOnLinux(
+    "saves files whose names are no UTF-8",
+    inBox(async (box) => {
+      await box.spawnTask("x");
+      const shell = (text: string, cwd: string) => succeed(["sh", "-c", text], { cwd });
+      await shell('name=$(printf "odd\\377"); echo mine >"$name"', box.tree("x"));
+      await box.do(`cancel x ${CLEANUP}`);
+      const show = 'git show "refs/worker/backup/x:$(printf "odd\\377")"';
+      assertEquals(await shell(show, box.repo), "mine\n");
+    }),
+  );
+
   it(
     "saves what was added by force in the middle of a merge, too",
     inBox(async (box) => {
