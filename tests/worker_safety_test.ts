@@ -301,6 +301,19 @@ describe("worker cancel --cleanup", () => {
   );
 
   it(
+    "discards, when told to, a repo without a commit below what took a file's place, and saves the rest",
+    inBox(async (box) => {
+      await box.spawnTask("x");
+      box.remove(box.tree("x", "a"));
+      box.write(box.tree("x", "a/mine"), "mine\n");
+      await box.git("init", "--quiet", box.tree("x", "a/nested"));
+      await box.ask(9, `cancel x ${CLEANUP}`);
+      assertEquals((await box.do(`cancel x ${CLEANUP} --discard`)).state, "cancelled");
+      assertEquals(await saved(box, "x"), [".gitignore", "a/mine", "b"]);
+    }),
+  );
+
+  it(
     "saves changes of files that git is told to skip, or to take for unchanged",
     inBox(async (box) => {
       await box.commit(box.repo, { "\u00e9": "1\n", "\u00e8": "1\n" });
