@@ -968,16 +968,18 @@ async function saveWorktree(
         if (output.code !== 0) throw gitFailure(["ls-files"], output);
         return binary(output.bytes).split("\0").filter(Boolean);
       };
-      const [tracked, others, gone] = [
-        await list("-t"),
-        await list("--others", "--exclude-standard"),
-        new Set(await list("--deleted")),
-      ];
-      const isHere = (entry: string) => !entry.startsWith("S ") || isThere(`${cwd}/${entry.slice(2)}`);
-      const isInside = (path: string) => folders.some((folder) => `${path}/`.startsWith(folder));
+      const [tracked, others] = [await list("-t"), await list("--others", "--exclude-standard")];
+      const deleted = new Set(await list("--deleted"));
       const folders = nested.map((path) => binary(new TextEncoder().encode(path)));
-      const there = new Set([...tracked.filter(isHere).map((entry) => entry.slice(2)), ...others]);
-      const named = [...there].filter((path) => !gone.has(path) && !path.endsWith("/") && !isInside(path));
+      const isInside = (path: string) => folders.some((folder) => `${path}/`.startsWith(folder));
+      const isHere = (path: string) => isFileAt(cwd, path) ?? !deleted.has(path);
+      const paths = tracked.map((entry) => entry.slice(2));
+      const gone = tracked.filter((entry) => !entry.startsWith("S ")).map((entry) => entry.slice(2)).filter((path) =>
+        !isHere(path)
+      );
+      const named = [...new Set([...paths, ...others])].filter((path) =>
+        isHere(path) && !path.endsWith("/") && !isInside(path)
+      );
       const stream = (paths: Iterable<string>) => Uint8Array.from([...paths].join("\0"), (each) => each.charCodeAt(0));
       // A new index, as the worktree's own may say of files that they are to be taken for unchanged. What is staged is
       // saved, too: it may be nowhere else. Only in the middle of a merge it cannot be.
@@ -1007,6 +1009,19 @@ async function saveWorktree(
   const commit = await commitTree(tree, parents, message);
   await git(repo, ["update-ref", ref, commit]);
   return commit;
+}
+
+/** Whether a file or a link lies at a path, with folders alone above it; not known for a name that is not UTF-8. */
+function isFileAt(top: string, bytes: string): boolean | undefined {
+  const path = new TextDecoder().decode(Uint8Array.from(bytes, (each) => each.charCodeAt(0)));
+  if (path.includes("\ufffd")) return undefined;
+  const segments = path.split("/");
+  return segments.every((_, index) => {
+    const at = `${top}/${segments.slice(0, index + 1).join("/")}`;
+    if (!isThere(at)) return false;
+    const { isDirectory, isFile, isSymlink } = Deno.lstatSync(at);
+    return index < segments.length - 1 ? isDirectory : isFile || isSymlink;
+  });
 }
 
 /** Who commits, where git does not know. */
@@ -1098,15 +1113,16 @@ function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | 
   return { pid: Number(pid), isAlive: now === then };
 }
 
-/** The processes that work on a task: those in a group, or in any, that have its id in their environment. */
-function processesOf(id: string, group?: number): number[] {
+/** The processes that were started for a task of this repo, as their environment says: those in a group, or in any. */
+function processesOf(repo: Repo, id: string, group?: number): number[] {
   if (Deno.build.os !== "linux") return [];
+  const mark = `WORKER_PROMPT=${repo.common}/worker/${id}/prompt.md`;
   return [...Deno.readDirSync("/proc")].filter(({ name }) => /^\d+$/.test(name)).flatMap(({ name }) => {
     try {
       const [state, , pgrp] = Deno.readTextFileSync(`/proc/${name}/stat`).replace(/^.*\) /s, "").split(" ");
-      const isOurs = Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(`WORKER_TASK=${id}`);
       const isIn = group === undefined ? Number(name) !== Deno.pid : Number(pgrp) === group;
-      return isOurs && isIn && state !== "Z" && state !== "X" ? [Number(name)] : [];
+      const isAlive = isIn && state !== "Z" && state !== "X";
+      return isAlive && Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(mark) ? [Number(name)] : [];
     } catch {
       return []; // another user's, or just gone
     }
@@ -1229,14 +1245,15 @@ async function stopAgent(repo: Repo, id: string): Promise<void> {
     }
   }
   removeIfThere(`${folder}/pending`);
-  const process = processOf(repo, id);
-  if (process === undefined) return;
-  const isLeft = () => processOf(repo, id)?.isAlive || processesOf(id, process.pid).length > 0;
+  const group = processOf(repo, id)?.pid; // not known once .git/worker was deleted
+  const isLeft = () => processOf(repo, id)?.isAlive || processesOf(repo, id, group).length > 0;
   const signal = (name: Deno.Signal) => {
-    try {
-      if (isLeft()) Deno.kill(-process.pid, name);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    for (const pid of !isLeft() ? [] : group === undefined ? processesOf(repo, id) : [-group]) {
+      try {
+        Deno.kill(pid, name);
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
     }
   };
   signal("SIGTERM");
@@ -1334,7 +1351,7 @@ interface Size {
 }
 
 /** What has no lines to review, by its name. */
-const MEDIA = /\.(png|jpe?g|gif|ico|webp|avif|svgz|pdf|woff2?|ttf|otf|mp[34]|webm|zip|t?gz|xz|zst|jar|wasm)$/i;
+const MEDIA = /\.(png|jpe?g|gif|ico|webp|avif|woff2?|ttf|otf|mp[34]|webm)$/i;
 
 /** Reads `git diff --numstat -z --find-renames`. */
 function readSize(out: string): Size {
@@ -1581,7 +1598,7 @@ async function resume(call: Call): Promise<Answer> {
   if (state === "working" && processOf(repo, id)?.isAlive) {
     throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
   }
-  const others = hasAgent(seen.task) && processOf(repo, id) === undefined ? processesOf(id) : [];
+  const others = hasAgent(seen.task) && processOf(repo, id) === undefined ? processesOf(repo, id) : [];
   if (others.length > 0) {
     const message = `Processes work on task ${quote(id)} that nothing more is known of: ${others.join(", ")}`;
     throw new Failure("state", message, "End them, or wait until they have");
