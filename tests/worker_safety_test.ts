@@ -85,6 +85,45 @@ describe("worker merge, with the base checked out", () => {
   }
 
   it(
+    "takes back what git wrote before it failed, and merges later",
+    inBox(async (box) => {
+      await box.commit(box.repo, { deleted: "1\n" });
+      await box.spawnTask("x");
+      await box.git("-C", box.tree("x"), "rm", "--quiet", "deleted");
+      await box.commit("x", { ".gitattributes": "zz filter=no\n", a: "2\n", a1: "1\n", zz: "z\n" });
+      await box.git("config", "worker.humanPath", "");
+      await approve(box, "x");
+      const filter = { clean: "cat", smudge: "false", required: "true" };
+      for (const [key, value] of Object.entries(filter)) await box.git("config", `filter.no.${key}`, value);
+      assertEquals((await box.ask(10, "merge x")).error?.code, "git");
+      assertEquals([await statusOf(box), box.read("a"), await box.state("x")], ["", "1\n", "approved"]);
+      await box.git("config", "filter.no.smudge", "cat");
+      await box.do("merge x");
+      assertEquals([await statusOf(box), box.read("a"), box.read("zz")], ["", "2\n", "z\n"]);
+    }),
+  );
+
+  it(
+    "leaves what lies in a submodule that the task made a file",
+    inBox(async (box) => {
+      box.write("../other/f", "f\n");
+      await box.git("-C", `${box.path}/other`, "init", "--quiet", "--initial-branch=main");
+      await box.commit(`${box.path}/other`, { f: "2\n" });
+      const from = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", `${box.path}/other`, "sub"];
+      await box.git(...from);
+      await box.git("commit", "--quiet", "--message=sub");
+      await box.spawnTask("x");
+      await box.git("-C", box.tree("x"), "rm", "--quiet", "--cached", "sub");
+      Deno.removeSync(box.tree("x", "sub"));
+      await box.commit("x", { sub: "a file\n" });
+      await approve(box, "x");
+      box.write("sub/new", "mine\n");
+      await box.ask(9, "merge x");
+      assertEquals([box.read("sub/new"), await box.state("x")], ["mine\n", "approved"]);
+    }),
+  );
+
+  it(
     "moves the base whatever git is set to do in merges",
     inBox(async (box) => {
       const head = await box.approved("x");
@@ -526,6 +565,22 @@ exit $status
       const fixed = await box.runUnprivileged("doctor", "--fix");
       assertEquals([fixed.status, isThere(box.tree("y", "a"))], [0, true], fixed.stderr);
       assertMatch(fixed.stderr, / w: /);
+    }),
+  );
+
+  it(
+    "saves no more than is there in the middle of a merge",
+    inBox(async (box) => {
+      await box.commit(box.repo, { gone: "1\n" });
+      await box.spawnTask("x");
+      await box.commit("x", { a: "x\n" });
+      await box.git("rm", "--quiet", "gone");
+      await box.commit(box.repo, { a: "main\n" });
+      const merge = ["-C", box.tree("x"), "merge", "--quiet", "main"];
+      await box.git(...merge).catch(() => "a conflict");
+      await box.do("cancel x --reason enough --cleanup");
+      const saved = await box.git("ls-tree", "-r", "--name-only", "refs/worker/backup/x");
+      assertEquals(saved, ".gitignore\na\nb\n");
     }),
   );
 });

@@ -918,7 +918,14 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
 
 /** The folders below one that are repos of their own, or that cannot be looked into to tell. */
 function nestedRepos(top: string, inside = ""): string[] {
-  return [...Deno.readDirSync(`${top}/${inside}`)].flatMap(({ name, isDirectory }) => {
+  let entries: Deno.DirEntry[];
+  try {
+    entries = [...Deno.readDirSync(`${top}/${inside}`)];
+  } catch (error) {
+    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+    return [inside];
+  }
+  return entries.flatMap(({ name, isDirectory }) => {
     if (name === ".git") return inside === "" ? [] : [inside];
     if (!isDirectory) return [];
     return name.includes("\ufffd") ? [`${inside}${name}/`] : nestedRepos(top, `${inside}${name}/`);
@@ -974,9 +981,8 @@ async function saveWorktree(
       const isInside = (path: string) => folders.some((folder) => `${path}/`.startsWith(folder));
       const isHere = (path: string) => isFileAt(cwd, path) ?? !deleted.has(path);
       const paths = tracked.map((entry) => entry.slice(2));
-      const gone = tracked.filter((entry) => !entry.startsWith("S ")).map((entry) => entry.slice(2)).filter((path) =>
-        !isHere(path)
-      );
+      const isGone = (entry: string) => !entry.startsWith("S ") && !isHere(entry.slice(2));
+      const gone = tracked.filter(isGone).map((entry) => entry.slice(2));
       const named = [...new Set([...paths, ...others])].filter((path) =>
         isHere(path) && !path.endsWith("/") && !isInside(path)
       );
@@ -986,6 +992,8 @@ async function saveWorktree(
       const written = await tryGit(repo, ["write-tree"], { cwd, env });
       if (written.code === 0) staged = written.out.trim();
       await git(repo, ["read-tree", staged ?? head], { cwd, env });
+      const known = new Set(paths); // in the middle of a merge, less than the branch has
+      gone.push(...(await list()).filter((path) => !known.has(path)));
       await git(repo, ["update-index", "--force-remove", "-z", "--stdin"], { cwd, env, input: stream(gone) });
       const exactly = ["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"];
       const settings = [...exactly, "add.ignoreErrors=false"].flatMap((each) => ["-c", each]);
@@ -1594,6 +1602,9 @@ async function resume(call: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
   const to = leave(seen, "resume");
   const { state } = seen.task;
+  if (state === "queued" && options.answer !== undefined) {
+    throw new Failure("usage", `Task ${quote(id)} has not begun, so it has no question: leave out --answer`);
+  }
   if (state === "queued") return await finishSpawn(repo, seen);
   if (state === "working" && processOf(repo, id)?.isAlive) {
     throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
@@ -1807,7 +1818,8 @@ async function baseCheckout(repo: Repo, base: string): Promise<string | undefine
   if (!isThere(path)) {
     throw new Failure("state", `${base} is checked out in ${path}, which is gone`, "git worktree prune");
   }
-  const out = await git(repo, ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"], { cwd: path });
+  const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all"];
+  const out = await git(repo, status, { cwd: path });
   if (out === "") return path;
   const message = `${base} is checked out in ${path}, with changes that are not committed:${some(statusPaths(out))}`;
   throw new Failure("loses_work", message, "Commit them there, or have them elsewhere");
@@ -1900,11 +1912,11 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
     const output = await tryGit(repo, ["read-tree", "-m", "-u", onto, commit], { cwd });
     if (output.code !== 0) {
       const message = `Cannot move ${task.base} in ${cwd}: ${output.error.trim()}`;
-      throw new Failure(
-        /overwritten|not uptodate/.test(output.error) ? "loses_work" : "git",
-        message,
-        "Move those away",
-      );
+      if (/overwritten|not uptodate|lose untracked/.test(output.error)) { // which is said before anything is written
+        throw new Failure("loses_work", message, "Move those away");
+      }
+      await undoFiles(repo, cwd, onto, commit);
+      throw new Failure("git", message);
     }
   }
   const output = await tryGit(repo, ["update-ref", "-m", `worker: merge ${task.id}`, task.base, commit, onto], { cwd });
@@ -1912,6 +1924,22 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
   if (now === commit) return; // whatever a hook says
   if (cwd !== undefined) await git(repo, ["read-tree", "-m", "-u", commit, onto], { cwd });
   throw now === onto ? gitFailure(["update-ref"], output) : movedBase(task, onto, now);
+}
+
+/** Takes back what a `read-tree` that failed half-way has written, and nothing else. */
+async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string): Promise<void> {
+  const list = async (filter: string) => {
+    const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", `--diff-filter=${filter}`, onto, commit];
+    return (await git(repo, args)).split("\0").filter(Boolean);
+  };
+  for (const path of await list("A")) {
+    if (isThere(`${cwd}/${path}`) && !Deno.lstatSync(`${cwd}/${path}`).isDirectory) Deno.removeSync(`${cwd}/${path}`);
+  }
+  const before = await list("a"); // all but what is added
+  const args = ["restore", `--source=${onto}`, "--worktree", "--pathspec-from-file=-", "--pathspec-file-nul"];
+  if (before.length > 0) {
+    await tryGit(repo, args, { cwd, input: before.join("\0"), env: { GIT_LITERAL_PATHSPECS: "1" } });
+  }
 }
 
 /** What lies untracked where a checkout is to get files; git itself would put them over what is ignored. */
@@ -1931,7 +1959,9 @@ async function obstacles(repo: Repo, cwd: string, from: string, to: string): Pro
   const isBlocked = (path: string) =>
     isThere(`${cwd}/${path}`) && isKept(path) ||
     above(path).some((folder) => isThere(`${cwd}/${folder}`) && !isFolder(folder) && !deleted.has(folder));
-  return added.filter(isBlocked);
+  // Of a submodule that becomes a file, all would go.
+  const replaced = (await list("T")).filter((path) => isThere(`${cwd}/${path}`) && isFolder(path) && isKept(path));
+  return [...added.filter(isBlocked), ...replaced];
 }
 
 function movedBase({ base }: Task, onto: string, now: string | undefined): Failure {
