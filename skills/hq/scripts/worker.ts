@@ -148,6 +148,7 @@ function quote(value: string): string {
 
 /** `text` with everything but line ends and tabs written out that could fool a reader or a terminal. */
 function harmless(text: string): string {
+  if (/^[\n\t -~]*$/.test(text)) return text; // what Unicode says of characters takes milliseconds to ask
   return text.replace(/[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`);
 }
 
@@ -322,8 +323,8 @@ interface Repo {
   config: Config;
   /** Where tasks and their branches were when the program began. Who has waited for a lock since has to look again. */
   refs?: Map<string, string>;
-  /** The tasks' refs among them whose newest event says that the task is over. */
-  over: ReadonlySet<string>;
+  /** What the tasks' newest events say: where each has come to, and which commit it leaves the base at. */
+  events: ReadonlyMap<string, { to: string; base: string }>;
 }
 
 interface Config extends Record<keyof typeof NUMBERS, number> {
@@ -407,14 +408,20 @@ function gitFailure(args: readonly string[], { code, out, error }: Output): Fail
 /** Finds the repo that the working directory is in, and reads what is set for it. */
 async function openRepo(): Promise<Repo> {
   const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
-  const [where, config, refs] = await Promise.all([
-    ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"],
-    ["config", "-z", "--get-regexp", "^(worker\\..*|user\\.(name|email))$"],
-    ["for-each-ref", `${REF_FORMAT} %(trailers:key=To,valueonly,separator=)`, TASKS, BRANCHES],
-  ].map((args) => run("git", args, { env }))) as [Output, Output, Output];
-  const [common = "", head, ...more] = where.out.replace(/\n$/, "").split("\n");
-  if (more.length > 0) throw new Failure("usage", `The path of the repo has a line end: ${quote(where.out)}`);
-  if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${where.error.trim()}`);
+  const trailers = "%(trailers:key=To,key=Base,valueonly,separator=%x20)"; // one, as git 2.39 mixes up two of them
+  const found = findRepo();
+  const [config, refs, where] = await Promise.all([
+    run("git", ["config", "-z", "--get-regexp", "^(worker\\..*|user\\.(name|email))$"], { env }),
+    run("git", ["for-each-ref", `${REF_FORMAT} ${trailers}`, TASKS, BRANCHES], { env }),
+    found
+      ? undefined
+      : run("git", ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"], {
+        env,
+      }),
+  ]);
+  const [common = "", head = "", ...more] = found ?? where?.out.replace(/\n$/, "").split("\n") ?? [];
+  if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${where?.error.trim()}`);
+  if (more.length > 0) throw new Failure("usage", `The path of the repo has a line end: ${quote(where?.out ?? "")}`);
   if (config.code > 1) throw gitFailure(["config"], config);
   if (refs.code !== 0) throw gitFailure(["for-each-ref"], refs);
   const set = new Map<string, string[]>();
@@ -423,10 +430,34 @@ async function openRepo(): Promise<Repo> {
     set.set(key, [...set.get(key) ?? [], value.join("\n")]);
   }
   const worktrees = worktreesFolder(common, set.get("worker.dir")?.at(-1));
-  const isOver = (line: string) => / (merged|cancelled)$/.test(line);
-  const over = new Set(refs.out.split("\n").filter(isOver).map((line) => line.split(" ")[0] ?? ""));
-  const branch = head?.startsWith("refs/heads/") ? head : undefined;
-  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), over };
+  const lines = refs.out.split("\n").map((line) => line.split(" "));
+  const events = new Map(lines.map(([ref = "", , to = "", base = ""]) => [ref, { to, base }]));
+  const branch = head.startsWith("refs/heads/") ? head : undefined;
+  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), events };
+}
+
+/**
+ * The git folder of the usual repo or worktree and the branch that is checked out, found without a process; git itself
+ * is asked in all other cases.
+ */
+function findRepo(): [common: string, head: string] | undefined {
+  const others = ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_CEILING_DIRECTORIES"];
+  if (others.some((name) => Deno.env.has(name))) return undefined;
+  for (let folder = Deno.realPathSync(Deno.cwd());; folder = folder.replace(/\/[^/]*$/, "")) {
+    const path = `${folder}/.git`;
+    if (folder === "" || isThere(`${folder}/HEAD`)) return undefined; // in none, or a bare one
+    if (!isThere(path)) continue;
+    const isFolder = Deno.lstatSync(path).isDirectory;
+    const admin = isFolder ? path : /^gitdir: (\/.*)\n$/.exec(readIfThere(path) ?? "")?.[1];
+    const shared = admin && readIfThere(`${admin}/commondir`)?.trim();
+    const common = isFolder
+      ? path
+      : shared && isThere(`${admin}/${shared}`)
+      ? Deno.realPathSync(`${admin}/${shared}`)
+      : "";
+    const [, head] = /^ref: (.*)\n$/.exec(readIfThere(`${admin}/HEAD`) ?? "") ?? [];
+    return common && head && isThere(`${common}/HEAD`) && !common.includes("\n") ? [common, head] : undefined;
+  }
 }
 
 function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
@@ -699,6 +730,7 @@ async function write(repo: Repo, before: Seen | undefined, happening: Happening)
     ["From", before?.task.state ?? "none"],
     ["To", task.state],
     ...head === undefined ? [] : [["Head", head]],
+    ["Base", task.from ?? task.start],
   ];
   const message = `${subject.replace(/\p{C}/gu, " ")}\n\n${trailers.map((pair) => pair.join(": ")).join("\n")}\n`;
   const data = (text: string) => `data ${new TextEncoder().encode(text).length}\n${text}\n`;
@@ -2064,12 +2096,10 @@ interface Observation {
   moved: boolean;
   /** Seconds since it was submitted, until somebody reviews it and decides. */
   reviewAge?: number;
-  /** The files that it changes; missing where it is over. */
-  files?: string[] | null;
 }
 
-async function observe(repo: Repo, seen: Seen): Promise<Observation> {
-  const { id, state, base, head, since } = seen.task;
+function observe(repo: Repo, seen: Seen): Observation {
+  const { id, state, head, since } = seen.task;
   if (!isLive(seen)) return { stalled: false, moved: false };
   const alive = hasAgent(seen.task) ? processOf(repo, id)?.isAlive ?? null : undefined;
   const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
@@ -2078,17 +2108,27 @@ async function observe(repo: Repo, seen: Seen): Promise<Observation> {
     stalled: state === "working" && alive === false,
     moved: isPinned && seen.branch !== undefined && seen.branch !== head,
     ...STATES[state].waiting && { reviewAge: secondsSince(since) },
-    files: await quickFiles(repo, id, base),
   };
 }
 
-/** What a task changes that git tracks, in one process; `null` where its worktree is not here. */
-async function quickFiles(repo: Repo, id: string, base: string): Promise<string[] | null> {
-  const cwd = worktreeOf(repo, id);
-  if (whatIsIn(repo, cwd) !== "worktree") return null;
-  const diff = ["diff", "--merge-base", "--name-only", "-z", "--no-renames", ...EXACTLY, base, "--"];
-  const { code, out } = await tryGit(repo, diff, { cwd });
-  return code === 0 ? out.split("\0").filter(Boolean) : null;
+/** What live tasks have committed, by id, in one process for all; nothing of one whose branch is not here. */
+async function committedFiles(repo: Repo, refs: ReadonlyMap<string, string>): Promise<Map<string, string[]>> {
+  const known = [...repo.events].flatMap(([ref, { to, base }]) => {
+    const [id, isTask] = [ref.slice(TASKS.length), ref.startsWith(TASKS)];
+    const branch = refs.get(BRANCHES + id);
+    const isLive = isTask && Object.hasOwn(STATES, to) && STATES[to as State].live;
+    return isLive && branch !== undefined && base !== "" ? [{ id, branch, base }] : [];
+  });
+  if (known.length === 0) return new Map();
+  const input = known.map(({ branch, base }) => `${branch} ${base}\n`).join("");
+  const out = await git(repo, ["diff-tree", "--stdin", "-r", "-z", "--name-only", "--no-renames"], { input });
+  const files = new Map(known.map(({ branch }): [string, string[]] => [branch, []]));
+  let now: string[] | undefined;
+  for (const word of out.split("\0").filter(Boolean)) {
+    if (files.has(word)) now = files.get(word);
+    else now?.push(word);
+  }
+  return new Map(known.map(({ id, branch }) => [id, files.get(branch) ?? []]));
 }
 
 /** Which other tasks change files that one changes. */
@@ -2101,16 +2141,16 @@ function sharers(files: ReadonlyMap<string, readonly string[] | null>, id: strin
 
 async function list({ repo, options }: Call): Promise<Answer> {
   // Most tasks are over, in the end; those are not even read.
-  const refs = [...repo.refs ?? []].filter(([ref]) => options.all || !repo.over.has(ref));
-  const tasks = await tasksAt(repo, new Map(refs));
-  const observed = await Promise.all(tasks.map((seen) => observe(repo, seen)));
-  const files = new Map(tasks.map(({ task }, index) => [task.id, observed[index]?.files ?? null]));
-  const data = tasks.map(({ task }, index) => {
+  const isOver = (ref: string) => ["merged", "cancelled"].includes(repo.events.get(ref)?.to ?? "");
+  const refs = new Map([...repo.refs ?? []].filter(([ref]) => options.all || !isOver(ref)));
+  const [tasks, files] = await Promise.all([tasksAt(repo, refs), committedFiles(repo, refs)]);
+  const data = tasks.map((seen) => {
+    const { task } = seen;
     const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
     const known = { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn };
     const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
     const works = nameOfAgent(task);
-    return { ...known, works, stalled: false, moved: false, ...observed[index], files: undefined, ...overlaps };
+    return { ...known, works, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
   const rows = data.map((row) => {
     const notes = [
@@ -2134,11 +2174,11 @@ async function list({ repo, options }: Call): Promise<Answer> {
 
 async function status({ repo, id }: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
-  const [observation, events] = await Promise.all([observe(repo, seen), readEvents(repo, id)]);
+  const [observation, events] = [observe(repo, seen), await readEvents(repo, id)];
   const { task } = seen;
   const path = worktreeOf(repo, id);
   const worktree = whatIsIn(repo, path) === "worktree" ? path : null;
-  const shown = { ...task, operation: undefined, branch: seen.branch, worktree, ...observation, files: undefined };
+  const shown = { ...task, operation: undefined, branch: seen.branch, worktree, ...observation };
   const rows = Object.entries(shown)
     .filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))
     .map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]);
@@ -2292,7 +2332,7 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
     else if (found !== "worktree") problem(`${path} is gone: it is made again`, () => ensureWorktree(repo, seen));
     const known = found === "worktree" ? (await readWorktrees(repo)).find((each) => each.path === path) : undefined;
     if (known?.locked !== undefined) note(`${path} is locked`);
-    const observation = await observe(repo, seen);
+    const observation = observe(repo, seen);
     if (state === "working" && isPending(repo, id)) {
       problem("its agent was not started: it is", () => launch(repo, seen));
     } else if (observation.stalled) {
@@ -2488,7 +2528,7 @@ With -- COMMAND... that is run instead; the prompt is in the file $WORKER_PROMPT
     options: "all",
     isLook: true,
     help: `Shows the tasks. Marks what is stalled (working, with its process gone), how long a
-review waits, and which tasks change the same files (of those that git tracks).`,
+review waits, and which tasks have committed changes to the same files.`,
   },
   "status": { run: status, task: "here", options: "", isLook: true, help: "Shows all of one task." },
   "log": {
@@ -2707,7 +2747,8 @@ async function perform(command: string, options: Options): Promise<Answer> {
   const actor = (options.actor ?? (isWorker ? `worker/${id}` : worker ? `worker/${worker}` : "hq")).trim();
   const opId = options["op-id"] ?? crypto.randomUUID();
   for (const [name, value] of [["actor", actor], ["op-id", opId]] as const) {
-    if (!/^[^\p{C}\p{Zl}\p{Zp}<>]{1,100}$/u.test(value)) {
+    const isPlain = /^[ -;=?-~]{1,100}$/.test(value); // asked first, for the time that Unicode takes
+    if (!isPlain && !/^[^\p{C}\p{Zl}\p{Zp}<>]{1,100}$/u.test(value)) {
       throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
     }
   }
