@@ -171,6 +171,20 @@ describe("skills/hq", () => {
     }
   });
 
+  requires("nix")("has Nix code that can be read", async () => {
+    using box = new Sandbox();
+    const texts = [
+      ...blocks("hq/README.md").filter(({ language }) => language === "nix").map(({ text }) => text),
+      Deno.readTextFileSync(`${checkout}releases/worker.nix`),
+    ];
+    assertEquals(texts.length, 2);
+    for (const [index, text] of texts.entries()) {
+      box.write(`${index}.nix`, text);
+      const { status, stderr } = await box.nix("nix-instantiate", "--parse", `${index}.nix`);
+      assertEquals(status, 0, stderr);
+    }
+  });
+
   requires("git")("has settings that worker knows", async () => {
     using hq = await new Headquarters().open();
     for (const { text } of blocks("hq/README.md").filter(({ language }) => language === "sh settings")) {
