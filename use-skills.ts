@@ -1037,6 +1037,7 @@ function isLibraryMissing(error: unknown): boolean {
 
 /** Whether the specification allows a name, as its reference validator has it: letters and digits are Unicode's. */
 function isSpecifiedName(name: string): boolean {
+  if (/^[a-z0-9]+(-[a-z0-9]+)*$/.test(name)) return name.length <= 64; // Unicode takes milliseconds to ask
   return /^(?!.{65})[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u.test(name) && name === name.toLowerCase();
 }
 
@@ -1107,6 +1108,18 @@ interface Inspection {
   text?: string;
 }
 
+/** The lines of a `SKILL.md` that its fields stand in. */
+function fieldLines(text: string): Map<string, number> {
+  const yaml = text.match(FRONT_MATTER)?.[1]?.split("\n") ?? [];
+  const indent = yaml.find((line) => /^ *[^ #\r]/.test(line))?.search(/\S/) ?? 0;
+  const lines = new Map<string, number>();
+  for (const [index, line] of yaml.entries()) {
+    const [, , key] = line.search(/\S/) === indent ? /^(["']?)(.*?)\1\s*:(?:\s|$)/.exec(line.trimStart()) ?? [] : [];
+    if (key !== undefined && !lines.has(key)) lines.set(key, index + 2);
+  }
+  return lines;
+}
+
 /**
  * Judges a skill by its `SKILL.md`.
  *
@@ -1131,12 +1144,9 @@ export async function inspectSkill(directory: string): Promise<Inspection> {
     const line = error instanceof SyntaxError && Number(error.cause) || 1;
     return refuse({ file, line, message: explain(error) });
   }
-  const yaml = text.match(FRONT_MATTER)?.[1]?.split("\n") ?? [];
-  const indent = yaml.find((line) => /^ *[^ #\r]/.test(line))?.search(/\S/) ?? 0;
-  const keys = yaml.map((line) => line.search(/\S/) === indent ? line.trimStart().replace(/^["']/, "") : "");
+  const lines = remember(fieldLines);
   const at = ([field, message]: readonly [string, string]): Problem => {
-    const index = keys.findIndex((key) => key.startsWith(field) && /^["']?\s*:/.test(key.slice(field.length)));
-    return { file, line: index < 0 ? 1 : index + 2, message };
+    return { file, line: lines(text ?? "").get(field) ?? 1, message };
   };
   const isSaid = (value: unknown) => typeof value === "string" && value.trim() !== "";
   const missing = ["name", "description"].filter((field) => !isSaid(fields[field]))
@@ -1153,6 +1163,7 @@ export async function inspectSkill(directory: string): Promise<Inspection> {
 
 /** Which of some programs are not on the `PATH`. */
 function missingPrograms(programs: readonly string[]): string[] {
+  if (programs.length === 0) return [];
   const places = (environment("PATH") ?? "").split(":").map((place) => resolve(Deno.cwd(), place));
   const isProgram = (path: string) => {
     const info = tryTo(() => Deno.statSync(path));
