@@ -611,7 +611,7 @@ function withoutSecrets(text: string): string {
 }
 
 /** The URL of the folder `releases/`, to which a file's name is added. */
-function folderUrl(root: string, options: Options, tag: string, file: string): string {
+function folderUrl(root: string, options: Options, tag: string, file: string, before?: Release): string {
   const base = options["url-base"];
   if (base !== undefined) {
     const url = URL.parse(base);
@@ -621,6 +621,12 @@ function folderUrl(root: string, options: Options, tag: string, file: string): s
     throw new Misuse(`--url-base has to be a URL that anybody may use as it is, not ${quote(withoutSecrets(base))}`);
   }
   const address = ask(root, "remote", "get-url", "origin");
+  const recorded = Object.values(before?.platforms ?? {})[0]?.url.replace(/\/[^/]*$/, "");
+  // A clone of a clone, for one, has the releases and not the address that they are fetched from.
+  if (recorded !== undefined && (address === undefined || /^(\.|\/|file:)/.test(address))) {
+    sayStep("url", "as it was for the release before, since none can be made from origin");
+    return recorded;
+  }
   if (address === undefined) {
     throw new Refusal(`${root} has no remote "origin" to make URLs from: add it (git remote add), or give --url-base`);
   }
@@ -1321,7 +1327,7 @@ async function readReleased(
 }
 
 /** Decides what a program is released as, and tells. */
-async function aim(root: string, path: string, program: Program, options: Options): Promise<Target> {
+async function aim(root: string, path: string, program: Program, folder: Folder, options: Options): Promise<Target> {
   const { platform, kind, interpreter } = program;
   const name = options.name ?? basename(path, extname(path));
   checkName(name);
@@ -1333,7 +1339,7 @@ async function aim(root: string, path: string, program: Program, options: Option
   const version = await findVersion(program, name, options);
   const file = `${name}_${version}_${platform}.tar.gz`;
   const tag = `${name}-v${version}`;
-  const url = `${folderUrl(root, options, tag, file)}/${encodeURIComponent(file)}`;
+  const url = `${folderUrl(root, options, tag, file, readRelease(folder, name))}/${encodeURIComponent(file)}`;
   const isChosen = (options.ref ?? options.forge ?? options["url-base"]) !== undefined;
   return { name, version, platform, kind, interpreter, file, url, isChosen, tag };
 }
@@ -1383,10 +1389,10 @@ async function release(path: string, options: Options): Promise<void> {
   const isDry = options["dry-run"];
   using _lock = isDry ? undefined : lock(root);
   const program = readProgram(path);
-  const target = await aim(root, path, program, options);
+  const folder = readFolder(root);
+  const target = await aim(root, path, program, folder, options);
   writeHeader(program.archive, target.name, program.content.length, archiveTime());
 
-  const folder = readFolder(root);
   const released = await readReleased(folder, target.file, program);
   const done = released && await plan(folder, target, released);
   const isDone = done?.files.size === 0;

@@ -482,6 +482,18 @@ describe("the URL", () => {
     ["a base with a token", HTTPS, ["--url-base", "https://x.org/?t=s3cret"], 2, 'as it is, not "https://x.org/"'],
     ["a name that only ssh knows", "git@work:me/tool.git", [], 1, 'Cannot make a URL for "git@work:me/tool.git"'],
   ];
+  it("is as it was for the release before where origin gives none, as in a clone of a clone", async () => {
+    using box = await repo(program("1.0.0"), HTTPS);
+    await release(box, "--commit");
+    const before = JSON.parse(box.read("releases/tool.json")).platforms.noarch.url;
+    await box.git("remote", "set-url", "origin", "/srv/tool");
+    const { stdout } = await release(box);
+    assertStringIncludes(stdout, before);
+    box.write("out/tool.sh", program("1.1.0"));
+    await release(box);
+    assertEquals(JSON.parse(box.read("releases/tool.json")).platforms.noarch.url, before.replaceAll("1.0.0", "1.1.0"));
+  });
+
   for (const [what, origin, args, status, message] of refused) {
     it(`cannot be made with ${what}`, async () => {
       using box = await repo(program("1.0.0"), origin);
