@@ -77,12 +77,13 @@ class Headquarters extends Sandbox {
     return result;
   }
 
-  /** The tasks' states, once no agent is at work. */
+  /** The tasks' states, once no agent is at work; read again then, as the last one may have ended between two looks. */
   async states(): Promise<Record<string, string>> {
-    for (;;) {
+    for (let quiet = 0;;) {
       const { data } = JSON.parse((await this.shell("worker list --all --json")).stdout);
       const tasks: { id: string; state: string; alive?: boolean | null }[] = data.tasks;
-      if (!tasks.some(({ alive }) => alive)) return Object.fromEntries(tasks.map(({ id, state }) => [id, state]));
+      quiet = tasks.some(({ alive }) => alive) ? 0 : quiet + 1;
+      if (quiet === 2) return Object.fromEntries(tasks.map(({ id, state }) => [id, state]));
       await new Promise((go) => setTimeout(go, 50));
     }
   }
