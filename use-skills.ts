@@ -2764,11 +2764,32 @@ function readRosterFile(path: string, directory: string): Roster | undefined {
   });
 }
 
+/** The files of all rosters. */
+function rosterFiles(): string[] {
+  const place = rosterFolder();
+  return place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
+}
+
+/** The rosters of all roots, also of those that are gone: a home's paths are from the home, a repo's from the repo. */
+function readRosters(): Roster[] {
+  return rosterFiles().flatMap((file) => {
+    const manifest = readRosterFile(file, "/")?.manifest ?? "/";
+    const directory = manifest === homeManifest() ? environment("HOME") ?? "/" : resolve(manifest, "..");
+    return readRosterFile(file, directory) ?? [];
+  });
+}
+
+/** The manifest of the home; `undefined` where neither XDG_CONFIG_HOME nor HOME says where that is. */
+function homeManifest(): string | undefined {
+  const config = xdgFolder("XDG_CONFIG_HOME", ".config");
+  return config && resolve(config, "use-skills/skills");
+}
+
 /** The roster of a root. */
 function readRoster(root: Root): Roster {
   const place = rosterFolder();
   const own = place && readRosterFile(`${place}/${rosterName(root)}`, root.directory);
-  return own ? { ...own, kept: true } : searchRoster(root, place);
+  return own ? { ...own, kept: true } : searchRoster(root);
 }
 
 /**
@@ -2777,13 +2798,12 @@ function readRoster(root: Root): Roster {
  * Folders that it deployed into then still name it, so the known agents' are asked, and those on the roster of every
  * root that is gone.
  */
-function searchRoster(root: Root, place: string | undefined): Roster {
+function searchRoster(root: Root): Roster {
   const isClaimed = (folder: string) => {
     const claim = pathsFrom(folder, root.directory)(root.manifest);
     return tryTo(() => readState(folder))?.entries.values().some((owned) => owned.for.includes(claim)) ?? false;
   };
-  const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
-  const moved = files.map((file) => readRosterFile(file, root.directory)).find((roster) =>
+  const moved = rosterFiles().map((file) => readRosterFile(file, root.directory)).find((roster) =>
     roster && !ifThere(() => Deno.lstatSync(roster.manifest)) && roster.folders.some(isClaimed)
   );
   const top = new Set(tryTo(() => Array.from(Deno.readDirSync(root.directory), ({ name }) => name)));
@@ -3457,13 +3477,7 @@ async function examineGoneRoots(
   paths: Iterable<string>,
   folders: readonly Folder[],
 ): Promise<Pick<Findings, "problems" | "notes">> {
-  const place = rosterFolder();
-  const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
-  const rosters = files.flatMap((file) => {
-    const manifest = readRosterFile(file, "/")?.manifest ?? "/";
-    const roster = isThere(manifest) ? undefined : readRosterFile(file, resolve(manifest, ".."));
-    return roster !== undefined && roster.folders.length > 0 ? [roster] : [];
-  });
+  const rosters = readRosters().filter(({ manifest, folders }) => !isThere(manifest) && folders.length > 0);
   const isWanted = (folder: string, name: string) =>
     folders.some(({ path, wishes }) => path === folder && wishes.has(name));
   const left = new Map<string, Set<string>>(rosters.map(({ manifest }) => [manifest, new Set()]));
@@ -3476,10 +3490,8 @@ async function examineGoneRoots(
       for (const manifest of claims) left.set(manifest, (left.get(manifest) ?? new Set()).add(`${folder}/${name}`));
     }
   }
-  const config = xdgFolder("XDG_CONFIG_HOME", ".config");
-  const home = config && resolve(config, "use-skills/skills");
   const wayOf = (manifest: string, paths: readonly string[]) => {
-    if (manifest === home) return "use-skills.ts clean --global";
+    if (manifest === homeManifest()) return "use-skills.ts clean --global";
     const isKnown = rosters.some((roster) => roster.manifest === manifest);
     if (isKnown) return `use-skills.ts clean -C ${shellWord(resolve(manifest, ".."), root)}`;
     return `rm -r ${paths.map((path) => shellWord(path, root)).join(" ")}`;
@@ -3492,7 +3504,7 @@ async function examineGoneRoots(
     show(resolve(manifest, ".."), root)
   );
   const message = `nothing but a record is left of ${someOf(bare)}: use-skills.ts clean -C DIR, for each of them`;
-  return { problems, notes: bare.length > 0 ? [{ file: place, message }] : [] };
+  return { problems, notes: bare.length > 0 ? [{ file: rosterFolder(), message }] : [] };
 }
 
 /** Examines all that the agents of a root see when they are started in a directory of it. */
@@ -3624,11 +3636,11 @@ function* directoriesUp(start: string): Generator<string> {
 /** The root that a request is about, whether or not its manifest is there. */
 function findRoot({ command, flags, directory }: Request): Root {
   if (flags.global) {
-    const [home, config] = [environment("HOME"), xdgFolder("XDG_CONFIG_HOME", ".config")];
-    if (home === undefined || config === undefined) throw new Unusable("--global needs HOME to be set");
+    const [home, manifest] = [environment("HOME"), homeManifest()];
+    if (home === undefined || manifest === undefined) throw new Unusable("--global needs HOME to be set");
     const directory = ifThere(() => Deno.realPathSync(home));
     if (directory === undefined) throw new Unusable(`No directory ${quote(home)}, which HOME names`);
-    return { directory, manifest: resolve(config, "use-skills/skills"), global: true };
+    return { directory, manifest, global: true };
   }
   const rootAt = (each: string): Root => ({ directory: each, manifest: resolve(each, ".skills"), global: false });
   const start = ifThere(() => Deno.realPathSync(directory));
@@ -3828,15 +3840,7 @@ function sizeOf(path: string): number {
 
 /** The trees in the store that a root uses, as far as roots are known: by their locks, and by what is deployed. */
 function usedTrees(root: Root): Set<string> {
-  const place = rosterFolder();
-  const files = place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
-  const home = resolve(xdgFolder("XDG_CONFIG_HOME", ".config") ?? "/", "use-skills/skills");
-  const rosters = files.flatMap((file) => {
-    const manifest = readRosterFile(file, "/")?.manifest ?? "/";
-    const directory = manifest === home ? environment("HOME") ?? "/" : resolve(manifest, "..");
-    return readRosterFile(file, directory) ?? [];
-  });
-  const texts = [readRoster(root), ...rosters].flatMap(({ manifest, folders }) => [
+  const texts = [readRoster(root), ...readRosters()].flatMap(({ manifest, folders }) => [
     tryTo(() => Deno.readTextFileSync(`${manifest}.lock`)) ?? "",
     ...folders.flatMap((folder) => tryTo(() => readState(folder))?.text ?? ""),
   ]);

@@ -613,13 +613,14 @@ describe("doctor", () => {
   it("names clean --global for a home's manifest that is gone", async () => {
     using box = new Sandbox();
     box.skills("hq");
-    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq\n`);
+    // Into a folder that no agent which is looked at reads: only the record names it, from the home.
+    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq for cursor\n`);
     await box.done("--global");
     box.remove(`${box.home}/.config/use-skills/skills`);
     const { said } = await doctor(box);
     assertMatch(said, /it is gone, and what it had deployed is not \(hq\): use-skills\.ts clean --global$/m);
     await box.done("clean", "--global");
-    assertEquals(isThere(`${box.home}/.claude/skills`), false);
+    assertEquals(isThere(`${box.home}/.cursor/skills`), false);
   });
 
   it("says where to mend what another manifest has there", async () => {
