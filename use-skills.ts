@@ -980,24 +980,6 @@ export function resolveEntries(entries: readonly Entry[], root: Root, supplied: 
 /** A `SKILL.md` up to the end of its front matter, with the YAML in it. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
-/** What in YAML is no syntax: the lines of a block scalar, deeper than the one with its `|` or `>`; quotes; comments. */
-const YAML_TEXT = [
-  /(?<=^( *)(?:\S.*?[:-] +)?[|>][-+\d]* *(?: #.*)?\r?)(?:\n(?:\1 .*| *\r?(?=\n)))+/gm,
-  /(?<=(?:^|[:?-] ) *)(?:"(?:[^"\\]|\\[^])*"|'(?:[^']|'')*')/gm,
-  /(?:^|(?<= ))#.*/gm,
-];
-
-/** The lines after the first of a text without quotes. */
-const MORE_TEXT = /(?<=^( *)(?:- +)*[^\s:][^:\n]*: +[^\s|>&!{[].*)(?:\n\1 +.*)+/gm;
-
-/** What the specification's reference validator does not take for YAML, though it is; source: strictyaml's manual. */
-const UNSTRICT = [
-  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?[[{]/, "a list or a mapping in one line"],
-  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?&/, "an anchor"],
-  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?!/, "a tag"],
-  [/\t/, "a tab"],
-] as const;
-
 /**
  * Reads the front matter of a `SKILL.md`.
  *
@@ -1079,21 +1061,6 @@ function violations(fields: Record<string, unknown>, directoryName: string): [fi
   return found.filter(([, isWrong]) => isWrong).map(([field, , message]) => [field, message]);
 }
 
-/** Where front matter is no YAML for the reference validator, though it is. */
-function unstrictLines(file: string, text: string): Problem[] {
-  const [front = "", yaml = ""] = text.match(FRONT_MATTER) ?? [];
-  const bare = YAML_TEXT.reduce((rest, text) => rest.replace(text, (each) => each.replace(/[^\n]/g, "")), yaml)
-    .replace(MORE_TEXT, (each) => each.replace(/[^\n\t]/g, "")); // where a tab is not allowed, either
-  const lines = [front.split("\n", 1)[0]?.replace(/^-+/, "") ?? "", ...bare.split("\n")];
-  const found = lines.flatMap((line, index) =>
-    UNSTRICT.filter(([pattern]) => pattern.test(line)).map(([, what]): Problem => ({
-      ...{ file, line: index + 1, message: `it has ${what}, which is no YAML for the reference validator` },
-    }))
-  );
-  const mark = "it begins with a byte order mark, which the reference validator takes for no front matter";
-  return text.startsWith("\ufeff") ? [{ file, line: 1, message: mark }, ...found] : found;
-}
-
 /** What was found out about a skill. */
 interface Inspection {
   /** Where it breaks the specification. */
@@ -1170,63 +1137,6 @@ function missingPrograms(programs: readonly string[]): string[] {
     return info?.isFile === true && ((info.mode ?? 0) & 0o111) !== 0;
   };
   return programs.filter((program) => !places.some((place) => isProgram(`${place}/${program}`)));
-}
-
-/** Where Markdown links lead: in the text, and by a line of their own. */
-const LINKS = /\]\(\s*(<[^<>]+>|(?:\([^\s()]*\)|[^\s()])+)|^ {0,3}\[(?!\^)[^\]]+\]:\s*(\S+)/g;
-
-/** What in a skill is not against the specification, and yet hardly meant. */
-function doubts(directory: string, text: string): Problem[] {
-  const file = `${directory}/SKILL.md`;
-  const [front = ""] = text.match(FRONT_MATTER) ?? [];
-  const start = front.split("\n").length;
-  const all = text.slice(front.length).trimEnd();
-  const [commented, rest] = [all.slice(0, all.lastIndexOf("-->") + 3), all.slice(all.lastIndexOf("-->") + 3)];
-  const body = (commented.replace(/<!--[^]*?-->/g, (each) => each.replace(/[^\n]/g, "")) + rest).split("\n");
-  const found: Problem[] = [];
-  const name = nameProblem(lastSegment(directory));
-  if (name !== undefined && isSpecifiedName(lastSegment(directory).normalize("NFKC"))) {
-    const message = `the specification allows this name, and sync is stricter and wants "as NAME": ${name}`;
-    found.push({ file, line: 1, message });
-  }
-  if (body.length > 500) {
-    const message = `its text has ${body.length} lines, over 500: agents read all of it, so move parts into files`;
-    found.push({ file, line: start, message });
-  }
-  let fence: RegExp | undefined;
-  for (const [index, line] of body.entries()) {
-    const [, mark] = /^[\s>*+\d.-]*(`{3,}(?=[^`]*$)|~{3,})/.exec(line) ?? [];
-    const isEnd = fence?.test(line);
-    if (fence === undefined && mark !== undefined) fence = new RegExp(`^[\\s>]*${mark}${mark[0]}*\\s*$`);
-    else if (isEnd) fence = undefined;
-    if (fence !== undefined || isEnd || /^( {4}|\t)/.test(line)) continue;
-    const plain = line.replace(/(`+).*?\1|\\[[\]]/g, "");
-    for (const [, inText, apart = ""] of plain.matchAll(LINKS)) {
-      const target = (inText ?? apart).replace(/^<|>$/g, "").replace(/[?#].*|:\d+$/, "");
-      if (target === "" || /^([a-z][\w+.-]*:|~?\/|["'])|[{$]/i.test(target)) continue;
-      const path = resolve(directory, tryTo(() => decodeURIComponent(target)) ?? target);
-      if (isThere(path)) continue;
-      found.push({ file, line: start + index, message: `it links to ${quote(target)}, which is not there` });
-    }
-  }
-  const scripts = (folder: string): string[] =>
-    (tryTo(() => [...Deno.readDirSync(folder)]) ?? []).flatMap(({ name, isDirectory, isFile }) => {
-      const path = `${folder}/${name}`;
-      return isDirectory ? scripts(path) : isFile && isScript(path) ? [path] : [];
-    });
-  for (const path of scripts(`${directory}/scripts`).sort()) {
-    if (((Deno.statSync(path).mode ?? 0) & 0o111) !== 0) continue;
-    found.push({ file: path, line: 1, message: "this script cannot be run: chmod +x" });
-  }
-  return found;
-}
-
-/** Whether a file says in its first line what runs it. */
-function isScript(path: string): boolean {
-  using file = tryTo(() => Deno.openSync(path));
-  const start = new Uint8Array(2);
-  file?.readSync(start);
-  return start[0] === 35 && start[1] === 33; // #!
 }
 
 // ── Folders ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -2825,7 +2735,8 @@ async function changeRoster(
   using _lock = await lock(place);
   const { folders, made } = await change(readRoster(root));
   const list = (paths: string[]) => [...new Set(paths)].sort().map(pathsFrom(root.directory, root.directory));
-  const roster = { version: 1, manifest: root.manifest, folders: list(folders), made: list(made) };
+  const targets = Object.fromEntries(list(folders).map((path) => [path, { parents: 0 }]));
+  const roster = { version: 1, manifest: root.manifest, folders: list(folders), made: list(made), targets };
   const text = folders.length + made.length > 0 ? JSON.stringify(roster, undefined, 1) + "\n" : undefined;
   replaceFile(`${place}/${rosterName(root)}`, text, `${place}/${WORKSHOP}`);
   then();
@@ -3207,361 +3118,6 @@ function table(rows: readonly string[][]): string {
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
 }
 
-// ── Doctor: what agents really see, and what is wrong with it ───────────────────────────────────────────────────
-
-/** An entry of a folder that an agent reads: a skill, or what was to be one. */
-interface Seen {
-  entry: string;
-  path: string;
-  /** Where it really is; "" where a link leads nowhere. */
-  real: string;
-  /** Whether it is as use-skills made it, and the manifests that it is for. */
-  isOurs: boolean;
-  claims: string[];
-  /** What the skill calls itself; `undefined` for what is no skill. */
-  name?: string;
-}
-
-/** A folder that agents read, with what is in it and wrong with it. */
-interface Ward {
-  path: string;
-  seen: Seen[];
-  problems: Problem[];
-  notes: Problem[];
-}
-
-/** What a doctor finds. Nothing is wrong with what is noted. */
-interface Findings {
-  agents: { agent: string; wards: Ward[] }[];
-  problems: Problem[];
-  notes: Problem[];
-}
-
-/** The folders that an agent reads when it is started in a directory: there, above it in its repo, and at home. */
-function foldersRead(agent: string, root: Root, start: string): string[] {
-  const isFixed = (path: string) => /^[~/]/.test(path);
-  const besides = AGENTS.get(agent)?.slice(2) ?? [];
-  const home = environment("HOME");
-  const project = root.global ? [] : [...directoriesUp(start)].flatMap((directory) => [
-    agentFolder(agent, { ...root, directory })?.path,
-    ...besides.filter((path) => !isFixed(path)).map((path) => resolve(directory, path)),
-  ]);
-  const own = home && agentFolder(agent, { ...root, directory: home, global: true })?.path;
-  const fixed = besides.filter(isFixed).map((path) => tryTo(() => expand(path, root)));
-  return [...new Set([...project, own, ...fixed])].flatMap((path) => path || []);
-}
-
-/** A path for a person to give to a shell. One that cannot be typed is shown so that it means no other file. */
-function shellWord(path: string, root: Root): string {
-  const shown = showHere(root, path);
-  if (/^[\w./~+-]+$/.test(shown)) return shown;
-  return `'${harmless(path).replaceAll("\n", "\\n").replaceAll("'", `'\\''`)}'`;
-}
-
-/** Paths of the `SKILL.md` files in folders below a skill's own, as far as {@linkcode MOST} files go. */
-function nestedSkills(directory: string): string[] {
-  const found: string[] = [];
-  const folders = [""];
-  let count = 0;
-  for (const inside of folders) { // it grows while it is read
-    for (const { name, isDirectory } of tryTo(() => [...Deno.readDirSync(`${directory}/${inside}`)]) ?? []) {
-      if (++count > MOST.files) return found;
-      if (isDirectory && !/^\.|^node_modules$/.test(name)) folders.push(`${inside}${name}/`);
-      if (inside !== "" && name === "SKILL.md") found.push(inside + name);
-    }
-  }
-  return found;
-}
-
-/** The plugin that a directory lies in, if it does. */
-function pluginAbove(directory: string): string | undefined {
-  if (isThere(`${directory}/.claude-plugin/plugin.json`)) return directory;
-  return directory === "/" ? undefined : pluginAbove(resolve(directory, ".."));
-}
-
-/** Whether what lies at a path still is what use-skills made there. */
-async function isOwn(path: string, owned: Owned | undefined): Promise<boolean> {
-  const link = tryTo(() => Deno.readLinkSync(path));
-  if (link !== undefined) return formsOf(owned).some(({ target, copy }) => copy === undefined && target === link);
-  if (!formsOf(owned).some(({ copy }) => copy)) return false;
-  const hash = await contentHash(path);
-  return formsOf(owned).some(({ copy }) => copy !== undefined && copy === hash);
-}
-
-/** What is wrong with a skill, whoever sees it. `isFixed`: it was fetched, so nobody here can change it. */
-function examineSkill(directory: string, { problem, requires }: Inspection, isFixed: boolean): string[] {
-  const missing = missingPrograms(requires);
-  const nested = nestedSkills(directory);
-  const isLink = tryTo(() => Deno.lstatSync(`${directory}/SKILL.md`))?.isSymlink;
-  const wayOut = isFixed ? "name the inner ones by their own addresses" : "move their folders out of this one";
-  const found: [isWrong: unknown, message: string][] = [
-    [problem, `agents cannot use it: ${problem?.message}`],
-    [
-      isLink,
-      `its SKILL.md is a link, which Codex ignores: ${isFixed ? "tell its author" : "put the file itself there"}`,
-    ],
-    [nested.length > 0, `OpenCode and Codex see skills in it, and Claude Code does not (${someOf(nested)}): ${wayOut}`],
-    [missing.length > 0, `it needs what is not on the PATH: ${missing.join(", ")}`],
-  ];
-  return found.filter(([isWrong]) => isWrong).map(([, message]) => message);
-}
-
-/** Where a path really is: "" for a link that leads nowhere or in circles, `undefined` where one may not look. */
-function whereReally(path: string): string | undefined {
-  try {
-    return Deno.realPathSync(path);
-  } catch (error) {
-    return error instanceof Deno.errors.PermissionDenied ? undefined : "";
-  }
-}
-
-/** What a person is to do about a link of ours that leads nowhere; nothing where nobody is left who asked for it. */
-function wayToMend(claims: string[], root: Root, isWanted: boolean): string | undefined {
-  if (claims.includes(root.manifest)) return isWanted ? "bring it back, or take it out of .skills; then sync" : "sync";
-  const other = claims.find(isThere);
-  if (other !== undefined) return `bring it back, or take it out of ${show(other, root)}; then sync there`;
-  return isWanted ? "sync" : undefined;
-}
-
-/** What is known while folders are examined. */
-interface Round {
-  root: Root;
-  /** The names that the manifest has, for any agent; `undefined` where there is none that can be read. */
-  wanted?: ReadonlySet<string>;
-  /** The folders that the manifest deploys into, as its agents have them. */
-  targets: ReadonlySet<string>;
-  /** The folders that Codex reads. */
-  codex: ReadonlySet<string>;
-  inspect: (skill: string) => Promise<Inspection>;
-}
-
-/** Examines a folder that agents read. */
-async function examineFolder(path: string, { root, wanted, targets, codex, inspect }: Round): Promise<Ward> {
-  const ward: Ward = { path, seen: [], problems: [], notes: [] };
-  const find = (message: string, file = path, name?: string) => ward.problems.push({ file, name, message });
-  const folder = tryTo(() => Deno.realPathSync(path)) ?? path;
-  const state = tryTo(() => readState(folder))?.entries;
-  const old: string[] = [];
-  let entries: Deno.DirEntry[] = [];
-  try {
-    if (tryTo(() => Deno.statSync(path))?.isFile) find("it is not a folder: move it away, then sync");
-    else entries = ifThere(() => [...Deno.readDirSync(path)]) ?? [];
-  } catch (error) {
-    find(`it cannot be read: ${explain(error)}`);
-  }
-  const places = searchPath(root).map((place) => tryTo(() => Deno.realPathSync(place)));
-  const isTarget = [...AGENTS.keys()].some((agent) => agentFolder(agent, root)?.path === path);
-  for (const { name: entry, isDirectory, isSymlink } of entries.sort((a, b) => a.name < b.name ? -1 : 1)) {
-    if (entry.startsWith(".") || !isDirectory && !isSymlink) continue;
-    const at = `${path}/${entry}`;
-    const owned = state?.get(entry);
-    const claims = owned?.for.map((claim) => resolve(folder, claim)) ?? [];
-    const isOurs = await isOwn(at, owned);
-    const real = whereReally(at);
-    const files = real && tryTo(() => Array.from(Deno.readDirSync(real), ({ name }) => name));
-    if (isSymlink && !isOurs && isTarget && wanted && !wanted.has(entry)) {
-      const parent = tryTo(() => Deno.realPathSync(resolve(folder, Deno.readLinkSync(at), "..")));
-      if (places.includes(parent ?? "")) old.push(at);
-    }
-    if (real === "") {
-      const way = isOurs ? wayToMend(claims, root, wanted?.has(entry) === true) : `rm ${shellWord(at, root)}`;
-      if (way) {
-        find(`this link leads nowhere, to ${quote(tryTo(() => Deno.readLinkSync(at)) ?? "")}: ${way}`, at, entry);
-      }
-    } else if (real === undefined || !files && Deno.statSync(real).isDirectory) {
-      find("it cannot be read", at, entry);
-    } else if (files) {
-      const isSkill = files.includes("SKILL.md");
-      const isFixed = below(tryTo(storeFolder) ?? "/", real) !== undefined;
-      const nested = isSkill ? [] : nestedSkills(real);
-      if (isSkill || files.some((name) => /^skill\.md$/i.test(name))) {
-        for (const ill of examineSkill(real, await inspect(real), isFixed)) find(ill, isFixed ? at : real, entry);
-      } else if (nested.length > 0) {
-        const message = "it is no skill, and OpenCode and Codex see skills in it, which Claude Code does not";
-        find(`${message} (${someOf(nested)}): link or move them up, one by one`, at, entry);
-      }
-      const plugin = isSkill ? pluginAbove(real) : undefined;
-      if (plugin !== undefined && codex.has(path)) {
-        const isAbove = below(plugin, folder) !== undefined;
-        const way = isAbove ? "keep plugins and agents' folders apart" : "deploy it with --copy, or by its git address";
-        find(`Codex counts it to the plugin in ${show(plugin, root)}, and names it after that: ${way}`, at, entry);
-      } else if (plugin !== undefined) {
-        const message = "this is a plugin, after which Codex names the skills in it, wherever it reads links to them";
-        ward.notes.push({ file: plugin, message });
-      }
-      const name = isSkill ? (await inspect(real)).name ?? entry : undefined;
-      ward.seen.push({ entry, path: at, real, isOurs, claims, name });
-    }
-  }
-  if (old.length > 0) {
-    const way = `name them, or rm ${old.map((link) => shellWord(link, root)).join(" ")}`;
-    find(`an older script has left links here that .skills does not name: ${way}`);
-  }
-  if (targets.has(path) && tryTo(() => Deno.lstatSync(path))?.isSymlink) {
-    const others = ward.seen.filter(({ isOurs }) => !isOurs).map(({ entry }) => entry);
-    const rest = others.length > 0 ? `, and link ${someOf(others)} into the new folder, one by one` : "";
-    find(`the folder is itself a link, which not every agent follows: rm ${shellWord(path, root)}, then sync${rest}`);
-  }
-  return ward;
-}
-
-/** Looks for skills that an agent meets more than once in its folders. */
-async function examineAgent(agent: string, wards: readonly Ward[], root: Root, folders: readonly Folder[]) {
-  const problems: Problem[] = [];
-  const notes = new Map<string, string[]>();
-  for (const [name, [first, ...others]] of Map.groupBy(wards.flatMap(({ seen }) => seen), (skill) => skill.name)) {
-    if (name === undefined || first === undefined) continue;
-    const same = [first];
-    for (const other of others) {
-      const hash = other.real === first.real ? undefined : await contentHash(other.real);
-      if (other.real === first.real || hash !== undefined && hash === await contentHash(first.real)) {
-        if (agent !== "codex" || other.real !== first.real) same.push(other); // Codex goes by where they really are
-        continue;
-      }
-      const way = 'take one away, or give it another name, in its SKILL.md and with "as NAME"';
-      const message = `${agent} finds another ${quote(name)} in ${show(first.path, root)}: ${way}`;
-      problems.push({ file: other.path, name, message });
-    }
-    if (same.length === 1) continue;
-    const places = [...new Set(same.map(({ path }) => show(resolve(path, ".."), root)))].join(" and ");
-    const line = `${places}: ${wayToReadOnce(agent, same, root, folders)}`;
-    notes.set(line, [...notes.get(line) ?? [], name]);
-  }
-  return {
-    problems,
-    notes: Array.from(
-      notes,
-      ([line, names]): Problem => ({ message: `${agent} reads ${someOf(names)} twice, in ${line}` }),
-    ),
-  };
-}
-
-/** How an agent that reads the same skill in several places is spared that. */
-function wayToReadOnce(agent: string, same: readonly Seen[], root: Root, folders: readonly Folder[]): string {
-  const [entry, ...others] = new Set(same.map(({ entry }) => entry));
-  const claims = [...new Set(same.flatMap(({ claims }) => claims))];
-  if (!same.every(({ isOurs }) => isOurs)) return "take away one that use-skills did not make, if it is not needed";
-  if (claims.length > 1) return `take it out of one of ${claims.map((claim) => show(claim, root)).join(" and ")}`;
-  if (claims[0] !== root.manifest) return `${show(claims[0] ?? "", root)} asks for both, and doctor says more there`;
-  if (entry === undefined || others.length > 0) return `.skills names it as ${[entry, ...others].join(" and ")}`;
-  const readers = folders.filter(({ wishes }) => wishes.has(entry));
-  const isRead = ({ path }: Folder) => same.some((skill) => resolve(skill.path, "..") === path);
-  const left = readers.filter((folder) => isRead(folder) && folder.agents.some((each) => each !== agent));
-  if (left.length !== 1) return "each is there for another agent, so there is nothing to do";
-  const rest = readers.flatMap(({ agents }) => agents).filter((each) => each !== agent);
-  const codex = environment("CODEX_HOME") || rest.includes("codex") ? "" : " (and codex, where CODEX_HOME is set)";
-  return `with "for ${rest.join(" ")}"${codex} at the end of their lines, it reads them once`;
-}
-
-/** What is wrong with `CODEX_HOME`. */
-function examineCodexHome(root: Root): Problem[] {
-  const [given, home] = [environment("CODEX_HOME"), environment("HOME")];
-  if (given === undefined) return [];
-  const file = resolve(root.directory, given);
-  const isFile = (path: string) => tryTo(() => Deno.statSync(path))?.isFile === true;
-  const isInTheWay = (path: string) => isThere(path) && !tryTo(() => Deno.lstatSync(path))?.isSymlink;
-  const clear = (path: string) => isInTheWay(path) ? "move away what is there, then " : "";
-  if (tryTo(() => Deno.statSync(file))?.isDirectory !== true) {
-    const way = `${clear(file)}${isThere(file) ? "rm" : "mkdir -p"} ${shellWord(file, root)}`;
-    return [{ file, message: `CODEX_HOME names it, and Codex stops without such a folder: ${way}` }];
-  }
-  const [login, wanted] = [`${home}/.codex/auth.json`, `${file}/auth.json`];
-  if (!isFile(login) || isFile(wanted)) return [];
-  const way = `${clear(wanted)}ln -sf ${shellWord(login, root)} ${shellWord(wanted, root)}`;
-  return [{ file, message: `Codex is not logged in with this CODEX_HOME, and is in ~/.codex: ${way}` }];
-}
-
-/** What is left of repos and homes that are gone: skills in folders, or no more than a record of these folders. */
-async function examineGoneRoots(
-  root: Root,
-  paths: Iterable<string>,
-  folders: readonly Folder[],
-): Promise<Pick<Findings, "problems" | "notes">> {
-  const rosters = readRosters().filter(({ manifest, folders }) => !isThere(manifest) && folders.length > 0);
-  const isWanted = (folder: string, name: string) =>
-    folders.some(({ path, wishes }) => path === folder && wishes.has(name));
-  const left = new Map<string, Set<string>>(rosters.map(({ manifest }) => [manifest, new Set()]));
-  const all = [...paths, ...rosters.flatMap(({ folders }) => folders)];
-  for (const folder of new Set(all.map((path) => tryTo(() => Deno.realPathSync(path)) ?? path))) {
-    for (const [name, owned] of tryTo(() => readState(folder))?.entries ?? []) {
-      const claims = owned.for.map((claim) => resolve(folder, claim));
-      // What this root wants there it takes over: it was moved here.
-      if (claims.some(isThere) || isWanted(folder, name) || !await isOwn(`${folder}/${name}`, owned)) continue;
-      for (const manifest of claims) left.set(manifest, (left.get(manifest) ?? new Set()).add(`${folder}/${name}`));
-    }
-  }
-  const wayOf = (manifest: string, paths: readonly string[]) => {
-    if (manifest === homeManifest()) return "use-skills.ts clean --global";
-    const isKnown = rosters.some((roster) => roster.manifest === manifest);
-    if (isKnown) return `use-skills.ts clean -C ${shellWord(resolve(manifest, ".."), root)}`;
-    return `rm -r ${paths.map((path) => shellWord(path, root)).join(" ")}`;
-  };
-  const problems = [...left].filter(([, paths]) => paths.size > 0).map(([file, paths]): Problem => {
-    const names = someOf([...new Set(Array.from(paths, lastSegment))]);
-    return { file, message: `it is gone, and what it had deployed is not (${names}): ${wayOf(file, [...paths])}` };
-  });
-  const bare = [...left].filter(([, paths]) => paths.size === 0).map(([manifest]) =>
-    show(resolve(manifest, ".."), root)
-  );
-  const message = `nothing but a record is left of ${someOf(bare)}: use-skills.ts clean -C DIR, for each of them`;
-  return { problems, notes: bare.length > 0 ? [{ file: rosterFolder(), message }] : [] };
-}
-
-/** Examines all that the agents of a root see when they are started in a directory of it. */
-async function diagnose(root: Root, start: string): Promise<Findings> {
-  const result: Findings = { agents: [], problems: [], notes: [] };
-  let resolved: Resolved | undefined;
-  try {
-    resolved = resolveManifest(readManifest(root), root, new Map());
-    result.problems.push(...await inOrder(resolved.problems));
-  } catch (error) {
-    if (!(error instanceof Unusable)) throw error;
-    if (!isThere(root.manifest)) result.notes.push({ message: "it is not there, so nothing is deployed from here" });
-    else result.problems.push(...error.problems.length > 0 ? error.problems : [{ message: error.message }]);
-  }
-  const folders = [...resolved?.folders.values() ?? []];
-  const names = [...folders.flatMap(({ wishes }) => [...wishes.keys()]), ...resolved?.keptNames ?? []];
-  const round: Round = {
-    root,
-    wanted: resolved && new Set(names),
-    targets: new Set(folders.flatMap(({ agents }) => agents).map((agent) => agentFolder(agent, root)?.path ?? "")),
-    codex: new Set(foldersRead("codex", root, start)),
-    inspect: remember(inspectSkill),
-  };
-  const wards = new Map<string, Ward>();
-  for (const agent of new Set(["claude", "opencode", "codex", ...folders.flatMap(({ agents }) => agents)])) {
-    const paths = foldersRead(agent, root, start);
-    for (const path of paths) {
-      if (!wards.has(path)) wards.set(path, await examineFolder(path, round));
-    }
-    const own = paths.flatMap((path) => wards.get(path) ?? []);
-    const { problems, notes } = await examineAgent(agent, own, root, folders);
-    result.agents.push({ agent, wards: own });
-    result.problems.push(...problems);
-    result.notes.push(...notes);
-  }
-  const known = new Set(wards.values().flatMap(({ seen }) => seen.map(({ real }) => real)));
-  for (const { wishes } of folders) {
-    for (const { line, name, skill } of wishes.values()) {
-      const { problem } = known.has(Deno.realPathSync(skill)) ? {} : await round.inspect(skill);
-      if (problem) {
-        result.problems.push({ line, name, message: `${quote(name)} cannot be deployed: ${problem.message}` });
-      }
-    }
-  }
-  for (const { problems, notes } of wards.values()) {
-    result.problems.push(...problems);
-    result.notes.push(...notes);
-  }
-  const gone = await examineGoneRoots(root, wards.keys(), folders);
-  result.problems.push(...examineCodexHome(root), ...gone.problems);
-  result.notes.push(...gone.notes);
-  const once = (
-    all: Problem[],
-  ) => [...new Map(all.map((each) => [`${each.file}:${each.line} ${each.message}`, each])).values()];
-  return { ...result, problems: once(result.problems), notes: once(result.notes) };
-}
-
 // ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What the command line asks for. */
@@ -3903,62 +3459,35 @@ function init(root: Root, flags: Request["flags"]): number {
   return 0;
 }
 
-/** Holds skills against the specification: those in some directories, or all that the manifest names. */
-async function validate(root: Root, { words, flags, directory }: Request): Promise<number> {
-  const problems: Problem[] = [];
-  const warnings: Problem[] = [];
-  let directories = words.map((word) => resolve(Deno.cwd(), directory, word).replace(/\/SKILL\.md$/, ""));
-  if (words.length === 0) {
-    const { folders, problems: wrong } = resolveManifest(readManifest(root), root, new Map());
-    directories = [...folders.values()].flatMap(({ wishes }) => Array.from(wishes.values(), ({ skill }) => skill));
-    problems.push(...await inOrder(wrong));
+/** Runs `validate` and `doctor`, which are the skill skill-doctor's, on what the manifest asks for. */
+async function callDoctor(root: Root, { command, words, flags, directory }: Request): Promise<number> {
+  const path = import.meta.resolve("./skills/skill-doctor/scripts/doctor.ts");
+  const program = await import(path);
+  const start = Deno.realPathSync(root.global ? root.directory : directory);
+  let resolved: Resolved | undefined;
+  let problems: Problem[] = [];
+  try {
+    resolved = resolveManifest(readManifest(root), root, new Map());
+    problems = await inOrder(resolved.problems);
+  } catch (error) {
+    if (!(error instanceof Unusable)) throw error;
+    if (command === "validate" && words.length === 0) throw error;
+    if (isThere(root.manifest)) problems = error.problems.length > 0 ? error.problems : [{ message: error.message }];
   }
-  const skills = [];
-  for (const path of new Set(directories)) {
-    const { problem, violations, text, name = null } = await inspectSkill(path);
-    const isMany = problem && subfolders(path)?.some((each) => isThere(`${path}/${each}/SKILL.md`));
-    if (isMany) problem.message += `, and folders in it do: validate ${shellWord(path, root)}/*`;
-    if (problem && !isThere(path)) problem.message = "nothing is there";
-    const wrong = text === undefined ? violations : [...violations, ...unstrictLines(`${path}/SKILL.md`, text)];
-    problems.push(...wrong);
-    if (text !== undefined) warnings.push(...doubts(path, text));
-    skills.push({ name, path, valid: wrong.length === 0 });
-  }
-  if (flags.json) printJson(root, { skills, warnings: jsonProblems(root, warnings) }, problems);
-  for (const warning of flags.quiet ? [] : warnings) sayProblem(warning, root, "Warning");
-  for (const problem of problems) sayProblem(problem, root);
-  const valid = skills.filter(({ valid }) => valid).length;
-  if (!flags.quiet) say(`use-skills: ${valid} of ${skills.length} skills are as the specification has it`);
-  return problems.length > 0 ? 1 : 0;
-}
-
-/** Tells what each agent sees, and what is wrong with it. */
-async function doctor(root: Root, { flags, directory }: Request): Promise<number> {
-  const { agents, problems, notes } = await diagnose(root, Deno.realPathSync(root.global ? root.directory : directory));
-  const listed = agents.map(({ agent, wards }) => ({
-    agent,
-    folders: wards.map(({ path, seen }) => ({
-      path,
-      skills: seen.flatMap(({ entry, name, real, isOurs }) =>
-        name === undefined ? [] : [{ entry, name, source: real, ours: isOurs }]
-      ),
-    })).filter(({ skills }) => skills.length > 0),
-  }));
-  for (const { agent, folders } of flags.json || flags.quiet ? [] : listed) {
-    console.log(folders.length > 0 ? agent : `${agent}\n  sees no skills`);
-    for (const { path, skills } of folders) {
-      const rows = skills.map((
-        { entry, source, ours },
-      ) => ["   ", entry, show(source, root) + (ours ? "" : " (not ours)")]);
-      const line = (text: string) => console.log(harmless(text.replaceAll("\n", "\\n")));
-      line(`  ${show(path, root)}`);
-      table(rows.map((row) => row.map((cell) => cell.replaceAll("\n", "\\n")))).split("\n").forEach(line);
-    }
-  }
-  if (flags.json) printJson(root, { agents: listed, notes: jsonProblems(root, notes) }, problems);
-  for (const note of flags.quiet ? [] : notes) sayProblem(note, root, "Note");
-  for (const problem of problems) sayProblem(problem, root);
-  return problems.length > 0 ? 1 : 0;
+  const desired = {
+    ...{ directory: root.directory, manifest: root.manifest, global: root.global, start },
+    readable: resolved !== undefined,
+    targets: Array.from(resolved?.folders.values() ?? [], ({ path, agents, wishes }) => ({
+      ...{ path, agents },
+      skills: Array.from(wishes.values(), ({ name, line, skill }) => ({ name, line, source: skill })),
+    })),
+    keptNames: [...resolved?.keptNames ?? []],
+    problems: problems.map(({ file, line, name, message }) => ({ file, line, name, message })),
+    searchPath: searchPath(root),
+    store: tryTo(storeFolder),
+  };
+  const options = [...flags.json ? ["--json"] : [], ...flags.quiet ? ["--quiet"] : []];
+  return await program.main([command === "doctor" ? "show" : "validate", ...options, ...words], desired);
 }
 
 /** Runs a command and returns the exit status. */
@@ -3967,8 +3496,7 @@ async function run(request: Request): Promise<number> {
   const root = findRoot(request);
   if (command === "init") return init(root, flags);
   if (flags.store) return await cleanStore(root, flags);
-  if (command === "validate") return await validate(root, request);
-  if (command === "doctor") return await doctor(root, request);
+  if (command === "validate" || command === "doctor") return await callDoctor(root, request);
   const isSync = command === "sync";
   const write = !["check", "list"].includes(command) && !flags["dry-run"];
   let failures = new Map<string, string>();

@@ -88,8 +88,10 @@ const handwrittenTypes: Record<string, string> = {
 
 /** The scripts and the tests of this repo. */
 function entryPoints(): string[] {
-  const tests = exists(`${root}tests`) ? [...Deno.readDirSync(`${root}tests`)] : [];
-  return ["use-skills.ts", "release.ts", ...tests.map(({ name }) => `tests/${name}`)]
+  const filesIn = (folder: string) =>
+    exists(root + folder) ? Array.from(Deno.readDirSync(root + folder), ({ name }) => `${folder}/${name}`) : [];
+  const skills = filesIn("skills").flatMap((skill) => filesIn(`${skill}/scripts`));
+  return ["use-skills.ts", "release.ts", ...skills, ...filesIn("tests")]
     .filter((path) => path.endsWith(".ts"))
     .map((path) => root + path)
     .filter(exists);

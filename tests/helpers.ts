@@ -22,27 +22,36 @@ export interface Installation {
 const installations = new Map<string, Promise<Installation>>();
 
 /**
- * Copies a script of this repo alone into a temporary folder, as people paste it, with a cache of what it imports.
+ * Copies a script of this repo into a temporary folder, as people paste it, with a cache of what it imports.
  *
  * A cache keeps what a registry served under the registry's address. So what `vendor/` has is served once, under an
  * address that nobody needs to answer at afterwards.
  *
- * @param name The script's name, as `use-skills.ts`.
+ * @param name The script's path in this repo, as `use-skills.ts`.
+ * @param skills Names of this repo's skills to copy next to it, into `skills/`. Without them, the copy is alone.
  * @returns The copy, which all tests of a file share and none may change.
  */
-export function installed(name: string): Promise<Installation> {
-  const made = installations.get(name) ?? install(name);
-  installations.set(name, made);
+export function installed(name: string, ...skills: string[]): Promise<Installation> {
+  const key = [name, ...skills].join(" ");
+  const made = installations.get(key) ?? install(name, skills);
+  installations.set(key, made);
   return made;
 }
 
-async function install(name: string): Promise<Installation> {
+async function install(name: string, skills: string[]): Promise<Installation> {
   const directory = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "installed-" }));
   globalThis.addEventListener("unload", () => Deno.removeSync(directory, { recursive: true }));
   Deno.chmodSync(directory, 0o755);
   const script = `${directory}/program/${name}`;
-  Deno.mkdirSync(`${directory}/program`);
+  Deno.mkdirSync(script.replace(/\/[^/]*$/, ""), { recursive: true });
   Deno.copyFileSync(new URL(name, checkout), script);
+  const scripts = [script];
+  for (const skill of skills) {
+    const path = `${directory}/program/skills/${skill}`;
+    Deno.mkdirSync(`${directory}/program/skills`, { recursive: true });
+    await succeed(["cp", "-r", new URL(`skills/${skill}`, checkout).pathname, path]);
+    for (const { name } of Deno.readDirSync(`${path}/scripts`)) scripts.push(`${path}/scripts/${name}`);
+  }
 
   const vendor = new URL("vendor/", checkout);
   const [host] = [...Deno.readDirSync(vendor)].filter((entry) => entry.isDirectory && !entry.name.startsWith("node_"));
@@ -57,7 +66,7 @@ async function install(name: string): Promise<Installation> {
     JSR_URL: `http://127.0.0.1:${registry.addr.port}/`,
     DENO_NO_UPDATE_CHECK: "1",
   };
-  const result = await execute([Deno.execPath(), "cache", "--no-lock", script], { environment });
+  const result = await execute([Deno.execPath(), "cache", "--no-lock", ...scripts], { environment });
   if (result.status !== 0) throw new Error(`Cannot prepare ${name}: ${result.stderr}`);
   return { script, environment };
 }
@@ -126,8 +135,15 @@ export class Sandbox implements Disposable {
   /** What runs get as environment besides `HOME`, `PATH` and what finds the script's imports. */
   environment: Record<string, string> = {};
 
-  /** @param program The name of the script that {@linkcode run} and its like run. */
-  constructor(readonly program = "use-skills.ts") {
+  /** What {@linkcode installed} copies next to the script. */
+  readonly programSkills: string[];
+
+  /**
+   * @param program The script that {@linkcode run} and its like run.
+   * @param programSkills The skills of this repo that are next to it.
+   */
+  constructor(readonly program = "use-skills.ts", ...programSkills: string[]) {
+    this.programSkills = programSkills;
     Deno.mkdirSync(this.home);
     Deno.mkdirSync(this.repo);
   }
@@ -195,7 +211,7 @@ export class Sandbox implements Disposable {
 
   /** What a run of an installed script gets. */
   async start(start: Start = {}): Promise<Start & { environment: Record<string, string>; cwd: string }> {
-    const { environment } = await installed(this.program);
+    const { environment } = await installed(this.program, ...this.programSkills);
     return {
       cwd: this.repo,
       ...start,
@@ -205,7 +221,8 @@ export class Sandbox implements Disposable {
 
   /** The words that call the script. */
   async call(...args: string[]): Promise<string[]> {
-    return [Deno.execPath(), "run", "-A", "--no-lock", (await installed(this.program)).script, ...args];
+    const { script } = await installed(this.program, ...this.programSkills);
+    return [Deno.execPath(), "run", "-A", "--no-lock", script, ...args];
   }
 
   /** Runs the script in the repo. */

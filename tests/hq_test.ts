@@ -227,10 +227,10 @@ describe("skills/review-gate", () => {
 
 describe("skills", () => {
   requires("git")("are as the specification has it", async () => {
-    using box = new Sandbox();
+    using box = new Sandbox("skills/skill-doctor/scripts/doctor.ts");
     assertEquals(
-      await box.done("validate", `${checkout}skills/hq`, `${checkout}skills/review-gate`),
-      "use-skills: 2 of 2 skills are as the specification has it\n",
+      await box.done("validate", ...["hq", "review-gate", "skill-doctor"].map((name) => `${checkout}skills/${name}`)),
+      "use-skills: 3 of 3 skills are as the specification has it\n",
     );
     const lines = Deno.readTextFileSync(`${checkout}skills/hq/SKILL.md`).split("\n").length;
     assert(lines < 300, `${lines} lines`);

@@ -200,7 +200,7 @@ describe("README.md", () => {
   });
 
   it("has the shape of the JSON that is printed", async () => {
-    using box = new Sandbox();
+    using box = new Sandbox("use-skills.ts", "skill-doctor");
     box.skills("hq");
     box.manifest("hq", "nosuch");
     const printed = async (...args: string[]) => shape(JSON.parse((await box.run(...args, "--json")).stdout));
