@@ -11,7 +11,7 @@ const front = (name: string, more = "", description = "d") =>
 
 /**
  * Skills by the name of their directory, and at which lines something is to be found, with words of it. The reference
- * validator (skills-ref 0.1.0 with strictyaml 1.6.1) was asked about each, and finds the same ones wrong.
+ * validator (skills-ref 0.1.0) was asked about each, and finds the same ones wrong.
  */
 const VERDICTS: [name: string, text: string, ...found: string[]][] = [
   // Names.
@@ -75,7 +75,7 @@ const VERDICTS: [name: string, text: string, ...found: string[]][] = [
   ["windows", front("windows").replaceAll("\n", "\r\n")],
   ["trailing", "--- \nname: trailing\ndescription: d\n---  \nBody\n---\n"],
   ["unended", front("unended").trimEnd()],
-  // What is not YAML, or not what the reference validator takes for it.
+  // What is not YAML.
   ["colon", front("colon", "", "use when: you"), "3 not YAML"],
   ["twice", front("twice", "description: e\n"), "4 duplicated key"],
   ["at", front("at", "", "@x"), "3 not YAML"],
@@ -84,27 +84,6 @@ const VERDICTS: [name: string, text: string, ...found: string[]][] = [
   ["half-quoted", front("half-quoted", "", '"a" b'), "4 not YAML"],
   ["quote", front("quote", "", "'a"), "4 not YAML"],
   ["control", front("control", "", "a\x01b"), "3 not YAML"],
-  ["anchor", front("&x anchor"), "2 an anchor"],
-  ["tag", front("!!str tag"), "2 a tag"],
-  ["tab", "---\nname: tab\ndescription:\td\n---\n", "3 a tab"],
-  ["end-tab", "---\nname: end-tab\t\ndescription: d\n---\n", "2 a tab"],
-  ["flow", front("flow", "metadata: {a: b}\n"), "4 in one line"],
-  ["all-flow", "---\n{name: all-flow, description: d}\n---\n", "2 in one line"],
-  ["deep-anchor", front("deep-anchor", "metadata:\n  a: &b c\n"), "5 an anchor"],
-  ["key-anchor", front("key-anchor", "&k license: x\n"), "4 an anchor"],
-  ["quoted-key", front("quoted-key", '"license": !!str x\n'), "4 a tag"],
-  ["text-tab", front("text-tab", "", "a\tb"), "3 a tab"],
-  ["deep-tab", front("deep-tab", "metadata:\n  a: b\tc\n"), "5 a tab"],
-  ["top-tab", "---\t\nname: top-tab\ndescription: d\n---\n", "1 a tab"],
-  ["literal-text", front("literal-text", "", "|\n  a: [b]\n\n  c: &d\te")],
-  ["folded-text", front("folded-text", "", ">-\n  {a}: !b # \n")],
-  ["quoted-text", front("quoted-text", "", '"a: [b] &c\\" !d"')],
-  ["over-lines", front("over-lines", "", "'a\n  b: [c\n  d'")],
-  ["wrapped", front("wrapped", "license: x\n", "see\n  [this](https://example.org)\n   & {that} !")],
-  ["wrapped-tab", front("wrapped-tab", "", "see\n  a\tb"), "4 a tab"],
-  ["headed", front("headed", "", "> # why\n  [a] !b")],
-  ["headed-too", front("headed-too", '"license": |\n  [a] &b\n')],
-  ["remarked", "---\n# a\t{b}\nname: remarked # &c\ndescription: d\n---\n"],
   // Lines are those of the front matter.
   ["below-name", "---\ndescription: d\n---\nx\nname: below-name\n", "1 has no name"],
   ["indented", "---\n  name: Indented\n  description: d\n---\n", "2 directory", "2 lowercase"],

@@ -314,24 +314,6 @@ function subfolders(directory: string): string[] | undefined {
 /** A `SKILL.md` up to the end of its front matter, with the YAML in it. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
-/** What in YAML is no syntax: the lines of a block scalar, deeper than the one with its `|` or `>`; quotes; comments. */
-const YAML_TEXT = [
-  /(?<=^( *)(?:\S.*?[:-] +)?[|>][-+\d]* *(?: #.*)?\r?)(?:\n(?:\1 .*| *\r?(?=\n)))+/gm,
-  /(?<=(?:^|[:?-] ) *)(?:"(?:[^"\\]|\\[^])*"|'(?:[^']|'')*')/gm,
-  /(?:^|(?<= ))#.*/gm,
-];
-
-/** The lines after the first of a text without quotes. */
-const MORE_TEXT = /(?<=^( *)(?:- +)*[^\s:][^:\n]*: +[^\s|>&!{[].*)(?:\n\1 +.*)+/gm;
-
-/** What the specification's reference validator does not take for YAML, though it is; source: strictyaml's manual. */
-const UNSTRICT = [
-  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?[[{]/, "a list or a mapping in one line"],
-  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?&/, "an anchor"],
-  [/^\s*(?:[-?:] +)*(?:[^\s].*?: +)?!/, "a tag"],
-  [/\t/, "a tab"],
-] as const;
-
 /**
  * Reads the front matter of a `SKILL.md`.
  *
@@ -413,21 +395,6 @@ function violations(fields: Record<string, unknown>, directoryName: string): [fi
   return found.filter(([, isWrong]) => isWrong).map(([field, , message]) => [field, message]);
 }
 
-/** Where front matter is no YAML for the reference validator, though it is. */
-function unstrictLines(file: string, text: string): Problem[] {
-  const [front = "", yaml = ""] = text.match(FRONT_MATTER) ?? [];
-  const bare = YAML_TEXT.reduce((rest, text) => rest.replace(text, (each) => each.replace(/[^\n]/g, "")), yaml)
-    .replace(MORE_TEXT, (each) => each.replace(/[^\n\t]/g, "")); // where a tab is not allowed, either
-  const lines = [front.split("\n", 1)[0]?.replace(/^-+/, "") ?? "", ...bare.split("\n")];
-  const found = lines.flatMap((line, index) =>
-    UNSTRICT.filter(([pattern]) => pattern.test(line)).map(([, what]): Problem => ({
-      ...{ file, line: index + 1, message: `it has ${what}, which is no YAML for the reference validator` },
-    }))
-  );
-  const mark = "it begins with a byte order mark, which the reference validator takes for no front matter";
-  return text.startsWith("\ufeff") ? [{ file, line: 1, message: mark }, ...found] : found;
-}
-
 /** What was found out about a skill. */
 interface Inspection {
   /** Where it breaks the specification. */
@@ -485,10 +452,13 @@ export async function inspectSkill(directory: string): Promise<Inspection> {
   const isSaid = (value: unknown) => typeof value === "string" && value.trim() !== "";
   const missing = ["name", "description"].filter((field) => !isSaid(fields[field]))
     .map((field) => at([field, `its SKILL.md has no ${field}`]));
+  const mark = text.startsWith("\ufeff")
+    ? [{ file, line: 1, message: "it begins with a byte order mark, and Codex ignores such a skill" }]
+    : [];
   const requires = (fields["metadata"] as Record<string, unknown> | null | undefined)?.["requires"];
   return {
     text,
-    violations: [...missing, ...violations(fields, lastSegment(directory)).map(at)],
+    violations: [...mark, ...missing, ...violations(fields, lastSegment(directory)).map(at)],
     problem: missing[0],
     name: isSaid(fields["name"]) ? `${fields["name"]}`.trim() : undefined,
     requires: typeof requires === "string" ? requires.split(/\s+/).filter((program) => program !== "") : [],
@@ -1193,10 +1163,9 @@ async function validate(root: Desired, { words, flags }: Request): Promise<numbe
     const isMany = problem && subfolders(path)?.some((each) => isThere(`${path}/${each}/SKILL.md`));
     if (isMany) problem.message += `, and folders in it do: validate ${shellWord(path, root)}/*`;
     if (problem && !isThere(path)) problem.message = "nothing is there";
-    const wrong = text === undefined ? violations : [...violations, ...unstrictLines(`${path}/SKILL.md`, text)];
-    problems.push(...wrong);
+    problems.push(...violations);
     if (text !== undefined) warnings.push(...doubts(path, text));
-    skills.push({ name, path, valid: wrong.length === 0 });
+    skills.push({ name, path, valid: violations.length === 0 });
   }
   if (flags.json) printJson(root, { skills, warnings: jsonProblems(root, warnings) }, problems);
   for (const warning of flags.quiet ? [] : warnings) sayProblem(warning, root, "Warning");
