@@ -77,18 +77,6 @@ const ILLS: [what: string, make: (box: Sandbox) => void, said: RegExp, cure?: (b
     (box) => box.link(`${box.path}/codex/auth.json`, `${box.home}/.codex/auth.json`),
   ],
   [
-    "a folder that is a link",
-    (box) => {
-      Deno.renameSync(box.at(".claude/skills"), box.at(".claude/real"));
-      box.link(".claude/skills", "real");
-    },
-    /^\.claude\/skills: the folder is itself a link, which not every agent follows: rm \.claude\/skills, then sync$/m,
-    (box) => {
-      box.remove(".claude/skills");
-      Deno.renameSync(box.at(".claude/real"), box.at(".claude/skills"));
-    },
-  ],
-  [
     "programs that are not on the PATH",
     (box) => box.write("skills/hq/SKILL.md", front("hq", "metadata:\n  requires: sh  no-such-program nor-this\n")),
     /^skills\/hq: it needs what is not on the PATH: no-such-program, nor-this$/m,
@@ -209,31 +197,6 @@ describe("doctor", () => {
     assertEquals(names, ["here", "middle", "top"]);
   });
 
-  it("notes what an agent reads twice, with the line that avoids it", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq", "review-gate");
-    box.manifest("hq", "review-gate");
-    await box.done();
-    const { status, said } = await doctor(box);
-    assertEquals(status, 0);
-    assertEquals(
-      said,
-      ".skills: Note: opencode reads hq, review-gate twice, in .opencode/skills and .claude/skills: " +
-        'with "for claude" (and codex, where CODEX_HOME is set) at the end of their lines, it reads them once\n',
-    );
-    box.manifest("for claude", "hq", "review-gate");
-    await box.done();
-    assertEquals(await doctor(box), { status: 0, said: "" });
-  });
-
-  it("does not count twice for Codex what it goes to by its real path", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("tools/hq");
-    for (const folder of [".agents/skills", ".codex/skills"]) box.link(`${folder}/hq`, "../../tools/hq");
-    box.manifest("./tools/hq for agents");
-    assertEquals(await doctor(box), { status: 0, said: "" });
-  });
-
   it("finds what repos that are gone have left, and clean removes it", async () => {
     using box = new Sandbox("use-skills.ts", "skill-doctor");
     box.environment["CODEX_HOME"] = `${box.home}/.codex`;
@@ -285,28 +248,6 @@ describe("doctor", () => {
     assertEquals(stdout.includes("project"), false);
   });
 
-  for (
-    const [lines, way] of [
-      [["hq"], 'with "for claude codex" at the end'],
-      [["hq", "./skills/hq as foo"], ".skills names it as foo and hq"],
-      [["hq for claude opencode cursor"], 'with "for claude cursor" at the end'],
-      [["hq for claude agents"], "each is there for another agent, so there is nothing to do"],
-    ] as const
-  ) {
-    it(`says for ${lines} what loses no other agent its skills`, async () => {
-      using box = new Sandbox("use-skills.ts", "skill-doctor");
-      box.directory("codex");
-      box.environment["CODEX_HOME"] = `${box.repo}/codex`;
-      box.skills("hq");
-      box.manifest(...lines);
-      await box.done();
-      const { status, said } = await doctor(box);
-      assertEquals(status, 0);
-      assertMatch(said, /^\.skills: Note: opencode reads hq twice, in .*: /m);
-      assertStringIncludes(said, way);
-    });
-  }
-
   it("counts as an older script's only what .skills names for no agent, and only where it can be read", async () => {
     using box = new Sandbox("use-skills.ts", "skill-doctor");
     box.skills("hq", "tools/other");
@@ -333,19 +274,6 @@ describe("doctor", () => {
     box.skills(".claude/skills/zz");
     const { said } = await doctor(box);
     assertStringIncludes(said, "it is gone, and what it had deployed is not (yy): rm -r .claude/skills/yy\n");
-  });
-
-  it("knows whose a folder's entries are where it is a link to another depth, and what else is in it", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq");
-    box.directory("a/b/c/skills");
-    box.link(".claude/skills", "../a/b/c/skills");
-    box.manifest("hq for claude");
-    await box.done();
-    box.skills("a/b/c/skills/own");
-    const { said } = await doctor(box);
-    const way = "rm .claude/skills, then sync, and link own into the new folder, one by one";
-    assertEquals(said, `.claude/skills: the folder is itself a link, which not every agent follows: ${way}\n`);
   });
 
   it("has clean remove what a repo inside of another has left, and leave the outer one's", async () => {
@@ -429,24 +357,6 @@ describe("doctor", () => {
     const { said } = await doctor(box);
     assertStringIncludes(said, ".opencode/skills: it is not a folder: move it away, then sync\n");
     assertStringIncludes(said, '.claude/skills/loop: this link leads nowhere, to "loop": rm .claude/skills/loop\n');
-  });
-
-  it("says who asks for what an agent reads twice", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq");
-    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq\n`);
-    await box.done("--global");
-    box.manifest();
-    assertStringIncludes(
-      (await doctor(box)).said,
-      "~/.config/use-skills/skills asks for both, and doctor says more there\n",
-    );
-    box.manifest("hq for claude");
-    await box.done();
-    assertStringIncludes((await doctor(box)).said, "take it out of one of .skills and ~/.config/use-skills/skills\n");
-    await box.done("clean", "--global");
-    box.skills(`../home/.claude/skills/hq`);
-    assertStringIncludes((await doctor(box)).said, "take away one that use-skills did not make, if it is not needed\n");
   });
 
   it("leaves a moved repo to sync", async () => {

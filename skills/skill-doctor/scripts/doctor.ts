@@ -39,9 +39,8 @@ export const AGENTS: ReadonlyMap<string, readonly [project: string, home: string
   [
     "codex",
     [
-      "${CODEX_HOME:-.agents}/skills",
-      "${CODEX_HOME:-.codex}/skills",
       ".agents/skills",
+      "${CODEX_HOME:-.codex}/skills",
       ".codex/skills",
       "~/.agents/skills",
       "/etc/codex/skills",
@@ -750,9 +749,8 @@ interface Seen {
   path: string;
   /** Where it really is; "" where a link leads nowhere. */
   real: string;
-  /** Whether it is as use-skills made it, and the manifests that it is for. */
+  /** Whether it is as use-skills made it. */
   isOurs: boolean;
-  claims: string[];
   /** What the skill calls itself; `undefined` for what is no skill. */
   name?: string;
 }
@@ -873,15 +871,13 @@ interface Round {
   root: Desired;
   /** The names that the manifest has, for any agent; `undefined` where there is none that can be read. */
   wanted?: ReadonlySet<string>;
-  /** The folders that the manifest deploys into, as its agents have them. */
-  targets: ReadonlySet<string>;
   /** The folders that Codex reads. */
   codex: ReadonlySet<string>;
   inspect: (skill: string) => Promise<Inspection>;
 }
 
 /** Examines a folder that agents read. */
-async function examineFolder(path: string, { root, wanted, targets, codex, inspect }: Round): Promise<Ward> {
+async function examineFolder(path: string, { root, wanted, codex, inspect }: Round): Promise<Ward> {
   const ward: Ward = { path, seen: [], problems: [], notes: [] };
   const find = (message: string, file = path, name?: string) => ward.problems.push({ file, name, message });
   const folder = tryTo(() => Deno.realPathSync(path)) ?? path;
@@ -935,67 +931,30 @@ async function examineFolder(path: string, { root, wanted, targets, codex, inspe
         ward.notes.push({ file: plugin, message });
       }
       const name = isSkill ? (await inspect(real)).name ?? entry : undefined;
-      ward.seen.push({ entry, path: at, real, isOurs, claims, name });
+      ward.seen.push({ entry, path: at, real, isOurs, name });
     }
   }
   if (old.length > 0) {
     const way = `name them, or rm ${old.map((link) => shellWord(link, root)).join(" ")}`;
     find(`an older script has left links here that .skills does not name: ${way}`);
   }
-  if (targets.has(path) && tryTo(() => Deno.lstatSync(path))?.isSymlink) {
-    const others = ward.seen.filter(({ isOurs }) => !isOurs).map(({ entry }) => entry);
-    const rest = others.length > 0 ? `, and link ${someOf(others)} into the new folder, one by one` : "";
-    find(`the folder is itself a link, which not every agent follows: rm ${shellWord(path, root)}, then sync${rest}`);
-  }
   return ward;
 }
 
-/** Looks for skills that an agent meets more than once in its folders. */
-async function examineAgent(agent: string, wards: readonly Ward[], root: Desired, folders: Desired["targets"]) {
+/** Looks for names that an agent meets more than once with different contents. */
+async function examineAgent(agent: string, wards: readonly Ward[], root: Desired): Promise<Problem[]> {
   const problems: Problem[] = [];
-  const notes = new Map<string, string[]>();
   for (const [name, [first, ...others]] of Map.groupBy(wards.flatMap(({ seen }) => seen), (skill) => skill.name)) {
     if (name === undefined || first === undefined) continue;
-    const same = [first];
     for (const other of others) {
       const hash = other.real === first.real ? undefined : await contentHash(other.real);
-      if (other.real === first.real || hash !== undefined && hash === await contentHash(first.real)) {
-        if (agent !== "codex" || other.real !== first.real) same.push(other); // Codex goes by where they really are
-        continue;
-      }
+      if (other.real === first.real || hash !== undefined && hash === await contentHash(first.real)) continue;
       const way = 'take one away, or give it another name, in its SKILL.md and with "as NAME"';
       const message = `${agent} finds another ${quote(name)} in ${show(first.path, root)}: ${way}`;
       problems.push({ file: other.path, name, message });
     }
-    if (same.length === 1) continue;
-    const places = [...new Set(same.map(({ path }) => show(resolve(path, ".."), root)))].join(" and ");
-    const line = `${places}: ${wayToReadOnce(agent, same, root, folders)}`;
-    notes.set(line, [...notes.get(line) ?? [], name]);
   }
-  return {
-    problems,
-    notes: Array.from(
-      notes,
-      ([line, names]): Problem => ({ message: `${agent} reads ${someOf(names)} twice, in ${line}` }),
-    ),
-  };
-}
-
-/** How an agent that reads the same skill in several places is spared that. */
-function wayToReadOnce(agent: string, same: readonly Seen[], root: Desired, folders: Desired["targets"]): string {
-  const [entry, ...others] = new Set(same.map(({ entry }) => entry));
-  const claims = [...new Set(same.flatMap(({ claims }) => claims))];
-  if (!same.every(({ isOurs }) => isOurs)) return "take away one that use-skills did not make, if it is not needed";
-  if (claims.length > 1) return `take it out of one of ${claims.map((claim) => show(claim, root)).join(" and ")}`;
-  if (claims[0] !== root.manifest) return `${show(claims[0] ?? "", root)} asks for both, and doctor says more there`;
-  if (entry === undefined || others.length > 0) return `.skills names it as ${[entry, ...others].join(" and ")}`;
-  const readers = folders.filter(({ skills }) => skills.some(({ name }) => name === entry));
-  const isRead = ({ path }: Desired["targets"][number]) => same.some((skill) => resolve(skill.path, "..") === path);
-  const left = readers.filter((folder) => isRead(folder) && folder.agents.some((each) => each !== agent));
-  if (left.length !== 1) return "each is there for another agent, so there is nothing to do";
-  const rest = readers.flatMap(({ agents }) => agents).filter((each) => each !== agent);
-  const codex = environment("CODEX_HOME") || rest.includes("codex") ? "" : " (and codex, where CODEX_HOME is set)";
-  return `with "for ${rest.join(" ")}"${codex} at the end of their lines, it reads them once`;
+  return problems;
 }
 
 /** What is wrong with `CODEX_HOME`. */
@@ -1065,7 +1024,6 @@ async function diagnose(root: Desired, hasManifest: boolean): Promise<Findings> 
   const round: Round = {
     root,
     wanted: root.readable ? new Set(names) : undefined,
-    targets: new Set(folders.flatMap(({ agents }) => agents).map((agent) => agentFolder(agent, root)?.path ?? "")),
     codex: new Set(foldersRead("codex", root, start)),
     inspect: remember(inspectSkill),
   };
@@ -1077,10 +1035,8 @@ async function diagnose(root: Desired, hasManifest: boolean): Promise<Findings> 
       if (!wards.has(path)) wards.set(path, await examineFolder(path, round));
     }
     const read = paths.flatMap((path) => wards.get(path) ?? []);
-    const { problems, notes } = await examineAgent(agent, read, root, folders);
     result.agents.push({ agent, wards: read });
-    result.problems.push(...problems);
-    result.notes.push(...notes);
+    result.problems.push(...await examineAgent(agent, read, root));
   }
   const known = new Set(wards.values().flatMap(({ seen }) => seen.map(({ real }) => real)));
   for (const { skills } of folders) {
