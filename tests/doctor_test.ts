@@ -1,422 +1,466 @@
-/** Runs `doctor` on folders in which everything that it looks for is wrong. */
+/** Runs `doctor.ts show`, directly and as `use-skills.ts doctor`, on directories with every problem that it reports. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { isThere, requires, Sandbox, skillText, stamps } from "./helpers.ts";
 
-/** Front matter with a name and a description, and more. */
-const front = (name: string, more = "", description = "d") =>
-  `---\nname: ${name}\ndescription: ${description}\n${more}---\n`;
+/** A sandbox whose runs know only the file system. */
+const direct = () => new Sandbox("skills/skill-doctor/scripts/doctor.ts");
 
-/** What each row of what the doctor looks for needs to be there, and what it says of it. */
-const ILLS: [what: string, make: (box: Sandbox) => void, said: RegExp, cure?: (box: Sandbox) => void][] = [
+/** A sandbox whose runs compare with the manifest. */
+const withManifest = () => new Sandbox("use-skills.ts", "skill-doctor");
+
+/** Runs the doctor; returns the problems that it prints. */
+async function doctor(box: Sandbox, ...args: string[]): Promise<string> {
+  const command = box.program === "use-skills.ts" ? "doctor" : "show";
+  const { status, stderr } = await box.run(command, ...args);
+  assertEquals(status, stderr === "" ? 0 : 1, stderr);
+  return stderr;
+}
+
+/** The first cells of the table of problems in the skill. */
+function documentedMessages(): string[] {
+  const skill = Deno.readTextFileSync(new URL("../skills/skill-doctor/SKILL.md", import.meta.url));
+  return [...skill.matchAll(/^\| `([^`]+)` \| .* \| .* \|$/gm)].map(([, message = ""]) => message);
+}
+
+/** Problems: what is made, what is printed, and how it is undone. `%` is the sandbox's path. */
+const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, undo?: (box: Sandbox) => void][] = [
   [
-    "a broken link of nobody's",
+    "a broken link that is not owned",
     (box) => box.link(".claude/skills/old", "nowhere"),
-    /^\.claude\/skills\/old: this link leads nowhere, to "nowhere": rm \.claude\/skills\/old$/m,
+    '.claude/skills/old: The link to "nowhere" is broken: rm .claude/skills/old\n',
     (box) => box.remove(".claude/skills/old"),
   ],
   [
-    "a broken link of ours",
-    (box) => box.remove("skills/hq"),
-    /^\.claude\/skills\/hq: this link leads nowhere, .*: bring it back, or take it out of \.skills; then sync$/m,
-    (box) => box.skills("hq"),
+    "a circular link",
+    (box) => box.link(".claude/skills/loop", "loop"),
+    '.claude/skills/loop: The link to "loop" is broken: rm .claude/skills/loop\n',
+    (box) => box.remove(".claude/skills/loop"),
+  ],
+  [
+    "a broken owned link",
+    (box) => {
+      box.manifest("./tools/hq for claude");
+      box.remove("tools");
+      box.skills("other");
+    },
+    '.skills:1: Nothing is at "./tools/hq"\n' +
+    '.claude/skills/hq: The link to "../../tools/hq" is broken: ' +
+    "restore the skill or remove its entry from .skills, then sync\n",
+    (box) => box.skills("tools/hq"),
+  ],
+  [
+    "an owned link without an entry",
+    (box) => {
+      box.manifest();
+      box.remove("tools");
+    },
+    '.claude/skills/hq: The link to "../../tools/hq" is broken: run use-skills.ts sync\n',
+    (box) => {
+      box.skills("tools/hq");
+      box.manifest("./tools/hq for claude");
+    },
   ],
   [
     "a SKILL.md that is a link",
     (box) => {
-      Deno.renameSync(box.at("skills/hq/SKILL.md"), box.at("skills/hq/REAL.md"));
-      box.link("skills/hq/SKILL.md", "REAL.md");
+      Deno.renameSync(box.at("tools/hq/SKILL.md"), box.at("tools/hq/REAL.md"));
+      box.link("tools/hq/SKILL.md", "REAL.md");
     },
-    /^skills\/hq: its SKILL\.md is a link, which Codex ignores: /m,
-    (box) => Deno.renameSync(box.at("skills/hq/REAL.md"), box.at("skills/hq/SKILL.md")),
+    "tools/hq: Codex ignores this skill, because SKILL.md is a link: replace it by the file\n",
+    (box) => Deno.renameSync(box.at("tools/hq/REAL.md"), box.at("tools/hq/SKILL.md")),
   ],
   [
-    "a SKILL.md in a folder of a skill",
-    (box) => box.skills("skills/hq/parts/inner"),
-    /^skills\/hq: OpenCode and Codex see skills in it, and Claude Code does not \(parts\/inner\/SKILL\.md\): move /m,
-    (box) => box.remove("skills/hq/parts"),
+    "a skill in a skill",
+    (box) => box.skills("tools/hq/parts/inner"),
+    "tools/hq: OpenCode and Codex find nested skills (parts/inner/SKILL.md), Claude Code does not: " +
+    "move them out of this skill, or add entries for them\n",
+    (box) => box.remove("tools/hq/parts"),
   ],
   [
     "a skill one level too deep",
     (box) => box.skills(".claude/skills/group/inner"),
-    /^\.claude\/skills\/group: it is no skill, and OpenCode and Codex see skills in it, .* \(inner\/SKILL\.md\): link or move/m,
+    ".claude/skills/group: OpenCode and Codex find nested skills (inner/SKILL.md), Claude Code does not: " +
+    "move or link them directly into the agent's directory\n",
     (box) => box.remove(".claude/skills/group"),
   ],
   [
-    "a skill.md in lower case",
+    "a SKILL.md in lower case",
     (box) => box.write(".opencode/skills/low/skill.md", skillText("low")),
-    /^\.opencode\/skills\/low: agents cannot use it: it has no SKILL\.md, but "skill\.md", and agents look for SKILL\.md: rename/m,
-    (box) => box.remove(".opencode/skills/low"),
+    '.opencode/skills/low: Some agents ignore this skill: SKILL.md is missing: rename "skill.md" to SKILL.md\n',
+    (box) => box.remove(".opencode"),
+  ],
+  [
+    "a skill without front matter",
+    (box) => box.write("tools/hq/SKILL.md", "# No front matter\n"),
+    "tools/hq: Some agents ignore this skill: SKILL.md has no front matter\n",
+    (box) => box.skills("tools/hq"),
+  ],
+  [
+    "a skill without description",
+    (box) => box.write("tools/hq/SKILL.md", "---\nname: hq\n---\n"),
+    "tools/hq: Some agents ignore this skill: SKILL.md has no description\n",
+    (box) => box.skills("tools/hq"),
+  ],
+  [
+    "a byte order mark",
+    (box) => box.write("tools/hq/SKILL.md", `\ufeff${skillText("hq")}`),
+    "tools/hq: Some agents ignore this skill: SKILL.md has a byte order mark, which Codex does not accept\n",
+    (box) => box.skills("tools/hq"),
   ],
   [
     "one name with two contents",
     (box) => box.write(`${box.home}/.claude/skills/hq/SKILL.md`, skillText("hq") + "Differently.\n"),
-    /^~\/\.claude\/skills\/hq: claude finds another "hq" in \.claude\/skills\/hq: take one away, or give it another name/m,
+    '~/.claude/skills/hq: claude sees a different "hq" in .claude/skills/hq: ' +
+    'remove one, or rename it in its SKILL.md and with "as NAME"\n' +
+    '~/.claude/skills/hq: opencode sees a different "hq" in .claude/skills/hq: ' +
+    'remove one, or rename it in its SKILL.md and with "as NAME"\n',
     (box) => box.remove(`${box.home}/.claude/skills/hq`),
   ],
   [
     "a plugin above a linked skill",
     (box) => {
-      box.write("tools/.claude-plugin/plugin.json", "{}");
-      box.skills("tools/skills/lint");
-      box.link(".agents/skills/lint", "../../tools/skills/lint");
+      box.write("plugin/.claude-plugin/plugin.json", "{}");
+      box.skills("plugin/skills/lint");
+      box.link(".agents/skills/lint", "../../plugin/skills/lint");
     },
-    /^\.agents\/skills\/lint: Codex counts it to the plugin in tools, and names it after that: deploy it with --copy/m,
+    ".agents/skills/lint: Codex adds the name of the plugin in plugin to this skill's name: " +
+    'deploy with "mode copy" or by a git reference\n',
     (box) => box.remove(".agents"),
   ],
   [
-    "a CODEX_HOME that is not there",
-    (box) => box.environment["CODEX_HOME"] = `${box.path}/codex`,
-    /codex: CODEX_HOME names it, and Codex stops without such a folder: mkdir -p .*\/codex$/m,
+    "missing programs",
+    (box) => {
+      const front = "---\nname: hq\ndescription: d\nmetadata:\n  requires: sh  no-such-program nor-this\n---\n";
+      box.write("tools/hq/SKILL.md", front);
+    },
+    "tools/hq: Programs that this skill requires are not on the PATH: no-such-program, nor-this\n",
+    (box) => box.skills("tools/hq"),
+  ],
+  [
+    "a link that the manifest does not name",
+    (box) => {
+      box.skills("not named");
+      box.link(".claude/skills/not named", "../../skills/not named");
+    },
+    ".claude/skills/not named: This link was not made by use-skills, and .skills does not name it: " +
+    "rm '%/repo/.claude/skills/not named'\n",
+    (box) => box.remove(".claude/skills/not named"),
+  ],
+  [
+    "a file instead of a directory",
+    (box) => box.write(".opencode/skills", ""),
+    ".opencode/skills: This must be a directory: move the file away\n",
+    (box) => box.remove(".opencode"),
+  ],
+  [
+    "a CODEX_HOME that is a file",
+    (box) => {
+      box.environment["CODEX_HOME"] = `${box.path}/codex`;
+      box.write(`${box.path}/codex`, "");
+    },
+    "%/codex: CODEX_HOME is not a directory, so Codex exits: move it away, then mkdir -p %/codex\n",
+    (box) => box.remove(`${box.path}/codex`),
+  ],
+  [
+    "a CODEX_HOME that does not exist",
+    () => {},
+    "%/codex: CODEX_HOME is not a directory, so Codex exits: mkdir -p %/codex\n",
     (box) => box.directory(`${box.path}/codex`),
   ],
   [
     "a CODEX_HOME without a login",
     (box) => box.write(`${box.home}/.codex/auth.json`, "{}"),
-    /codex: Codex is not logged in with this CODEX_HOME, and is in ~\/\.codex: ln -sf ~\/\.codex\/auth\.json .*auth\.json$/m,
+    "%/codex: Codex is logged in with ~/.codex, but not with this CODEX_HOME: " +
+    "ln -sf ~/.codex/auth.json %/codex/auth.json\n",
     (box) => box.link(`${box.path}/codex/auth.json`, `${box.home}/.codex/auth.json`),
-  ],
-  [
-    "programs that are not on the PATH",
-    (box) => box.write("skills/hq/SKILL.md", front("hq", "metadata:\n  requires: sh  no-such-program nor-this\n")),
-    /^skills\/hq: it needs what is not on the PATH: no-such-program, nor-this$/m,
-    (box) => box.skills("hq"),
-  ],
-  [
-    "a skill that no agent can use",
-    (box) => box.write("skills/hq/SKILL.md", "# No front matter\n"),
-    /^skills\/hq: agents cannot use it: it has no front matter$/m,
-    (box) => box.skills("hq"),
-  ],
-  [
-    "links that an older script has left",
-    (box) => {
-      box.skills("unwanted", "not wanted");
-      for (const name of ["unwanted", "not wanted"]) box.link(`.claude/skills/${name}`, `../../skills/${name}`);
-    },
-    /^\.claude\/skills: an older script has left links here that \.skills does not name: name them, or rm '.*\/\.claude\/skills\/not wanted' \.claude\/skills\/unwanted$/m,
-    (box) => ["unwanted", "not wanted"].forEach((name) => box.remove(`.claude/skills/${name}`)),
   ],
 ];
 
-/** What the README's section on troubleshooting says that the doctor says. */
-function sayings(): string[] {
-  const readme = Deno.readTextFileSync(new URL("../README.md", import.meta.url));
-  const [section = ""] = readme.split("\n## Troubleshooting\n")[1]?.split("\n## ") ?? [];
-  return [...section.matchAll(/^\| `([^`]+)` \| .* \| .* \|$/gm)].map(([, saying = ""]) => saying);
-}
-
 describe("doctor", () => {
-  it("finds what is wrong, says what to do, and is content once that is done", async () => {
-    const everything: string[] = [];
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq");
-    box.manifest("hq for claude");
+  it("reports each problem with a fix, and nothing after the fix", async () => {
+    using box = withManifest();
+    box.skills("tools/hq");
+    box.manifest("./tools/hq for claude");
     await box.done();
-    assertEquals(await doctor(box), { status: 0, said: "" });
-    for (const [what, make, expected, cure] of ILLS) {
+    assertEquals(await doctor(box), "");
+    let all = "";
+    for (const [what, make, printed, undo] of PROBLEMS) {
       make(box);
       const before = stamps(box.path);
-      const { status, said } = await doctor(box);
-      assertEquals(status, 1, what);
-      assertMatch(said, expected, what);
-      everything.push(said);
+      const expected = printed.replaceAll("%", box.path);
+      assertEquals(await doctor(box), expected, what);
       assertEquals(stamps(box.path), before, `${what}: something was written`);
-      cure?.(box);
-      if (what === "a CODEX_HOME that is not there") continue; // what cures it calls for the next
-      assertEquals(await doctor(box), { status: 0, said: "" }, `after ${what}`);
+      undo?.(box);
+      if (!what.startsWith("a CODEX_HOME")) assertEquals(await doctor(box), "", `after ${what}`);
+      all += printed;
     }
-    const unheard = sayings().filter((saying) => !everything.join().includes(saying));
-    // These have tests of their own.
-    assertEquals(unheard, ["cannot be deployed", "it is gone, and what it had deployed is not"]);
-    for (const said of everything) {
-      assert(sayings().some((saying) => said.includes(saying)), `not in the README: ${said}`);
+    assertEquals(await doctor(box), "");
+    const documented = documentedMessages();
+    const withOwnTests = ["This manifest is gone", "Cannot read it"];
+    assertEquals(documented.filter((message) => !all.includes(message)), withOwnTests);
+    for (const line of all.trim().split("\n").filter((line) => !line.startsWith(".skills:"))) {
+      assert(documented.some((message) => line.includes(message)), `not in SKILL.md: ${line}`);
     }
   });
 
-  it("runs its own commands with success", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("prints commands that work", async () => {
+    using box = withManifest();
     box.skills("hq", "un'wanted");
     box.manifest("hq for claude");
     await box.done();
     box.link(".claude/skills/un'wanted", "../../skills/un'wanted");
     box.link(".claude/skills/old", "nowhere");
-    const { said } = await doctor(box);
-    for (const [, command = ""] of said.matchAll(/(?:: |, or )(rm .*)$/gm)) {
-      const { success } = await new Deno.Command("sh", { args: ["-c", command], cwd: box.repo }).output();
+    box.write(`${box.home}/.codex/auth.json`, "{}");
+    box.environment["CODEX_HOME"] = `${box.path}/codex`;
+    const commands = async () => [...(await doctor(box)).matchAll(/: ((?:rm|ln|mkdir) .*)$/gm)].map(([, each]) => each);
+    for (const command of [...await commands(), "true"]) {
+      const env = { HOME: box.home };
+      const { success } = await new Deno.Command("sh", { args: ["-c", command ?? ""], cwd: box.repo, env }).output();
       assert(success, command);
     }
-    assertEquals(await doctor(box), { status: 0, said: "" });
+    for (const command of await commands()) {
+      await new Deno.Command("sh", { args: ["-c", command ?? ""], cwd: box.repo, env: { HOME: box.home } }).output();
+    }
+    assertEquals(await doctor(box), "");
     assertEquals(isThere(box.at(".claude/skills/hq")), true);
   });
 
-  it("tells of each agent what it sees, in which folder, and whose it is", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("lists the skills that each agent sees", async () => {
+    using box = withManifest();
     box.skills("hq");
     box.manifest("hq for claude cursor ./tools/skills");
     await box.done();
     box.skills(".agents/skills/theirs");
     box.write(`${box.home}/.config/opencode/skills/mine/SKILL.md`, skillText("mine"));
-    const { stdout } = await box.run("doctor");
+    const lists = (...directories: [path: string, skill: string][]) =>
+      directories.map(([path, skill]) => `  ${path}\n     ${skill}\n`).join("");
+    const theirs = [".agents/skills", "theirs  .agents/skills/theirs (not owned)"] as [string, string];
+    const claude = [".claude/skills", "hq  skills/hq"] as [string, string];
     assertEquals(
-      stdout,
-      [
-        "claude",
-        "  .claude/skills",
-        "     hq  skills/hq",
-        "opencode",
-        "  .claude/skills",
-        "     hq  skills/hq",
-        "  .agents/skills",
-        "     theirs  .agents/skills/theirs (not ours)",
-        "  ~/.config/opencode/skills",
-        "     mine  ~/.config/opencode/skills/mine (not ours)",
-        "codex",
-        "  .agents/skills",
-        "     theirs  .agents/skills/theirs (not ours)",
-        "cursor",
-        "  .cursor/skills",
-        "     hq  skills/hq",
-        "./tools/skills",
-        "  tools/skills",
-        "     hq  skills/hq",
-        "",
-      ].join("\n"),
+      await box.run("doctor"),
+      {
+        status: 0,
+        stderr: "",
+        stdout: "claude\n" + lists(claude) +
+          "opencode\n" +
+          lists(claude, theirs, ["~/.config/opencode/skills", "mine  ~/.config/opencode/skills/mine (not owned)"]) +
+          "codex\n" + lists(theirs) +
+          "cursor\n" + lists([".cursor/skills", "hq  skills/hq"], theirs, claude) +
+          "./tools/skills\n" + lists(["tools/skills", "hq  skills/hq"]),
+      },
     );
+    assertEquals(await box.done("doctor", "--quiet"), "");
   });
 
-  it("looks above the directory that it is started in, up to the repo's root", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("works without use-skills", async () => {
+    using box = direct();
     box.directory(".git");
     box.skills(".claude/skills/top", "a/.claude/skills/middle", "a/b/.claude/skills/here", "../.claude/skills/outside");
-    const { stdout } = await box.run("doctor", "-C", "a/b", "--json");
-    const [claude] = JSON.parse(stdout).agents;
-    const names = claude.folders.flatMap((folder: { skills: { name: string }[] }) =>
-      folder.skills.map(({ name }) => name)
+    box.link("a/b/.claude/skills/old", "nowhere");
+    box.link("a/b/.claude/skills/lint", "../../../../plugin/skills/lint");
+    box.skills("plugin/skills/lint");
+    box.repo = box.at("a/b");
+    const { status, stdout, stderr } = await box.run();
+    assertEquals(
+      { status, stderr },
+      { status: 1, stderr: '.claude/skills/old: The link to "nowhere" is broken: rm .claude/skills/old\n' },
     );
-    assertEquals(names, ["here", "middle", "top"]);
+    const here = "  .claude/skills\n     here  .claude/skills/here (not owned)\n" +
+      "     lint  ../../plugin/skills/lint (not owned)\n" +
+      "  ../.claude/skills\n     middle  ../.claude/skills/middle (not owned)\n" +
+      "  ../../.claude/skills\n     top  ../../.claude/skills/top (not owned)\n";
+    assertEquals(
+      stdout,
+      `claude\n${here}opencode\n${here}codex\n  sees no skills\n`,
+    );
   });
 
-  it("finds what repos that are gone have left, and clean removes it", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("shows an agent if its own directory exists", async () => {
+    using box = direct();
+    box.skills(".cursor/skills/top");
+    const { stdout } = await box.run("show", "--json");
+    const { agents } = JSON.parse(stdout);
+    assertEquals(agents.map(({ agent }: { agent: string }) => agent), ["claude", "opencode", "codex", "cursor"]);
+    assertEquals(agents[3].directories, [{
+      path: box.at(".cursor/skills"),
+      skills: [{
+        entry: "top",
+        path: box.at(".cursor/skills/top"),
+        source: box.at(".cursor/skills/top"),
+        owned: false,
+        name: "top",
+      }],
+    }]);
+  });
+
+  it("accepts the same content twice, and targets that are links", async () => {
+    using box = direct();
+    box.skills(".claude/skills/hq", ".agents/skills/hq", "dotfiles/mine");
+    box.link(".opencode/skills", "../.claude/skills");
+    box.link(".codex/skills", "../.claude/skills");
+    box.link(`${box.home}/.claude/skills`, `${box.repo}/dotfiles`);
+    assertEquals(await doctor(box), "");
+  });
+
+  it("compares names as the agent does", async () => {
+    using box = direct();
+    box.write(".claude/skills/a/SKILL.md", skillText("same"));
+    box.write(".claude/skills/b/SKILL.md", skillText("same") + "Other.\n");
+    assertEquals(
+      await doctor(box),
+      '.claude/skills/b: opencode sees a different "same" in .claude/skills/a: ' +
+        'remove one, or rename it in its SKILL.md and with "as NAME"\n',
+    );
+  });
+
+  it("knows an owned copy by its content", async () => {
+    using box = withManifest();
+    box.write("skills/hq/SKILL.md", skillText("hq"));
+    box.write("skills/hq/a-b/x.sh", "#!/bin/sh\n");
+    box.write("skills/hq/a/é.txt", "x");
+    box.directory("skills/hq/empty");
+    box.link("skills/hq/link", "a-b/x.sh");
+    Deno.chmodSync(box.at("skills/hq/a-b/x.sh"), 0o755);
+    box.manifest("hq for claude");
+    await box.done("sync", "--copy");
+    const owned = async () =>
+      JSON.parse((await box.run("doctor", "--json")).stdout).agents[0].directories[0].skills[0].owned;
+    assertEquals(await owned(), true);
+    box.write(".claude/skills/hq/a/é.txt", "y");
+    assertEquals(await owned(), false);
+  });
+
+  it("finds what deleted projects have deployed, and clean removes it", async () => {
+    using box = withManifest();
     box.environment["CODEX_HOME"] = `${box.home}/.codex`;
     box.directory(`${box.home}/.codex`);
     box.enter("gone");
     box.skills("hq", "pdf");
     box.manifest("hq for codex", "pdf for codex");
     await box.done();
-    box.enter("also-gone");
-    box.skills("a");
-    box.manifest("a for claude");
-    await box.done();
     box.enter("repo");
-    for (const name of ["gone", "also-gone"]) Deno.removeSync(`${box.path}/${name}`, { recursive: true });
+    Deno.removeSync(`${box.path}/gone`, { recursive: true });
     box.manifest();
-    const { status, said } = await doctor(box);
-    assertEquals(status, 1);
-    const left = new RegExp(
-      `^${box.path}/gone/\\.skills: it is gone, and what it had deployed is not \\(hq, pdf\\): .* clean -C ${box.path}/gone$`,
-      "m",
+    assertEquals(
+      await doctor(box),
+      `${box.path}/gone/.skills: This manifest is gone, but not the skills that it deployed (hq, pdf): ` +
+        `use-skills.ts clean -C ${box.path}/gone\n`,
     );
-    assertMatch(said, left);
-    assertStringIncludes(
-      said,
-      `Note: nothing but a record is left of ${box.path}/also-gone: use-skills.ts clean -C DIR`,
-    );
-    for (const name of ["gone", "also-gone"]) await box.run("clean", "-C", `${box.path}/${name}`);
-    assertEquals(await doctor(box), { status: 0, said: "" });
+    await box.run("clean", "-C", `${box.path}/gone`);
+    assertEquals(await doctor(box), "");
     assertEquals(isThere(`${box.home}/.codex/skills`), false);
-    assertStringIncludes(await box.fails(2, "clean", "-C", `${box.path}/gone`), "No directory");
   });
 
-  it("is of use where there is no manifest, or one that cannot be read", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills(".claude/skills/hq");
-    const { status, said } = await doctor(box);
-    assertEquals([status, said], [0, ".skills: Note: it is not there, so nothing is deployed from here\n"]);
-    box.manifest("hq as");
-    const { status: wrong, said: why } = await doctor(box);
-    assertEquals([wrong, why], [1, '.skills:1: No name follows "as"\n']);
+  it("names clean --global if the home's manifest is gone", async () => {
+    using box = withManifest();
+    box.skills("hq");
+    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq for cursor\n`);
+    await box.done("--global");
+    box.remove(`${box.home}/.config/use-skills/skills`);
+    const found = await doctor(box);
+    assertMatch(found, /^~\/\.config\/use-skills\/skills: This .* \(hq\): use-skills\.ts clean --global$/m);
+    await box.done("clean", "--global");
+    assertEquals(isThere(`${box.home}/.cursor/skills`), false);
   });
 
-  it("looks at a home's own folders with --global", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills(".claude/skills/project");
-    box.write(`${box.home}/.claude/skills/own/SKILL.md`, skillText("own"));
-    const { stdout } = await box.run("doctor", "--global");
-    assertStringIncludes(stdout, "  ~/.claude/skills\n     own  ~/.claude/skills/own (not ours)\n");
-    assertEquals(stdout.includes("project"), false);
-  });
-
-  it("counts as an older script's only what .skills names for no agent, and only where it can be read", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq", "tools/other");
-    box.link(".claude/skills/hq", "../../skills/hq");
-    box.link(".claude/skills/other", "../../tools/other");
-    box.link(`${box.home}/.claude/skills/mine`, `${box.repo}/skills/hq`);
-    box.manifest("hq for cursor");
-    assertEquals((await doctor(box)).status, 0);
-    box.manifest("a b c");
-    const { said } = await doctor(box);
-    assertEquals(said.includes("older script"), false, said);
-  });
-
-  it("never has a person remove what is their own", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("does not tell people to remove what is not owned", async () => {
+    using box = withManifest();
     box.enter("other");
     box.skills("zz", "yy");
     box.manifest(`for ${box.path}/repo/.claude/skills`, "zz", "yy");
     await box.done();
     box.enter("repo");
     Deno.removeSync(`${box.path}/other`, { recursive: true });
-    Deno.removeSync(`${box.home}/.local`, { recursive: true }); // nothing knows of that repo but the folder itself
+    Deno.removeSync(`${box.home}/.local`, { recursive: true }); // without a target index, only the state file knows
     box.remove(".claude/skills/zz");
     box.skills(".claude/skills/zz");
-    const { said } = await doctor(box);
-    assertStringIncludes(said, "it is gone, and what it had deployed is not (yy): rm -r .claude/skills/yy\n");
+    assertEquals(
+      await doctor(box),
+      `${box.path}/other/.skills: This manifest is gone, but not the skills that it deployed (yy): ` +
+        "rm -r .claude/skills/yy\n",
+    );
   });
 
-  it("has clean remove what a repo inside of another has left, and leave the outer one's", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq", "inner/skills/sub");
-    box.manifest("hq");
-    box.write("inner/.skills", "sub\n");
-    await box.done();
-    await box.done("-C", "inner");
-    box.remove("inner/.skills");
-    const { said } = await doctor(box, "-C", "inner");
-    assertStringIncludes(said, "use-skills.ts clean -C inner\n");
-    await box.done("clean", "-C", "inner");
-    assertEquals([isThere(box.at(".claude/skills/hq")), isThere(box.at("inner/.claude"))], [true, false]);
-  });
-
-  it("names clean --global for a home's manifest that is gone", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq");
-    // Into a folder that no agent which is looked at reads: only the record names it, from the home.
-    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq for cursor\n`);
-    await box.done("--global");
-    box.remove(`${box.home}/.config/use-skills/skills`);
-    const { said } = await doctor(box);
-    assertMatch(said, /it is gone, and what it had deployed is not \(hq\): use-skills\.ts clean --global$/m);
-    await box.done("clean", "--global");
-    assertEquals(isThere(`${box.home}/.cursor/skills`), false);
-  });
-
-  it("says where to mend what another manifest has there", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq");
-    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq\n`);
-    await box.done("--global");
-    box.remove("skills/hq");
-    const { said } = await doctor(box);
-    assertStringIncludes(said, "bring it back, or take it out of ~/.config/use-skills/skills; then sync there\n");
-  });
-
-  it("takes for equal only what it has read", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq");
-    box.manifest("hq for claude");
-    await box.done();
-    box.link("skills/hq/dead", "nowhere");
-    box.write(`${box.home}/.claude/skills/hq/SKILL.md`, skillText("hq") + "Differently.\n");
-    box.link(`${box.home}/.claude/skills/hq/dead`, "nowhere");
-    assertMatch((await doctor(box)).said, /claude finds another "hq"/);
-  });
-
-  it("finds a CODEX_HOME that is no folder, and a login that leads nowhere", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.environment["CODEX_HOME"] = `${box.path}/codex`;
-    box.link(`${box.path}/codex`, "nowhere");
-    assertMatch((await doctor(box)).said, /Codex stops without such a folder: rm .*\/codex$/m);
-    box.remove(`${box.path}/codex`);
-    box.write(`${box.path}/codex`, "");
-    assertMatch((await doctor(box)).said, /Codex stops without such a folder: move away what is there, then rm /);
-    box.remove(`${box.path}/codex`);
-    box.link(`${box.path}/codex/auth.json`, "nowhere");
-    box.write(`${box.home}/.codex/auth.json`, "{}");
-    const [, command = ""] = (await doctor(box)).said.match(/in ~\/\.codex: (ln .*)$/m) ?? [];
-    const { success } = await new Deno.Command("sh", { args: ["-c", command], env: { HOME: box.home } }).output();
-    assert(success, command);
-    assertEquals((await doctor(box)).status, 0);
-  });
-
-  it("leaves alone what is well where nothing is deployed", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.skills("hq", "dotfiles/mine");
-    box.link(".claude/skills/hq", "../../skills/hq"); // by hand
-    box.link(`${box.home}/.claude/skills`, `${box.repo}/dotfiles`);
-    box.link(".codex/skills", "../.claude/skills");
-    assertEquals((await doctor(box)).said, ".skills: Note: it is not there, so nothing is deployed from here\n");
-  });
-
-  it("finds a file where a folder has to be, and a link that leads in circles", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.write(".opencode/skills", "");
-    box.link(".claude/skills/loop", "loop");
-    const { said } = await doctor(box);
-    assertStringIncludes(said, ".opencode/skills: it is not a folder: move it away, then sync\n");
-    assertStringIncludes(said, '.claude/skills/loop: this link leads nowhere, to "loop": rm .claude/skills/loop\n');
-  });
-
-  it("leaves a moved repo to sync", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("leaves a moved project to sync", async () => {
+    using box = withManifest();
     box.environment["CODEX_HOME"] = `${box.home}/.codex`;
     box.skills("hq");
     box.manifest("hq for codex");
     await box.done();
     Deno.renameSync(box.repo, `${box.path}/moved`);
+    const old = box.at("skills/hq");
     box.repo = `${box.path}/moved`;
-    const { said } = await doctor(box);
-    assertMatch(said, /hq: this link leads nowhere, to .*: sync$/m);
-    assertEquals(said.includes("it is gone, and what"), false, said);
+    assertEquals(
+      await doctor(box),
+      `~/.codex/skills/hq: The link to "${old}" is broken: run use-skills.ts sync\n`,
+    );
     await box.done();
-    assertEquals((await doctor(box)).status, 0);
+    assertEquals(await doctor(box), "");
   });
 
-  it("says what keeps a skill of the manifest from being seen at all", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.write("skills/low/skill.md", skillText("low"));
-    box.manifest("low", "nosuch");
-    const { status, said } = await doctor(box);
-    assertEquals(status, 1);
-    assertStringIncludes(said, '.skills:1: "low" cannot be deployed: it has no SKILL.md, but "skill.md"');
-    assertStringIncludes(said, '.skills:2: No skill "nosuch"');
-  });
-
-  it("shows a name that could pass for its own words as one", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
-    box.link(".claude/skills/x\nuse-skills: all is well", "nowhere");
-    const { said } = await doctor(box);
-    assertEquals(said.split("\n").filter((line) => line.startsWith("use-skills")), []);
-    box.remove(".claude/skills/x\nuse-skills: all is well");
-    box.skills(".claude/skills/y\nuse-skills: all is well");
-    const { stdout, stderr } = await box.run("doctor");
-    assertEquals((stdout + stderr).split("\n").filter((line) => line.startsWith("use-skills")), []);
-  });
-
-  it("shows with --quiet what is wrong alone", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("names the other manifest that has to be changed", async () => {
+    using box = withManifest();
     box.skills("hq");
-    box.manifest("hq");
-    await box.done();
-    assertEquals(await box.done("doctor", "--quiet"), "");
+    box.write(`${box.home}/.config/use-skills/skills`, `${box.repo}/skills/hq for claude\n`);
+    await box.done("--global");
+    box.remove("skills/hq");
+    assertEquals(
+      await doctor(box),
+      `~/.claude/skills/hq: The link to "${box.repo}/skills/hq" is broken: ` +
+        "restore the skill or remove its entry from ~/.config/use-skills/skills, then sync there\n",
+    );
   });
 
-  requires("setpriv")("goes on where a folder cannot be read", async () => {
-    using box = new Sandbox("use-skills.ts", "skill-doctor");
+  it("reports links that the manifest does not name only if the manifest is readable", async () => {
+    using box = withManifest();
+    box.skills("hq", "tools/other");
+    box.link(".claude/skills/hq", "../../skills/hq");
+    box.link(".claude/skills/other", "../../tools/other");
+    box.link(`${box.home}/.claude/skills/mine`, `${box.repo}/skills/hq`);
+    assertEquals(await doctor(box), "");
+    box.manifest("hq for cursor");
+    assertEquals(await doctor(box), "");
+    box.manifest("hq as");
+    assertEquals(await doctor(box), '.skills:1: No name follows "as"\n');
+  });
+
+  it("reports what sync reports", async () => {
+    using box = withManifest();
+    box.manifest("nosuch");
+    assertMatch(await doctor(box), /^\.skills:1: No skill "nosuch" in .*\n$/);
+  });
+
+  it("examines only the home with --global", async () => {
+    using box = withManifest();
+    box.skills(".claude/skills/project");
+    box.write(`${box.home}/.claude/skills/own/SKILL.md`, skillText("own"));
+    const { stdout } = await box.run("doctor", "--global");
+    assertStringIncludes(stdout, "  ~/.claude/skills\n     own  ~/.claude/skills/own (not owned)\n");
+    assertEquals(stdout.includes("project"), false);
+  });
+
+  it("escapes control characters", async () => {
+    using box = direct();
+    box.link(".claude/skills/x\nskill-doctor: fine", "nowhere");
+    assertEquals(
+      (await doctor(box)).split(":")[0],
+      ".claude/skills/x\\u000askill-doctor",
+    );
+    box.remove(".claude/skills/x\nskill-doctor: fine");
+    box.skills(".claude/skills/y\x1b[2J");
+    const { stdout, stderr } = await box.run();
+    assertEquals(/[^\n -~]/.test(stdout + stderr), false, stdout + stderr);
+  });
+
+  requires("setpriv")("continues if a directory cannot be read", async () => {
+    using box = withManifest();
     box.skills("hq");
     box.manifest("hq for claude");
     box.directory(".opencode/skills");
     Deno.chmodSync(box.at(".opencode/skills"), 0o000);
     const { status, stdout, stderr } = await box.runUnprivileged("doctor");
-    assertEquals([status, stderr], [1, ".opencode/skills: it cannot be read: Permission denied\n"]);
+    assertEquals([status, stderr], [1, ".opencode/skills: Cannot read it: Permission denied\n"]);
     assertStringIncludes(stdout, "claude\n");
   });
 });
-
-/** Runs the doctor; gives what it says besides what is seen. */
-async function doctor(box: Sandbox, ...args: string[]): Promise<{ status: number; said: string }> {
-  const { status, stderr } = await box.run("doctor", ...args);
-  return { status, said: stderr };
-}
