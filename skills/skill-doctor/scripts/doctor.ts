@@ -87,37 +87,24 @@ Exit status: 0 no problems, 1 problems, 2 wrong usage`;
 
 /** A problem, or with less weight a warning. */
 export interface Problem {
-  /** The file or directory, if it is not the manifest. */
-  file?: string;
-  /** The line in that file, from 1. */
-  line?: number;
-  /** The skill's name. */
-  name?: string;
+  file?: string; // the file or directory, if it is not the manifest
+  line?: number; // from 1
+  name?: string; // the skill's name
   message: string;
 }
 
 /** What a manifest asks for, as use-skills resolved it. */
 export interface Desired {
-  /** The real path of the project's or the home's directory. */
-  directory: string;
-  /** The path of the manifest. */
-  manifest: string;
-  /** Whether it is the home's manifest. */
-  global: boolean;
-  /** The real path of the directory that agents are started in. */
-  start: string;
-  /** `false` if there is no manifest, or it cannot be read; then `problems` say why, or the file is missing. */
-  readable: boolean;
-  /** What the manifest deploys into each target. */
+  directory: string; // the real path of the project's or the home's directory
+  manifest: string; // the path of the manifest
+  global: boolean; // whether it is the home's manifest
+  start: string; // the real path of the directory that agents are started in
+  readable: boolean; // false: there is no manifest, or it cannot be read, and `problems` say why
   targets: { path: string; agents: string[]; skills: { name: string; line: number; source: string }[] }[];
-  /** The names of entries that failed. */
-  keptNames: string[];
-  /** What sync would report about entries. */
-  problems: Problem[];
-  /** The directories in which skills are found by name. */
-  searchPath: string[];
-  /** The directory of fetched skills. */
-  store?: string;
+  keptNames: string[]; // the names of entries that failed
+  problems: Problem[]; // what sync would report about entries
+  searchPath: string[]; // the directories in which skills are found by name
+  store?: string; // the directory of fetched skills
 }
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,16 +207,11 @@ function shellWord(path: string, desired: Desired): string {
 
 /** What a skill's `SKILL.md` says. */
 interface Skill {
-  /** Violations of the specification. */
-  violations: Problem[];
-  /** Why some agents do not use the skill. */
-  unusable?: string;
-  /** The name in the front matter. */
-  name?: string;
-  /** The programs that `metadata.requires` lists. */
-  requires: string[];
-  /** The text of `SKILL.md`, if its front matter could be read. */
-  text?: string;
+  violations: Problem[]; // of the specification
+  unusable?: string; // why some agents ignore the skill
+  name?: string; // in the front matter
+  requires: string[]; // the programs in `metadata.requires`
+  text?: string; // of `SKILL.md`, if its front matter could be read
 }
 
 type ParseYaml = (text: string, options: { schema: "failsafe" }) => unknown;
@@ -275,10 +257,8 @@ function lineOf(field: string, text: string): number {
   return index === -1 ? 1 : index + 2;
 }
 
-/** Whether the specification allows a name; its reference validator accepts letters and digits of any script. */
-function isSpecifiedName(name: string): boolean {
-  return /^(?!.{65})[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u.test(name) && name === name.toLowerCase();
-}
+/** A valid name; as in the specification's reference validator, letters and digits of any script are allowed. */
+const NAME = /^(?!.{65})[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u;
 
 /** Finds violations of the specification: the field, and what is wrong with it. */
 function checkFields(fields: Record<string, unknown>, directoryName: string): [field: string, message: string][] {
@@ -294,7 +274,11 @@ function checkFields(fields: Record<string, unknown>, directoryName: string): [f
     ["name", name === undefined, "SKILL.md has no name"],
     ["description", isMissing(fields["description"]), "SKILL.md has no description"],
     ["name", isOther, `The name is ${quote(name ?? "")}, but the directory is ${quote(directoryName)}`],
-    ["name", name !== undefined && !isSpecifiedName(name), `The name ${quote(name ?? "")} is not ${nameRule}`],
+    [
+      "name",
+      name !== undefined && !(NAME.test(name) && name === name.toLowerCase()),
+      `The name ${quote(name ?? "")} is not ${nameRule}`,
+    ],
     ["metadata", !isTextMap, "The field metadata is not a mapping of strings to strings"],
   ];
   for (const [field, limit] of [["description", 1024], ["compatibility", 500]] as const) {
@@ -340,8 +324,6 @@ async function inspectSkill(directory: string): Promise<Skill> {
     return { violations: [problem], unusable: message, requires: [] };
   }
 }
-
-// ── Warnings ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What in Markdown has no links: comments and fenced code. */
 const BLOCKS = /<!--[^]*?-->|^[ \t>*+\d.-]*(`{3,}(?=[^`\n]*$)|~{3,})[^]*?(?:^[ \t>]*\1[`~]*[ \t]*$|$(?![^]))/gm;
@@ -450,18 +432,15 @@ function* readTargetIndexes(): Generator<{ manifest: string; targets: string[] }
   }
 }
 
-// ── Show ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Examination ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A skill that an agent sees. */
 interface SeenSkill {
-  /** The name of the entry in the agent's directory. */
-  entry: string;
+  entry: string; // its name in the agent's directory
   path: string;
-  /** The real path. */
-  source: string;
+  source: string; // the real path
   owned: boolean;
-  /** The name in the front matter, otherwise that of the entry. */
-  name: string;
+  name: string; // in the front matter, otherwise that of the entry
 }
 
 /** Whether the manifest has a name for any agent; `undefined` without a readable manifest. */
@@ -522,8 +501,8 @@ async function skillProblems(directory: string, { unusable, requires }: Skill): 
   }
   const nested = await nestedSkills(directory);
   if (nested) {
-    const wayOut = "move them out of this skill, or add entries for them";
-    found.push(`OpenCode and Codex find nested skills (${nested}), Claude Code does not: ${wayOut}`);
+    const fix = "move them out of this skill, or add entries for them";
+    found.push(`OpenCode and Codex find nested skills (${nested}), Claude Code does not: ${fix}`);
   }
   const directories = (Deno.env.get("PATH") ?? "").split(":");
   const missing = requires.filter((name) => !directories.some((each) => isExecutable(resolve(each, name))));
@@ -556,18 +535,19 @@ async function examineEntry(
   let files: string[];
   try {
     source = Deno.realPathSync(path);
-    if (Deno.statSync(source).isFile) return undefined;
+    if (!Deno.statSync(source).isDirectory) return undefined;
     files = listNames(source);
   } catch (error) {
     if (error instanceof Deno.errors.PermissionDenied) return report("Cannot read it: Permission denied");
     const manifests = record?.for.map((manifest) => resolve(realPath(directory), manifest)) ?? [];
-    const wayOut = owned ? repairLink(entry, manifests, desired) : `rm ${shellWord(path, desired)}`;
-    return wayOut ? report(`The link to ${quote(Deno.readLinkSync(path))} is broken: ${wayOut}`) : undefined;
+    const fix = owned ? repairLink(entry, manifests, desired) : `rm ${shellWord(path, desired)}`;
+    const target = quote(attempt(() => Deno.readLinkSync(path)) ?? "");
+    return fix ? report(`The link to ${target} is broken: ${fix}`) : undefined;
   }
   if (!files.some((name) => /^skill\.md$/i.test(name))) {
     const nested = await nestedSkills(source);
-    const wayOut = "move or link them directly into the agent's directory";
-    if (nested) report(`OpenCode and Codex find nested skills (${nested}), Claude Code does not: ${wayOut}`);
+    const fix = "move or link them directly into the agent's directory";
+    if (nested) report(`OpenCode and Codex find nested skills (${nested}), Claude Code does not: ${fix}`);
     return undefined;
   }
   const skill = await inspectSkill(source);
@@ -577,8 +557,8 @@ async function examineEntry(
   const plugin = pluginAbove(source);
   if (plugin !== undefined && directoriesRead("codex", desired).includes(directory)) {
     const isAbove = isInside(plugin, realPath(directory));
-    const wayOut = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
-    report(`Codex adds the name of the plugin in ${showPath(plugin, desired)} to this skill's name: ${wayOut}`);
+    const fix = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
+    report(`Codex adds the name of the plugin in ${showPath(plugin, desired)} to this skill's name: ${fix}`);
   }
   const isFoundByName = link !== undefined && desired.searchPath.map(realPath).includes(realPath(dirname(link)));
   if (isFoundByName && !owned && isNamed(entry, desired) === false && isInside(desired.directory, path)) {
@@ -600,8 +580,8 @@ async function examineDirectory(path: string, desired: Desired, problems: Proble
   }
   const state = readState(path);
   const skills: SeenSkill[] = [];
-  for (const { name, isFile } of entries) {
-    if (name.startsWith(".") || isFile) continue;
+  for (const { name, isDirectory, isSymlink } of entries) {
+    if (name.startsWith(".") || !isDirectory && !isSymlink) continue;
     const skill = await examineEntry(`${path}/${name}`, state.get(name), desired, problems);
     if (skill) skills.push(skill);
   }
@@ -617,8 +597,8 @@ async function findDuplicates(agent: string, skills: readonly SeenSkill[], desir
       if (first === undefined || other.source === first.source) continue;
       const [hash, otherHash] = [await contentHash(first.source), await contentHash(other.source)];
       if (hash !== undefined && hash === otherHash) continue;
-      const wayOut = 'remove one, or rename it in its SKILL.md and with "as NAME"';
-      const message = `${agent} sees a different ${quote(name)} in ${showPath(first.path, desired)}: ${wayOut}`;
+      const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
+      const message = `${agent} sees a different ${quote(name)} in ${showPath(first.path, desired)}: ${fix}`;
       problems.push({ file: other.path, name, message });
     }
   }
@@ -631,13 +611,13 @@ function examineCodexHome(desired: Desired): Problem[] {
   if (!file) return [];
   const stat = (path: string) => attempt(() => Deno.statSync(path));
   if (!stat(file)?.isDirectory) {
-    const wayOut = `${exists(file) ? "move it away, then " : ""}mkdir -p ${shellWord(file, desired)}`;
-    return [{ file, message: `CODEX_HOME is not a directory, so Codex exits: ${wayOut}` }];
+    const fix = `${exists(file) ? "move it away, then " : ""}mkdir -p ${shellWord(file, desired)}`;
+    return [{ file, message: `CODEX_HOME is not a directory, so Codex exits: ${fix}` }];
   }
   const [login = "", copy] = [expand("~/.codex/auth.json", "/"), `${file}/auth.json`];
   if (!stat(login) || stat(copy)) return [];
-  const wayOut = `ln -sf ${shellWord(login, desired)} ${shellWord(copy, desired)}`;
-  return [{ file, message: `Codex is logged in with ~/.codex, but not with this CODEX_HOME: ${wayOut}` }];
+  const fix = `ln -sf ${shellWord(login, desired)} ${shellWord(copy, desired)}`;
+  return [{ file, message: `Codex is logged in with ~/.codex, but not with this CODEX_HOME: ${fix}` }];
 }
 
 /** Finds what projects that no longer exist have deployed. */
@@ -658,9 +638,34 @@ async function examineGoneProjects(directories: Iterable<string>, desired: Desir
     const where = file === homeManifest() ? "--global" : `-C ${shellWord(dirname(file), desired)}`;
     const remove = `rm -r ${Array.from(paths, (path) => shellWord(path, desired)).join(" ")}`;
     const names = someOf([...new Set(Array.from(paths, (path) => basename(path)))]);
-    const wayOut = isIndexed ? `use-skills.ts clean ${where}` : remove;
-    return { file, message: `This manifest is gone, but not the skills that it deployed (${names}): ${wayOut}` };
+    const fix = isIndexed ? `use-skills.ts clean ${where}` : remove;
+    return { file, message: `This manifest is gone, but not the skills that it deployed (${names}): ${fix}` };
   });
+}
+
+// ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Prints a problem on standard error, its place in red on a terminal. */
+function printProblem({ file, line, message }: Problem, desired: Desired, isWarning = false): void {
+  const place = `${showPath(file ?? desired.manifest, desired)}:${line === undefined ? "" : `${line}:`}`;
+  const isRed = !isWarning && Deno.stderr.isTerminal() && !Deno.env.get("NO_COLOR");
+  const shown = isRed ? `\x1b[31m${escapeControls(place)}\x1b[39m` : escapeControls(place);
+  console.error(`${shown} ${isWarning ? "Warning: " : ""}${escapeControls(message)}`);
+}
+
+function unique(problems: readonly Problem[]): Problem[] {
+  return [...new Map(problems.map((each) => [`${each.file}:${each.line} ${each.message}`, each])).values()];
+}
+
+function jsonProblems(problems: readonly Problem[], { directory, manifest }: Desired) {
+  return problems.map(({ file = manifest, line = null, name = null, message }) => {
+    return { file: isInside(directory, file) ? relative(directory, file) || "." : file, line, name, message };
+  });
+}
+
+function printJson(content: Record<string, unknown>, problems: readonly Problem[], desired: Desired): void {
+  const result = { version: 1, directory: desired.directory, ...content, problems: jsonProblems(problems, desired) };
+  for (const line of JSON.stringify(result, undefined, 2).split("\n")) console.log(escapeControls(line));
 }
 
 /** Shows what each agent sees, and all problems. */
@@ -694,8 +699,6 @@ async function show(desired: Desired, { json, quiet }: Flags): Promise<number> {
   return problems.length > 0 ? 1 : 0;
 }
 
-// ── Validate ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 /** Validates the skills in some directories, or without any those of the manifest. */
 async function validate(words: readonly string[], desired: Desired, { json, quiet }: Flags): Promise<number> {
   const from = desired.global ? Deno.cwd() : desired.start;
@@ -723,33 +726,6 @@ async function validate(words: readonly string[], desired: Desired, { json, quie
   if (!quiet) console.error(`${valid} of ${skills.length} skills are valid`);
   return problems.length > 0 ? 1 : 0;
 }
-
-// ── Output ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Prints a problem on standard error, its place in red on a terminal. */
-function printProblem({ file, line, message }: Problem, desired: Desired, isWarning = false): void {
-  const place = `${showPath(file ?? desired.manifest, desired)}:${line === undefined ? "" : `${line}:`}`;
-  const isRed = !isWarning && Deno.stderr.isTerminal() && !Deno.env.get("NO_COLOR");
-  const shown = isRed ? `\x1b[31m${escapeControls(place)}\x1b[39m` : escapeControls(place);
-  console.error(`${shown} ${isWarning ? "Warning: " : ""}${escapeControls(message)}`);
-}
-
-function unique(problems: readonly Problem[]): Problem[] {
-  return [...new Map(problems.map((each) => [`${each.file}:${each.line} ${each.message}`, each])).values()];
-}
-
-function jsonProblems(problems: readonly Problem[], { directory, manifest }: Desired) {
-  return problems.map(({ file = manifest, line = null, name = null, message }) => {
-    return { file: isInside(directory, file) ? relative(directory, file) || "." : file, line, name, message };
-  });
-}
-
-function printJson(content: Record<string, unknown>, problems: readonly Problem[], desired: Desired): void {
-  const result = { version: 1, directory: desired.directory, ...content, problems: jsonProblems(problems, desired) };
-  for (const line of JSON.stringify(result, undefined, 2).split("\n")) console.log(escapeControls(line));
-}
-
-// ── Command line ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class UsageError extends Error {}
 
