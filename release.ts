@@ -11,9 +11,25 @@
  *
  * @module
  */
-import { parseArgs } from "jsr:@std/cli@^1/parse-args";
-import { basename, extname, join, relative, resolve } from "jsr:@std/path@^1/posix";
-import { canParse, compare, parse } from "jsr:@std/semver@^1";
+const [{ parseArgs }, { basename, extname, join, relative, resolve }, { canParse, compare, parse }] =
+  await loadLibraries();
+
+/** Imports the standard library, or says what to do if it can't be loaded. */
+async function loadLibraries() {
+  try {
+    return await Promise.all([
+      import("jsr:@std/cli@^1/parse-args"),
+      import("jsr:@std/path@^1/posix"),
+      import("jsr:@std/semver@^1"),
+    ]);
+  } catch (error) {
+    const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
+    console.error(`release: Cannot load the standard library, which reads options, paths and versions: ${reason}
+  In a checkout of use-skills, run "npx -y deno task release" once
+  A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"`);
+    return Deno.exit(1);
+  }
+}
 
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
