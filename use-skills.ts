@@ -1,113 +1,87 @@
-#!/usr/bin/env -S deno run -A --no-lock
+#!/usr/bin/env -S deno run -A --no-lock --no-config
 /**
- * Makes the skill folders of coding agents hold exactly what a `.skills` file names.
+ * Deploys skills to coding agents: makes their skills directories contain exactly what a `.skills` file names.
  *
- * One file, meant to be copied: paste it into a repo, or call it from a checkout. The README has the manual,
- * `deno run -A use-skills.ts --help` the short form.
+ * This is one file, to be pasted into a repo or called from a checkout. `--help` prints a short manual.
  *
- * Going down the page: tables, manifest, lock, skills, folders, plan, disk, git, store, supply, roster, deploy, report,
- * commands. What to do under a name is decided by a pure function; all before it only reads, all after it carries out
- * and tells.
+ * The sections follow the data, from the manifest to the report. Everything before "Apply" only reads. What happens to
+ * a name in a target is decided by {@linkcode decide}, a pure function.
  *
- * direnv runs this at every `cd`, so a start must cost next to nothing. Deno reads all that a module imports, and all
- * that it sees will be imported, before the first line runs: one function of `@std/path` makes an empty file start 15%
- * slower. So nothing is imported but types, and `LIBRARY` is where it is used. `deno cache` fetches it all ahead.
+ * direnv runs this on every `cd`, so a start must be cheap. Deno reads all imports before the first line runs, so only
+ * types are imported statically, and {@linkcode load} imports the rest where it is needed. The first exception of a
+ * process costs milliseconds, so the common path looks into directory listings instead of trying paths.
  *
  * @module
  */
 import type * as Cli from "jsr:@std/cli@^1/parse-args";
-import type * as Distance from "jsr:@std/text@^1/levenshtein-distance";
-import type * as Text from "jsr:@std/text@^1/closest-string";
-import type * as Yaml from "jsr:@std/yaml@^1/parse";
+import type * as Text from "jsr:@std/text@^1/levenshtein-distance";
 
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The version of this program. */
-export const VERSION = "0.1.0";
+export const VERSION = "0.2.0";
 
 /**
- * Where each agent reads skills: in a project, in a home, and where else, as far as that is known. Only the first two
- * are deployed into. `${VARIABLE:-default}` is read as a shell would.
+ * The skills directories of each agent: in a project, and in a home. `${VARIABLE:-default}` is read as a shell does;
+ * a directory that starts with `$VARIABLE` exists only if the variable is set.
  *
- * Sources: the agents' own documentation, and the table of the `skills` package on npm.
+ * Sources: the agents' documentation, and the agents themselves.
  */
-export const AGENTS: ReadonlyMap<string, readonly [project: string, home: string, ...besides: string[]]> = new Map([
-  ["claude", [".claude/skills", "${CLAUDE_CONFIG_DIR:-.claude}/skills"]],
-  [
-    "opencode",
-    [
-      ".opencode/skills",
-      "${XDG_CONFIG_HOME:-.config}/opencode/skills",
-      ".claude/skills",
-      ".agents/skills",
-      "~/.claude/skills",
-      "~/.agents/skills",
-    ],
-  ],
-  ["agents", [".agents/skills", ".agents/skills"]],
-  [
-    "codex",
-    [
-      "${CODEX_HOME:-.agents}/skills",
-      "${CODEX_HOME:-.codex}/skills",
-      ".agents/skills",
-      ".codex/skills",
-      "~/.agents/skills",
-      "/etc/codex/skills",
-    ],
-  ],
-  ["amp", [".agents/skills", "${XDG_CONFIG_HOME:-.config}/agents/skills"]],
-  ["antigravity", [".agent/skills", ".gemini/antigravity/skills"]],
-  ["augment", [".augment/skills", ".augment/skills"]],
-  ["cline", [".cline/skills", ".cline/skills"]],
-  ["codebuddy", [".codebuddy/skills", ".codebuddy/skills"]],
-  ["continue", [".continue/skills", ".continue/skills"]],
-  ["copilot", [".agents/skills", ".copilot/skills"]],
-  ["crush", [".crush/skills", "${XDG_CONFIG_HOME:-.config}/crush/skills"]],
-  ["cursor", [".cursor/skills", ".cursor/skills"]],
-  ["droid", [".factory/skills", ".factory/skills"]],
-  ["gemini", [".agents/skills", ".gemini/skills"]],
-  ["goose", [".goose/skills", "${XDG_CONFIG_HOME:-.config}/goose/skills"]],
-  ["junie", [".junie/skills", ".junie/skills"]],
-  ["kilo", [".kilocode/skills", ".kilocode/skills"]],
-  ["kiro", [".kiro/skills", ".kiro/skills"]],
-  ["openhands", [".openhands/skills", ".openhands/skills"]],
-  ["pi", [".pi/skills", ".pi/agent/skills"]],
-  ["qwen", [".qwen/skills", ".qwen/skills"]],
-  ["roo", [".roo/skills", ".roo/skills"]],
-  ["trae", [".trae/skills", ".trae/skills"]],
-  ["vibe", [".vibe/skills", ".vibe/skills"]],
-  ["windsurf", [".windsurf/skills", ".codeium/windsurf/skills"]],
-  ["zencoder", [".zencoder/skills", ".zencoder/skills"]],
-]);
+export const AGENTS: Readonly<Record<string, { project: readonly string[]; home: string }>> = {
+  claude: { project: [".claude/skills"], home: "${CLAUDE_CONFIG_DIR:-.claude}/skills" },
+  opencode: { project: [".opencode/skills"], home: "${XDG_CONFIG_HOME:-.config}/opencode/skills" },
+  codex: { project: [".agents/skills", "$CODEX_HOME/skills"], home: "${CODEX_HOME:-.codex}/skills" },
+  agents: { project: [".agents/skills"], home: ".agents/skills" },
+  amp: { project: [".agents/skills"], home: "${XDG_CONFIG_HOME:-.config}/agents/skills" },
+  antigravity: { project: [".agent/skills"], home: ".gemini/antigravity/skills" },
+  augment: { project: [".augment/skills"], home: ".augment/skills" },
+  cline: { project: [".cline/skills"], home: ".cline/skills" },
+  codebuddy: { project: [".codebuddy/skills"], home: ".codebuddy/skills" },
+  continue: { project: [".continue/skills"], home: ".continue/skills" },
+  copilot: { project: [".agents/skills"], home: ".copilot/skills" },
+  crush: { project: [".crush/skills"], home: "${XDG_CONFIG_HOME:-.config}/crush/skills" },
+  cursor: { project: [".cursor/skills"], home: ".cursor/skills" },
+  droid: { project: [".factory/skills"], home: ".factory/skills" },
+  gemini: { project: [".agents/skills"], home: ".gemini/skills" },
+  goose: { project: [".goose/skills"], home: "${XDG_CONFIG_HOME:-.config}/goose/skills" },
+  junie: { project: [".junie/skills"], home: ".junie/skills" },
+  kilo: { project: [".kilocode/skills"], home: ".kilocode/skills" },
+  kiro: { project: [".kiro/skills"], home: ".kiro/skills" },
+  openhands: { project: [".openhands/skills"], home: ".openhands/skills" },
+  pi: { project: [".pi/skills"], home: ".pi/agent/skills" },
+  qwen: { project: [".qwen/skills"], home: ".qwen/skills" },
+  roo: { project: [".roo/skills"], home: ".roo/skills" },
+  trae: { project: [".trae/skills"], home: ".trae/skills" },
+  vibe: { project: [".vibe/skills"], home: ".vibe/skills" },
+  windsurf: { project: [".windsurf/skills"], home: ".codeium/windsurf/skills" },
+  zencoder: { project: [".zencoder/skills"], home: ".zencoder/skills" },
+};
 
-/** How the forges write the address of a folder, as a browser shows it: the repo, then ref and path in one. */
+/** The agents of an entry that names none. */
+const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
+
+/** The URLs under which forges show a directory in a browser: the repo, then ref and path in one. */
 const BROWSE_URLS = [
-  /^(https:\/\/[^/]+\/.+?)\/-\/(?:tree|blob)\/([^?#]+)/, // GitLab
-  /^(https:\/\/[^/]+\/.+?)\/src\/(?:branch|tag|commit)\/([^?#]+)/, // Forgejo, Gitea
+  /^(https:\/\/[^/]+\/[^?#]+?)\/-\/(?:tree|blob)\/([^?#]+)/, // GitLab
+  /^(https:\/\/[^/]+\/[^?#]+?)\/src\/(?:branch|tag|commit)\/([^?#]+)/, // Forgejo, Gitea
   /^(https:\/\/[^/]+\/[^/]+\/[^/]+)\/(?:tree|blob)\/([^?#]+)/, // GitHub
 ];
 
-/** What the front matter of a `SKILL.md` may hold; source: the Agent Skills specification. */
-const SKILL_FIELDS = ["name", "description", "license", "compatibility", "metadata", "allowed-tools"];
+/** The commands, and the options that each accepts besides the common ones. `...` stands for arguments. */
+const COMMANDS: Readonly<Record<string, string>> = {
+  sync: "copy dry-run json quiet frozen offline allow-large",
+  check: "json quiet",
+  list: "json",
+  add: "quiet as for allow-large ...",
+  remove: "quiet ...",
+  update: "dry-run quiet trust allow-large ...",
+  clean: "dry-run json quiet store",
+  init: "dry-run quiet",
+  validate: "...",
+  doctor: "...",
+};
 
-/** The commands, and the options that each takes besides those that all take. */
-const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
-  ["sync", ["copy", "dry-run", "json", "quiet", "frozen", "offline", "allow-large"]],
-  ["check", ["json", "quiet"]],
-  ["list", ["json"]],
-  ["add", ["quiet", "as", "for", "allow-large"]],
-  ["remove", ["quiet"]],
-  ["update", ["dry-run", "quiet", "trust", "allow-large"]],
-  ["clean", ["dry-run", "json", "quiet", "store"]],
-  ["init", ["dry-run", "quiet"]],
-  ["validate", ["json", "quiet"]],
-  ["doctor", ["json", "quiet"]],
-]);
-
-/** The commands that are followed by words of their own. */
-const WITH_WORDS = ["add", "remove", "update", "validate"];
-
+/** The options without a value, and their short forms. */
 const FLAGS = {
   global: "g",
   "dry-run": "n",
@@ -123,108 +97,155 @@ const FLAGS = {
   "allow-large": "",
 };
 
-const HELP = `use-skills ${VERSION}: agents' skill folders hold exactly what .skills names
-Usage: deno run -A use-skills.ts [COMMAND] [OPTION...] | --help | --version
-  sync               deploy what .skills names, remove the rest (default)
-  check              change nothing; print every difference and problem
-  list               each skill: name, source, agents, state, commit
+const HELP = `use-skills ${VERSION}: deploy the skills that .skills names to coding agents
+Usage: use-skills.ts [COMMAND] [OPTION...]
+  sync               deploy what .skills names, remove what it no longer names
+                     (default)
+  check              change nothing, print every difference and problem
+  list               print each skill: name, source, agents, state, commit
   add REF...         write skills into .skills, then sync
-  remove NAME...     take skills out of .skills, then sync
-  update [NAME...]   fetch the newest of git references, show changes, then sync
-  clean              remove everything that sync made here
-  init               write a commented .skills and the block for .envrc
-  validate [DIR...]  hold skills, or all of .skills, against the specification
-  doctor             show what each agent really sees, and what is wrong with it
-  -g, --global; -C, --directory DIR    for your home; as if started in DIR
-  -n, --dry-run          only print what would be done
-  -q, --quiet; --json    print problems only; print one JSON object
-      --copy             real copies instead of links (sync)
-      --frozen; --offline  lock nothing new; fetch nothing (sync)
-      --allow-large      over 5,000 files or 50 MiB, too (sync, add, update)
-      --as NAME; --for AGENT (add)   --trust (update)   --store (clean)
-.skills: NAME, ./DIR, ./DIR/*, OWNER/REPO/PATH#REF or a URL; as NAME; for AGENT
-AGENT: ${[...AGENTS.keys()].join(" ").replace(/(.{1,72})( |$)/g, "$1\n       ").trimEnd()}
-Exit status: 0 done, 1 a problem or a difference, 2 wrong usage or manifest`;
+  remove NAME...     delete skills from .skills, then sync
+  update [NAME...]   fetch the newest commits, show the changes, then sync
+  clean              remove everything that sync created here
+  init               write a commented .skills and a block for .envrc
+  validate [DIR...]  validate skills against the specification (skill-doctor)
+  doctor             show which skills each agent sees (skill-doctor)
+Options:
+  -g, --global           deploy to your home instead of a project
+  -C, --directory DIR    run as if started in DIR
+  -n, --dry-run          only print what would change
+  -q, --quiet            print problems only
+      --json             print one JSON object
+      --copy             copy instead of linking (sync)
+      --frozen           don't change .skills.lock (sync)
+      --offline          don't use the network (sync)
+      --allow-large      accept more than 5,000 files or 50 MiB
+      --as NAME          deploy under another name (add)
+      --for AGENT        deploy to this agent, can be repeated (add)
+      --trust            trust hidden characters of the new version (update)
+      --store            remove unused skills from the store (clean)
+  -h, --help; -V, --version
+Entries of .skills: REF [as NAME] [trust] [for AGENT...]
+  REF: NAME, ./DIR, './DIR/*', OWNER/REPO/PATH#REF or a git URL
+  AGENT: a directory, or one of
+${Object.keys(AGENTS).join(" ").replace(/(.{1,74})( |$)/g, "    $1\n").trimEnd()}
+Exit status: 0 done; 1 a problem or a difference; 2 wrong usage or manifest`;
 
-/** What is imported when it is needed; the types above name the same. */
-const LIBRARY = {
+/** What {@linkcode load} imports. The types imported above have the same specifiers. */
+const LIBRARIES = {
   cli: "jsr:@std/cli@^1/parse-args",
-  distance: "jsr:@std/text@^1/levenshtein-distance",
-  text: "jsr:@std/text@^1/closest-string",
-  yaml: "jsr:@std/yaml@^1/parse",
+  text: "jsr:@std/text@^1/levenshtein-distance",
 };
 
-/** The manifest's own words, which cannot be names. */
-const KEYWORDS = ["as", "for", "trust"];
+/** Words of the manifest's grammar, which cannot be names of skills. */
+const KEYWORDS = ["mode", "for", "as", "trust"];
 
-/** How many problems a person is told of, one by one. */
-const MANY = 50;
+/** How many problems are printed. */
+const MAX_PROBLEMS = 50;
 
+/** The size limits of a fetched skill, and of git's list of a repo's files, without `--allow-large`. */
+const MAX_SKILL = { files: 5_000, bytes: 50 * 2 ** 20 };
+const MAX_LISTING_BYTES = 8 * 2 ** 20;
+
+/** The size limits of a manifest's line, a lockfile, and other files of ours. */
+const MAX_LINE_BYTES = 4096;
+const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
+const MAX_FILE_BYTES = 2 ** 20;
+
+/** How long to wait for another run, in seconds. */
+const LOCK_SECONDS = 10;
+
+/** In each target: which entries are owned, by which projects, from which sources. */
 const STATE_FILE = ".use-skills.json";
-/** Everything is prepared in here and renamed into place from here; left over only by a run that was killed. */
-const WORKSHOP = ".use-skills.tmp";
 
-// ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
+/** Next to a target: where files are prepared before they are renamed into place. */
+const STAGING = ".use-skills.tmp";
 
-/** Something that is wrong, with the skill's name where there is one. */
+/** Next to every file that is replaced: its new content. Only a killed run leaves one behind. */
+const TEMPORARY = ".use-skills.new";
+
+// ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Something that is wrong. */
 export interface Problem {
-  /** The path that it is about, if not the manifest's. */
+  /** The file it is about, if not the manifest. */
   file?: string;
   /** The line in that file, from 1. */
   line?: number;
+  /** The skill's name. */
   name?: string;
   message: string;
+  /** An unknown word and the known ones, for "did you mean". */
   near?: Near;
 }
 
-/** A word that is not known, and those that are: for "did you mean". */
 interface Near {
   word: string;
   words: readonly string[];
 }
 
-/** An environment variable; one that is empty counts as not set. */
+/** Wrong usage or an invalid manifest: nothing was changed, exit status 2. */
+class UsageError extends Error {
+  /** @param problems The invalid lines of the manifest. */
+  constructor(message: string, readonly problems: readonly Problem[] = []) {
+    super(message);
+  }
+}
+
+/** An environment variable. An empty one counts as unset. */
 function environment(name: string): string | undefined {
   return Deno.env.get(name) || undefined;
 }
 
-/** A folder of the XDG base directory specification, which has relative values ignored. */
-function xdgFolder(variable: string, fallback: string): string | undefined {
-  const value = environment(variable);
-  if (value?.startsWith("/")) return value;
-  const home = environment("HOME");
-  return home && resolve(home, fallback);
+/** Whether direnv runs this program. */
+function isUnderDirenv(): boolean {
+  return environment("DIRENV_IN_ENVRC") !== undefined;
 }
 
-/** `value` in quotes, cut if it is very long. */
+/** A directory of the XDG base directory specification, which tells programs to ignore relative values. */
+function xdgDirectory(variable: string, fallback: string): string {
+  const value = environment(variable);
+  if (value?.startsWith("/")) return resolve(value, "use-skills");
+  const home = environment("HOME");
+  if (home === undefined) throw new Error(`Neither ${variable} nor HOME is set`);
+  return resolve(home, fallback, "use-skills");
+}
+
+/** `value` in quotes, shortened if it is very long. */
 function quote(value: string): string {
   return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 }
 
-/** `text` with everything but line ends written out, as JSON does it, that could fool a reader or a terminal. */
-function harmless(text: string): string {
+/** `text` with every character escaped, except line ends, that could mislead a reader or control a terminal. */
+function escapeControls(text: string): string {
   if (/^[\n -~]*$/.test(text)) return text;
   return text.replace(
     /[^\n\P{C}]|[\p{Zl}\p{Zp}]/gu,
-    (odd) => Array.from(odd.split(""), (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
+    (match) => match.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
   );
 }
 
-/** What went wrong, in the operating system's words and without its numbers. */
-function explain(error: unknown): string {
+/** An error's message, without the operating system's error number. */
+function reasonOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.replace(/ \(os error \d+\)[^]*/, "");
 }
 
-/** The 32-bit FNV-1a hash in hexadecimal; source: http://www.isthe.com/chongo/tech/comp/fnv/ */
+/** The 32-bit FNV-1a hash in hexadecimal. Source: http://www.isthe.com/chongo/tech/comp/fnv/ */
 function fnv1a(text: string): string {
   let hash = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
   return (hash >>> 0).toString(16);
 }
 
-/** What `read` returns; `undefined` where the path does not exist. */
-function ifThere<T>(read: () => T): T | undefined {
+/** A file name for a URL or a path. */
+function fileNameOf(text: string): string {
+  const name = encodeURIComponent(text);
+  return name.length < 180 ? name : `${name.slice(-160)}-${fnv1a(name)}`;
+}
+
+/** What `read` returns; `undefined` if the path does not exist. */
+function ifExists<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
@@ -233,26 +254,8 @@ function ifThere<T>(read: () => T): T | undefined {
   }
 }
 
-/** `make`, asked once for each key. */
-function remember<T>(make: (key: string) => T): (key: string) => T {
-  const known = new Map<string, T>();
-  return (key) => {
-    if (!known.has(key)) known.set(key, make(key));
-    return known.get(key) as T;
-  };
-}
-
-/** Whether something is at a path; what one may not look at counts as there. */
-function isThere(path: string): boolean {
-  try {
-    return ifThere(() => Deno.lstatSync(path)) !== undefined;
-  } catch {
-    return true;
-  }
-}
-
-/** What `read` returns; `undefined` where it fails. */
-function tryTo<T>(read: () => T): T | undefined {
+/** What `read` returns; `undefined` if it fails. */
+function attempt<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch {
@@ -260,27 +263,22 @@ function tryTo<T>(read: () => T): T | undefined {
   }
 }
 
-/**
- * Reads a text file.
- *
- * @throws {SyntaxError} If it is not UTF-8; its cause is the number of the line.
- */
-function readText(path: string): string {
-  if (!Deno.statSync(path).isFile) throw new Error(`${lastSegment(path)} is not a file`); // a pipe would never end
-  const text = Deno.readTextFileSync(path);
-  // What is not UTF-8 was read as U+FFFD. The strict decoder takes 4 ms to start, so it is asked only then.
-  const decoder = text.includes("\ufffd") ? new TextDecoder("utf-8", { fatal: true }) : undefined;
-  const bytes = decoder ? Deno.readFileSync(path) : new Uint8Array();
-  for (let line = 1, start = 0; start < bytes.length; line++) {
-    const end = bytes.indexOf(10, start) + 1 || bytes.length;
-    try {
-      decoder?.decode(bytes.subarray(start, end));
-    } catch {
-      throw new SyntaxError(`line ${line} is not UTF-8`, { cause: line });
-    }
-    start = end;
+/** Whether something is at a path, be it a broken link. A path that cannot be examined counts as taken. */
+function exists(path: string): boolean {
+  try {
+    return ifExists(() => Deno.lstatSync(path)) !== undefined;
+  } catch {
+    return true;
   }
-  return text;
+}
+
+/** `compute`, called once for each key. */
+function memoize<T>(compute: (key: string) => T): (key: string) => T {
+  const known = new Map<string, T>();
+  return (key) => {
+    if (!known.has(key)) known.set(key, compute(key));
+    return known.get(key) as T;
+  };
 }
 
 /** The last segment of a path. */
@@ -288,7 +286,7 @@ function lastSegment(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** The absolute path that paths lead to, one after the other, the first of them absolute. */
+/** Joins paths to an absolute, normalized one. The first must be absolute; a later absolute one replaces those before. */
 function resolve(...paths: string[]): string {
   const segments: string[] = [];
   for (const path of paths) {
@@ -301,14 +299,14 @@ function resolve(...paths: string[]): string {
   return `/${segments.join("/")}`;
 }
 
-/** The part of `path` below `directory`: "" for the directory itself, `undefined` for a path outside. */
+/** The part of `path` below `directory`: "" for the directory itself, `undefined` for a path outside it. */
 function below(directory: string, path: string): string | undefined {
   if (!path.startsWith(directory)) return undefined;
   if (path.length === directory.length || directory === "/") return path.slice(directory.length);
   return path[directory.length] === "/" ? path.slice(directory.length + 1) : undefined;
 }
 
-/** How to write paths in the folder `from`: relative where both lie in `root`, else absolute. All are absolute. */
+/** Returns a function that writes absolute paths as seen from `from`: relative if both are in `root`, else absolute. */
 function pathsFrom(from: string, root: string): (path: string) => string {
   const depth = below(root, from);
   const up = depth === undefined ? undefined : "../".repeat(depth === "" ? 0 : depth.split("/").length);
@@ -318,36 +316,240 @@ function pathsFrom(from: string, root: string): (path: string) => string {
   };
 }
 
-/** `, did you mean "X"?` with the nearest of the known words, or nothing where there is none. */
-async function suggestion({ word, words }: Near = { word: "", words: [] }): Promise<string> {
-  let nearest = words.find((each) => each.startsWith(word));
-  if (words.length > 0 && nearest === undefined) {
-    const library: typeof Text | undefined = await import(LIBRARY.text).catch(() => undefined); // not worth failing for
-    nearest = library?.closestString(word.slice(0, 100), words);
+/** Strings and bytes as one byte array. */
+function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
+  const chunks = parts.map((part) => typeof part === "string" ? new TextEncoder().encode(part) : part);
+  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+  chunks.reduce((offset, chunk) => (bytes.set(chunk, offset), offset + chunk.length), 0);
+  return bytes;
+}
+
+/**
+ * Imports a part of the standard library.
+ *
+ * @param specifier A value of {@linkcode LIBRARIES}.
+ * @param purpose What it is needed for, to complete "which ...".
+ * @throws {Error} If it cannot be loaded, or if a configuration file replaces it by other code.
+ */
+async function load<T>(specifier: string, purpose: string): Promise<T> {
+  if (import.meta.resolve(specifier) !== specifier) {
+    throw new Error(`A deno.json replaces ${specifier} by other code: run with --no-config`);
   }
-  return nearest === undefined ? "" : `, did you mean ${quote(nearest)}?`;
+  try {
+    return await import(specifier);
+  } catch (error) {
+    throw new Error(
+      `Cannot load ${specifier}, which ${purpose}: ${reasonOf(error).split("\n")[0]}
+  In a checkout of use-skills, run "npx -y deno task use-skills" once
+  A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"`,
+    );
+  }
+}
+
+/** Words by similarity to `word`, the most similar first; `undefined` if the library for that can't be loaded. */
+async function bySimilarity(word: string, words: readonly string[]): Promise<[string, number][] | undefined> {
+  if (isUnderDirenv()) return undefined; // A misspelt name is no reason to run code from elsewhere on `cd`.
+  const library = await load<typeof Text>(LIBRARIES.text, "finds similar words").catch(() => undefined);
+  return library && words.map((each): [string, number] => [each, library.levenshteinDistance(word, each)])
+    .sort(([, a], [, b]) => a - b);
+}
+
+/** `, did you mean "X"?` with the most similar known word, or nothing if none is similar. */
+async function suggestion({ word, words }: Near): Promise<string> {
+  const longer = word === "" ? undefined : words.find((each) => each.startsWith(word));
+  const [[similar, distance] = ["", Infinity]] = longer || word.length > 64
+    ? []
+    : await bySimilarity(word, words) ?? [];
+  const found = longer ?? (distance <= Math.ceil(word.length / 3) ? similar : undefined);
+  return found === undefined ? "" : `, did you mean ${quote(found)}?`;
+}
+
+/**
+ * Locks a directory until the returned handle is closed. The lock is the operating system's, so a killed run leaves
+ * none behind.
+ *
+ * @param seconds How long to wait for another run.
+ * @param exclusive `false` for a lock that many can hold, but not together with an exclusive one.
+ * @returns `undefined` if the directory does not exist, or if its file system has no locks.
+ * @throws {Error} If another run still holds the lock after that time.
+ */
+async function lockDirectory(path: string, seconds = LOCK_SECONDS, exclusive = true): Promise<Deno.FsFile | undefined> {
+  const handle = ifExists(() => Deno.openSync(path));
+  if (handle === undefined) return undefined;
+  try {
+    for (let tries = 0; !handle.tryLockSync(exclusive); tries++) {
+      if (tries >= 40 * seconds) {
+        throw new Deno.errors.TimedOut(`Another run has been using ${path} for ${Math.ceil(seconds)} seconds`);
+      }
+      await new Promise((done) => setTimeout(done, 25));
+    }
+    return handle;
+  } catch (error) {
+    handle.close();
+    if (error instanceof Deno.errors.TimedOut) throw error;
+    warn(`use-skills: Warning: ${path} cannot be locked, so don't run twice at once: ${reasonOf(error)}`);
+    return undefined;
+  }
+}
+
+/** Creates a private directory. One that exists must be ours, and becomes private. */
+function makePrivateDirectory(path: string): string {
+  Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
+  const { uid, mode } = Deno.statSync(path);
+  const user = Deno.uid();
+  if (uid !== user && user !== 0) throw new Error(`${path} belongs to another user`);
+  if (uid === user && ((mode ?? 0) & 0o077) !== 0) Deno.chmodSync(path, 0o700);
+  return path;
+}
+
+// ── Project ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A project, or a home, whose manifest is deployed. */
+export interface Project {
+  /** Where the targets are, as a real path. */
+  directory: string;
+  /** The manifest's path. */
+  manifest: string;
+  global: boolean;
+  /** What is next to the manifest, so that nothing has to be tried that doesn't exist. */
+  siblings: Names;
+}
+
+/** The entries of a directory by name. */
+type Names = ReadonlyMap<string, Deno.DirEntry>;
+
+/** The entries of a directory; none if it can't be read. */
+function namesIn(directory: string): Names {
+  return new Map(attempt(() => Array.from(Deno.readDirSync(directory), (entry) => [entry.name, entry])));
+}
+
+function projectAt(directory: string, siblings = namesIn(directory)): Project {
+  return { directory, manifest: resolve(directory, ".skills"), global: false, siblings };
+}
+
+/** The projects from `start` up to the repo's root. A home is a tier of its own, so it isn't entered from below. */
+function projectsUp(start: string): Project[] {
+  const home = environment("HOME");
+  const realHome = home && attempt(() => Deno.realPathSync(home));
+  const found = [projectAt(start)];
+  for (let directory = start; !found.at(-1)!.siblings.has(".git") && directory !== "/";) {
+    directory = resolve(directory, "..");
+    if (directory === realHome) break;
+    found.push(projectAt(directory));
+  }
+  return found;
+}
+
+/** The home's manifest. */
+function homeManifest(): string {
+  return resolve(xdgDirectory("XDG_CONFIG_HOME", ".config"), "skills");
+}
+
+/**
+ * Finds the project that a command is about, whether or not it has a manifest.
+ *
+ * @throws {UsageError} If the directory or the home does not exist.
+ */
+function findProject({ command, flags, directory }: Request): Project {
+  if (flags.global) {
+    const home = environment("HOME");
+    if (home === undefined) throw new UsageError("--global needs HOME to be set");
+    const real = attempt(() => Deno.realPathSync(home));
+    if (real === undefined) throw new UsageError(`HOME is ${quote(home)}, which does not exist`);
+    const manifest = homeManifest();
+    return { directory: real, manifest, global: true, siblings: namesIn(resolve(manifest, "..")) };
+  }
+  const start = directory === "." ? Deno.cwd() : attempt(() => Deno.realPathSync(directory));
+  const found = start === undefined ? [] : projectsUp(start);
+  const withManifest = found.find(({ siblings }) => siblings.has(".skills"));
+  if (withManifest) return withManifest;
+  if (command === "clean") { // The manifest, or the whole project, may be gone already.
+    const candidates = start === undefined ? [projectAt(resolve(Deno.cwd(), directory))] : found;
+    const withTargets = candidates.find((each) => readIndex(each).targets.size > 0);
+    if (withTargets) return withTargets;
+  }
+  if (found[0] === undefined) throw new UsageError(`No directory ${quote(directory)}`);
+  const isNew = command === "init" || command === "add";
+  return isNew && found.find(({ siblings }) => siblings.has(".git")) || found[0];
+}
+
+/** `path` for a reader: from the project, from the home, or absolute. */
+function show(path: string, project: Project): string {
+  const inside = project.global ? undefined : below(project.directory, path);
+  if (inside !== undefined) return inside || ".";
+  const home = environment("HOME");
+  const fromHome = home && below(home, path);
+  return fromHome ? `~/${fromHome}` : path;
+}
+
+/** A path, by default the manifest's, as one writes it in the working directory. */
+function showHere(project: Project, path = project.manifest): string {
+  const cwd = Deno.cwd();
+  const isInside = below(project.directory, cwd) !== undefined && below(project.directory, path) !== undefined;
+  if (isInside && !project.global) return pathsFrom(cwd, project.directory)(path);
+  return below(cwd, path) || show(path, { ...project, global: true });
+}
+
+/** A path from the manifest or the environment as an absolute one. */
+function expand(path: string, project: Project): string {
+  const home = environment("HOME");
+  if (home === undefined && path.startsWith("~")) throw new Error(`Cannot expand ${quote(path)}: HOME is not set`);
+  return resolve(project.manifest, "..", path.replace(/^~(?=\/|$)/, home ?? "~"));
+}
+
+/**
+ * Reads a file of ours that others may have put there, such as the author of a pull request.
+ *
+ * @throws {Error} If it is too large, not a regular file, or a link that leads out of the project. A home's files may
+ * be links into a repo of dotfiles.
+ */
+function readOwnFile(path: string, project: Project, maxBytes = MAX_FILE_BYTES): string {
+  let info = Deno.lstatSync(path);
+  if (info.isSymlink) {
+    const real = attempt(() => Deno.realPathSync(path));
+    if (real === undefined) throw new Error("it is a broken link");
+    if (!project.global && below(project.directory, real) === undefined) {
+      throw new Error(`it is a link out of the project, to ${real}`);
+    }
+    info = Deno.statSync(real);
+  }
+  if (!info.isFile) throw new Error("it is not a regular file");
+  if (info.size > maxBytes) throw new Error(`it has more than ${maxBytes / 2 ** 20} MiB`);
+  return Deno.readTextFileSync(path);
+}
+
+/** Replaces a file in one step: at the place a link leads to, with the mode it has. `undefined` removes it. */
+function replaceFile(path: string, text: string | undefined): void {
+  const real = ifExists(() => Deno.realPathSync(path)) ?? path;
+  if (text === undefined) return removeAll(real);
+  const temporary = resolve(real, "..", TEMPORARY);
+  const mode = ifExists(() => Deno.statSync(real))?.mode;
+  removeAll(temporary);
+  Deno.writeTextFileSync(temporary, text, { createNew: true });
+  if (mode) Deno.chmodSync(temporary, mode & 0o777);
+  Deno.renameSync(temporary, real);
 }
 
 // ── Manifest ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a line of the manifest points at. */
+/** What an entry points to. */
 export type Reference =
   | { kind: "name"; name: string }
-  /** A skill's directory, or with `all` every skill directly inside it. */
+  /** A skill's directory, or with `all` every skill directly in it. */
   | { kind: "path"; path: string; all: boolean }
   /**
-   * A folder in a git repo, or with `all` every skill directly inside it, or anywhere in the repo where there is no path.
-   * `tail` is a ref and a path not yet divided, since only the server's refs tell where.
+   * A directory in a git repo; with `all` every skill directly in it, or every skill of the repo if `path` is "".
+   * `tail` is a ref and a path in one: only the server's refs tell where the ref ends.
    */
   | { kind: "git"; url: string; path: string; all?: true; ref?: string; tail?: string };
 
-/** The agents after `for`, with the line where they are written. */
+/** The agents after `for`, and the line where they are written. */
 export interface AgentList {
   line: number;
   names: string[];
 }
 
-/** One line of the manifest. */
+/** A line of the manifest that names skills. */
 export interface Entry {
   line: number;
   /** The reference as written. */
@@ -355,16 +557,24 @@ export interface Entry {
   reference: Reference;
   as?: string;
   trust: boolean;
-  /** `undefined` where neither the line nor a `for` line above it names agents. */
+  /** `undefined` if neither the line nor an earlier `for` line names agents. */
   agents?: AgentList;
 }
 
+/** Whether a reference contains a password, or a user that isn't part of an ssh address. */
+function hasCredentials(text: string): boolean {
+  const [, scheme = "", rest = text] = /^([a-z][a-z0-9+.-]*):\/\/([^]*)$/i.exec(text) ?? [];
+  const authority = rest.split("/", 1)[0] ?? "";
+  const user = authority.slice(0, Math.max(0, authority.lastIndexOf("@")));
+  return scheme === "" || scheme === "ssh" ? user.includes(":") : user !== "";
+}
+
 /**
- * Reads one reference.
+ * Reads a reference.
  *
  * @param text The reference as written, without white space.
- * @returns What it points at.
- * @throws {SyntaxError} If it is none of the forms that the grammar has.
+ * @returns What it points to.
+ * @throws {SyntaxError} If it has none of the forms of the grammar.
  *
  * @example
  * ```ts
@@ -373,84 +583,99 @@ export interface Entry {
  * ```
  */
 export function parseReference(text: string): Reference {
-  return /[/:"']/.test(text) ? parseAddress(text) : { kind: "name", name: text };
-}
-
-/** Reads a reference that is more than a name. */
-function parseAddress(text: string): Reference {
-  if (/^(?!ssh:)[a-z][\w+.-]*:\/\/[^/]*@|^[a-z]+:\/\/[^/]*:[^/]*@|^[^/@]+:[^/@]+@/i.test(text)) {
-    // What is secret is shown to nobody, not even in the message.
-    throw new SyntaxError("There is a user or a password in this address: leave it to git's credential helper");
-  }
   if (/^["']/.test(text)) {
-    throw new SyntaxError("There is no quoting here: a path with white space needs a link to it without");
+    throw new SyntaxError("Quotes are not supported: for a path with white space, create a link without");
+  }
+  if (!/[/:]/.test(text)) return { kind: "name", name: text };
+  if (hasCredentials(text)) {
+    throw new SyntaxError("This URL contains a user or a password: remove it and use git's credential helper");
   }
   if (/^(\.\.?|~)?\//.test(text)) {
     const all = text.endsWith("/*");
-    const path = (all ? text.slice(0, -1) : text).replace(/^(.*[^/])\/*$/s, "$1");
-    if (path.includes("*")) throw new SyntaxError(`Only a last "/*" can stand for many, not ${quote(text)}`);
+    const path = all ? text.slice(0, -2) || "/" : text;
+    if (path.includes("*")) throw new SyntaxError(`"*" is only allowed as the last segment, not in ${quote(text)}`);
     return { kind: "path", path, all };
   }
-  const git = (url: string, path: string, more: { ref?: string; tail?: string }) => {
-    const inside = withoutExtraSlashes((more.tail ?? path).replace(/(^|\/)\*$/, ""));
-    if (/[/:]\.\.?(\/|$)/.test(`${url}//${inside}`)) {
-      throw new SyntaxError(`An address and a path in a repo have no "." or "..": ${quote(text)}`);
+  return parseGitReference(text);
+}
+
+/** Reads a reference to a git repo. */
+function parseGitReference(text: string): Reference {
+  const git = (url: string, inside: string, ref?: string, isTail = false): Reference => {
+    const all = /(^|\/)\*$/.test(inside) && { all: true as const };
+    const path = (all ? inside.slice(0, -1) : inside).split("/").filter((segment) => segment !== "").join("/");
+    if (/[/:]\.\.?(\/|$)/.test(`${url}//${path}`)) {
+      throw new SyntaxError(`"." and ".." are not allowed in a URL or in a repo's path: ${quote(text)}`);
     }
-    const all = /(^|\/)\*$/.test(more.tail ?? path) && { all: true as const };
-    const where = more.tail === undefined ? { path: inside, ref: more.ref } : { path: "", tail: inside };
-    return { kind: "git" as const, url: url.replace(/\/+$/, ""), ...where, ...all };
+    const place = isTail ? { path: "", tail: path } : { path, ref };
+    return { kind: "git", url: url.endsWith("/") ? url.slice(0, -1) : url, ...place, ...all };
   };
-  for (const form of BROWSE_URLS) {
-    const [, url, tail] = text.match(form) ?? [];
+
+  for (const pattern of BROWSE_URLS) {
+    const [, url, tail] = pattern.exec(text) ?? [];
     if (url && tail) {
-      return git(url, "", { tail: (tryTo(() => decodeURIComponent(tail)) ?? tail).replace(/\/SKILL\.md$/, "") });
+      const decoded = attempt(() => decodeURIComponent(tail)) ?? tail;
+      return git(url, decoded.endsWith("/SKILL.md") ? decoded.slice(0, -9) : decoded, undefined, true);
     }
   }
-  const [, address = "", ref] = text.match(/^([^#]*)(?:#(.*))?$/s) ?? [];
-  if (ref === "") throw new SyntaxError(`Nothing follows the "#" of ${quote(text)}`);
-  const [, scheme, url = "", path, star] = address.match(/^([a-zA-Z][\w+.-]*):\/\/(.+?)(?:\/\/(.*)|\/(\*))?$/) ?? [];
-  if (scheme !== undefined) {
-    if (!/^(https|ssh|file)$/.test(scheme)) {
-      throw new SyntaxError(`Only https, ssh and file URLs can be fetched, not ${quote(text)}`);
+
+  const hash = text.indexOf("#");
+  const address = hash < 0 ? text : text.slice(0, hash);
+  const ref = hash < 0 ? undefined : text.slice(hash + 1);
+  if (ref === "") throw new SyntaxError(`A branch, tag or commit is missing after "#" in ${quote(text)}`);
+
+  const [, scheme, rest = ""] = /^([a-zA-Z][\w+.-]*):\/\/(.+)$/.exec(address) ?? [];
+  const isScp = /^[\w.-]+@[\w.-]+:./.test(address);
+  if (scheme !== undefined || isScp) {
+    if (scheme === "http") {
+      throw new SyntaxError(
+        `http is not supported, because anyone on the way can change what it transfers: use https for ${
+          quote(text)
+        }, ` +
+          `or map it in your git configuration with url.BASE.insteadOf`,
+      );
     }
-    return git(`${scheme}://${url.replace(/\?.*$/, "")}`, path ?? star ?? "", { ref });
+    if (scheme !== undefined && !["https", "ssh", "file"].includes(scheme)) {
+      throw new SyntaxError(`Only https, ssh and file URLs are supported, not ${quote(text)}`);
+    }
+    const whole = isScp ? address : rest;
+    const slashes = whole.indexOf("//", 1);
+    const all = whole.endsWith("/*");
+    const repo = slashes >= 0 ? whole.slice(0, slashes) : all ? whole.slice(0, -2) : whole;
+    const inside = slashes >= 0 ? whole.slice(slashes + 2) : all ? "*" : "";
+    return git(isScp ? repo : `${scheme}://${repo.split("?", 1)[0]}`, inside, ref);
   }
-  const [, remote, inside, every] = address.match(/^([\w.-]+@[\w.-]+:.+?)(?:\/\/(.*)|\/(\*))?$/) ?? [];
-  if (remote) return git(remote, inside ?? every ?? "", { ref });
-  const [, owner, repo, rest = ""] = address.match(/^([a-zA-Z0-9][a-zA-Z0-9-]*)\/([\w.-]+)(?:\/(.*))?$/) ?? [];
-  if (owner && repo) return git(`https://github.com/${owner}/${repo}`, rest, { ref });
-  throw new SyntaxError(`${quote(text)} is no skill name, path (./ ../ / ~/), git URL or OWNER/REPO`);
+
+  const [owner = "", repo = "", ...inside] = address.split("/");
+  if (/^[a-zA-Z0-9][a-zA-Z0-9-]*$/.test(owner) && /^[\w.-]+$/.test(repo)) {
+    return git(`https://github.com/${owner}/${repo}`, inside.join("/"), ref);
+  }
+  throw new SyntaxError(`${quote(text)} is not a name, a path (./ ../ / ~/), OWNER/REPO or a git URL`);
 }
 
-/** A path in a repo with single slashes, and none at its ends. */
-function withoutExtraSlashes(path: string): string {
-  return path.split("/").filter((segment) => segment !== "").join("/");
-}
-
-/** The words of a line after its reference: `[as NAME] [trust] [for AGENT...]`. */
+/** Reads the words after a reference: `[as NAME] [trust] [for AGENT...]`. */
 function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust" | "agents"> {
-  if (words.length === 0) return { trust: false };
-  const take = (word: string) => words[0] === word ? words.shift() : undefined;
-  const isRenamed = take("as") !== undefined;
+  const take = (word: string) => words[0] === word && words.shift() !== undefined;
+  const isRenamed = take("as");
   const as = isRenamed ? words.shift() : undefined;
-  const trust = take("trust") !== undefined;
+  const trust = take("trust");
   const names = take("for") ? words.splice(0) : undefined;
-  const stray = words[0] ?? names?.find((name) => KEYWORDS.includes(name));
-  if (stray !== undefined) {
+  const unexpected = words[0] ?? names?.find((name) => KEYWORDS.includes(name));
+  if (unexpected !== undefined) {
     throw new SyntaxError(
-      `Unexpected ${quote(stray)}: a line is REF [as NAME] [trust] [for AGENT...], and no path in it has white space`,
+      `Unexpected ${quote(unexpected)}: an entry is REF [as NAME] [trust] [for AGENT...], without white space in REF`,
     );
   }
-  if (isRenamed && as === undefined) throw new SyntaxError(`No name follows "as"`);
-  if (names?.length === 0) throw new SyntaxError(`No agent follows "for"`);
+  if (isRenamed && as === undefined) throw new SyntaxError(`A name is missing after "as"`);
+  if (names?.length === 0) throw new SyntaxError(`An agent is missing after "for"`);
   return { as, trust, agents: names && { line, names } };
 }
 
 /**
  * Reads a manifest.
  *
- * @param text The text of a `.skills` file; a byte-order mark and CRLF are fine.
- * @returns Its entries in order, and an error for each line that the grammar does not cover.
+ * @param text The text of a `.skills` file. A byte order mark and CRLF are accepted.
+ * @returns Its entries in order, and a problem for each invalid line.
  *
  * @example
  * ```ts
@@ -461,23 +686,27 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
 export function parseManifest(text: string): { entries: Entry[]; errors: Problem[] } {
   const entries: Entry[] = [];
   const errors: Problem[] = [];
-  let following: AgentList | undefined;
+  let current: AgentList | undefined; // of the last `for` line
   for (const [index, raw] of text.replace(/^\ufeff/, "").split("\n").entries()) {
-    const [first = "", ...rest] = (raw.includes("#") ? raw.replace(/(^|\s)#[^]*/, "") : raw).trim().split(/\s+/);
-    if (first === "") continue;
     const line = index + 1;
     try {
+      if (raw.length > MAX_LINE_BYTES / 4 && new TextEncoder().encode(raw).length > MAX_LINE_BYTES) {
+        throw new SyntaxError("This line has more than 4,096 bytes");
+      }
+      if (raw.includes("\ufffd")) throw new SyntaxError("This line is not UTF-8"); // what the decoder makes of it
+      const [first = "", ...rest] = raw.replace(/(^|\s)#.*/, "").trim().split(/\s+/);
+      if (first === "") continue;
       if (/^(<{7}|={7}|>{7})$/.test(first)) {
-        throw new SyntaxError("This is a merge conflict: keep the lines that you want");
+        throw new SyntaxError("This is a merge conflict: keep the lines you want");
       }
       if (first === "for") {
-        following = parseClauses(["for", ...rest], line).agents;
+        current = parseClauses(["for", ...rest], line).agents;
       } else if (first === "as" && rest.length > 0) {
-        throw new SyntaxError(`Nothing stands before "as"`);
+        throw new SyntaxError(`A reference is missing before "as"`);
       } else {
         const reference = parseReference(first);
-        const { as, trust, agents } = parseClauses(rest, line);
-        entries.push({ line, text: first, reference, as, trust, agents: agents ?? following });
+        const { as, trust, agents = current } = parseClauses(rest, line);
+        entries.push({ line, text: first, reference, as, trust, agents });
       }
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
@@ -487,1080 +716,728 @@ export function parseManifest(text: string): { entries: Entry[]; errors: Problem
   return { entries, errors };
 }
 
-// ── Lock: which commit of a repo, and which files, a git reference stands for ───────────────────────────────────
+/**
+ * Says why a name isn't allowed for a skill.
+ *
+ * @param name The name.
+ * @returns The reason; `undefined` if the name is allowed.
+ */
+export function nameProblem(name: string): string | undefined {
+  if (name.length <= 64 && /^[a-z0-9]+(-[a-z0-9]+)*$/.test(name) && !KEYWORDS.includes(name)) return undefined;
+  if (KEYWORDS.includes(name)) return `${quote(name)} is a keyword of .skills, not a skill name`;
+  const rule = `${quote(name)} is not a skill name: 1 to 64 lowercase letters, digits and single hyphens`;
+  const odd = /[^ -~]/u.exec(name)?.[0];
+  if (odd) return `${rule}; it contains U+${codePoint(odd)}`;
+  if (name.length > 64) return `${rule}; it has ${name.length} characters`;
+  const similar = name.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+  return similar === "" ? rule : `${rule}, did you mean ${quote(similar)}?`;
+}
 
-/** What the lock has of a git reference: enough to have the very same files on every machine. */
+/** The number of a character, as Unicode writes it. */
+function codePoint(character: string): string {
+  return character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
+}
+
+/**
+ * The text of a project's manifest.
+ *
+ * @throws {UsageError} If it doesn't exist or can't be read.
+ */
+function readManifest(project: Project): string {
+  if (!project.siblings.has(lastSegment(project.manifest)) && !exists(project.manifest)) {
+    if (project.global) throw new UsageError(`No ${showHere(project)}: "use-skills.ts init --global" creates one`);
+    throw new UsageError(
+      `No .skills in ${project.directory} or above it in its repo: "use-skills.ts init" creates one`,
+    );
+  }
+  try {
+    return readOwnFile(project.manifest, project);
+  } catch (error) {
+    throw new UsageError(`Cannot read ${showHere(project)}: ${reasonOf(error)}`);
+  }
+}
+
+// ── Lockfile ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What a git reference is locked to: enough to get the same files on every machine. */
 export interface Locked {
   commit: string;
-  /** Whether it was let in though it is larger than a skill may be. */
+  /** Larger than a skill may be without `--allow-large`. */
   large?: true;
-  /** The folder in the repo; "" for its root. */
+  /** The directory in the repo; "" for its root. */
   path: string;
-  /** Of a reference to many: the git tree hash of each skill, by its path below `path`. */
+  /** Of a reference to many skills: the git tree hash of each, by its path below `path`. */
   skills?: Record<string, string>;
-  /** The git tree hash of the folder. */
+  /** The git tree hash of the directory. */
   tree: string;
-  /** The tree whose hidden characters the person has trusted. */
+  /** The tree hash for which hidden characters are trusted. */
   trusted?: string;
   url: string;
 }
 
-/** A git reference of the manifest. */
+type Lockfile = Map<string, Locked>;
+
 type GitEntry = Entry & { reference: Extract<Reference, { kind: "git" }> };
 
 function isGitEntry(entry: Entry): entry is GitEntry {
   return entry.reference.kind === "git";
 }
 
-function lockPath(root: Root): string {
-  return `${root.manifest}.lock`;
+const COMMIT = /^[0-9a-f]{40}$/;
+
+function lockfilePath(project: Project): string {
+  return `${project.manifest}.lock`;
 }
 
-/** Whether a value that was read from a lock is an entry that this program could have written. */
-function isLocked(value: Partial<Locked> | null): value is Locked {
-  const isHash = (hash: unknown) => /^[0-9a-f]{40}$/.test(`${hash}`);
+/** Whether a value read from a lockfile is an entry that this program can have written. */
+function isLocked(value: unknown): value is Locked {
+  if (typeof value !== "object" || value === null) return false;
+  const { commit, tree, url, path, skills, trusted, large } = value as Partial<Locked>;
+  const isHash = (hash: unknown) => typeof hash === "string" && COMMIT.test(hash);
   const isPath = (path: unknown) =>
     typeof path === "string" && path.split("/").every((segment) => !["", ".", ".."].includes(segment));
-  const skills = Object.entries(value?.skills ?? {});
-  return isHash(value?.commit) && isHash(value?.tree) && typeof value?.url === "string" &&
-    (value.path === "" || isPath(value.path)) && skills.every(([path, tree]) => isPath(path) && isHash(tree)) &&
-    (value.skills === undefined || skills.length > 0) && (value.trusted === undefined || isHash(value.trusted)) &&
-    (value.large === undefined || value.large === true);
+  const all = Object.entries(skills ?? {});
+  return isHash(commit) && isHash(tree) && typeof url === "string" && (path === "" || isPath(path)) &&
+    (skills === undefined || all.length > 0) && all.every(([path, tree]) => isPath(path) && isHash(tree)) &&
+    (trusted === undefined || isHash(trusted)) && (large === undefined || large === true);
 }
 
-/**
- * Reads the lock of a root, by reference as written in the manifest.
- *
- * @throws {Unusable} If it is not what this program writes.
- */
-function readLock(root: Root, text = ifThere(() => Deno.readTextFileSync(lockPath(root)))): Map<string, Locked> {
-  if (text === undefined) return new Map();
-  const refuse = (why: string) => new Unusable(`${showHere(root)}.lock${why}`);
-  const seen = new Set<string>();
-  for (const [index, line] of text.split("\n").entries()) {
-    const [, reference] = /^\s*("(?:[^"\\]|\\.)*"): ?\{/.exec(line) ?? [];
-    if (reference !== undefined && seen.has(reference)) {
-      throw refuse(`:${index + 1}: a second entry for ${reference}: keep one`);
-    }
-    if (reference !== undefined) seen.add(reference);
-  }
-  const { version, skills } = tryTo(() => JSON.parse(text)) ?? parseLines(text);
-  if (version === 1 && typeof skills === "object" && skills !== null) {
-    const wrong = Object.entries<Locked>(skills).find(([, locked]) => !isLocked(locked));
-    if (!wrong) return new Map(Object.entries<Locked>(skills));
-    const way = "get the file back from git, or take that line out";
-    throw refuse(` has an entry that is not right, ${quote(wrong[0])}: ${way}`);
-  }
-  if (version > 1) throw refuse(" is from a newer use-skills: bring this one up to date");
-  const line = text.split("\n").findIndex((each) => /^(<{7}|={7}|>{7})/.test(each)) + 1;
-  if (line > 0) {
-    throw refuse(`:${line}: a merge conflict: keep the lines of both sides, or one of two for the same skill`);
-  }
-  throw refuse(" is not what use-skills writes: get it back from git, or remove it");
+function renderLockfileEntry(reference: string, locked: Locked): string {
+  const fields = Object.entries(locked).filter(([, value]) => value !== undefined);
+  const sorted = fields.sort(([a], [b]) => a < b ? -1 : 1);
+  return `${JSON.stringify(reference)}: ${JSON.stringify(Object.fromEntries(sorted))}`;
 }
 
-/** Reads a lock that lacks a comma or has one too many, as after a merge by hand. */
-function parseLines(text: string): { version?: number; skills?: Record<string, Locked> } {
-  const skills: [string, Locked][] = [];
-  for (const line of text.split(/\r?\n/)) {
-    const [, reference, locked] = /^("(?:[^"\\]|\\.)*"): (\{.*\}),?$/.exec(line) ?? [];
-    const entry = tryTo((): [string, Locked] => [JSON.parse(reference ?? ""), JSON.parse(locked ?? "")]);
-    if (entry) skills.push(entry);
-    else if (!/^(\{|\},?|"skills": \{|"version": 1|)$/.test(line)) return {};
-  }
-  const isWhole = /^\{\r?\n"skills": \{\r?\n[^]*^\},?\r?\n"version": 1\r?\n\}\s*$/m.test(text);
-  return isWhole ? { version: 1, skills: Object.fromEntries(skills) } : {};
-}
-
-/** The text of a lock: an entry a line, sorted, so that git can merge it; nothing where there are none. */
-function renderLock(lock: ReadonlyMap<string, Locked>): string | undefined {
-  const lines = [...lock].sort(([a], [b]) => a < b ? -1 : 1).map(([reference, locked]) => {
-    const sorted = Object.entries(locked).filter(([, value]) => value !== undefined).sort(([a], [b]) => a < b ? -1 : 1);
-    return `${JSON.stringify(reference)}: ${JSON.stringify(Object.fromEntries(sorted))}`;
-  });
+/** The text of a lockfile, one line per entry, sorted, so that git can merge it; `undefined` if there are no entries. */
+function renderLockfile(lockfile: Lockfile): string | undefined {
+  const sorted = [...lockfile].sort(([a], [b]) => a < b ? -1 : 1);
+  const lines = sorted.map(([reference, locked]) => renderLockfileEntry(reference, locked));
   return lines.length === 0 ? undefined : `{\n"skills": {\n${lines.join(",\n")}\n},\n"version": 1\n}\n`;
 }
 
-/** Changes the lock of a root as it is now, whoever else has just written it. */
-async function changeLock(root: Root, change: (lock: Map<string, Locked>) => void): Promise<void> {
-  using _lock = await lock(root.directory);
-  const before = ifThere(() => Deno.readTextFileSync(lockPath(root)));
-  const locked = readLock(root);
-  change(locked);
-  const after = renderLock(locked);
-  if (after !== before) replaceOwn(lockPath(root), after);
-}
-
-/** Makes a file that a person also writes hold `text`, or not be there: in one step, where a link leads, as it was. */
-function replaceOwn(path: string, text: string | undefined): void {
-  const real = ifThere(() => Deno.realPathSync(path)) ?? path;
-  const mode = ifThere(() => Deno.statSync(real))?.mode;
-  if (real === path && ifThere(() => Deno.lstatSync(path))?.isSymlink) {
-    throw new Error(`${path} is a link that leads nowhere`);
-  }
-  if (text === undefined) return ifThere(() => Deno.removeSync(real));
-  const made = Deno.makeTempFileSync({ dir: resolve(real, ".."), prefix: ".use-skills-" });
+/**
+ * Reads the text of a lockfile.
+ *
+ * @param shown Its path, for messages.
+ * @throws {UsageError} If it isn't what this program writes.
+ */
+function parseLockfile(text: string, shown: string): Lockfile {
+  let json: { version?: number; skills?: Record<string, unknown> } | null;
   try {
-    Deno.writeTextFileSync(made, text);
-    Deno.chmodSync(made, mode ? mode & 0o777 : 0o666 & ~Deno.umask());
-    Deno.renameSync(made, real);
+    json = JSON.parse(text);
   } catch (error) {
-    Deno.removeSync(made);
-    throw error;
+    const line = text.slice(0, Number(/position (\d+)/.exec(reasonOf(error))?.[1] ?? text.length)).split("\n").length;
+    throw new UsageError(
+      `${shown}:${line}: this is not valid JSON. After a merge, keep one line per skill, a comma between the lines, ` +
+        `and no conflict markers`,
+    );
+  }
+  const version = json?.version ?? 0;
+  if (version > 1) throw new UsageError(`${shown} was written by a newer use-skills: update this one`);
+  const restore = "restore the file from git, or delete it and sync";
+  const entries = typeof json?.skills === "object" ? Object.entries(json.skills ?? {}) : [];
+  if (version !== 1 || entries.length === 0) throw new UsageError(`${shown} is not a lockfile: ${restore}`);
+  const invalid = entries.find(([, locked]) => !isLocked(locked));
+  if (invalid) throw new UsageError(`${shown} has an invalid entry, ${quote(invalid[0])}: ${restore}`);
+  // JSON.parse silently takes the last of two equal keys, so compare with what would have been written.
+  const lockfile = new Map(entries as [string, Locked][]);
+  const lines = text.split(/,?\r?\n/).filter((line) => line.startsWith('"'));
+  const expected = new Set(['"skills": {', '"version": 1']);
+  for (const [reference, locked] of lockfile) expected.add(renderLockfileEntry(reference, locked));
+  const odd = lines.find((line) => !expected.delete(line));
+  if (odd !== undefined || expected.size > 0) {
+    const line = odd === undefined ? "" : `:${text.split(/,?\r?\n/).lastIndexOf(odd) + 1}`;
+    throw new UsageError(`${shown}${line} is not as use-skills writes it, or has an entry twice: ${restore}`);
+  }
+  return lockfile;
+}
+
+/** The manifest and the lockfile of a project, read and parsed. */
+interface Files {
+  manifest: string;
+  entries: Entry[];
+  lockfile: Lockfile;
+  lockfileText?: string;
+}
+
+/**
+ * Reads a project's manifest and lockfile.
+ *
+ * @throws {UsageError} If one of them is invalid.
+ */
+function readFiles(project: Project): Files {
+  const manifest = readManifest(project);
+  const { entries, errors } = parseManifest(manifest);
+  if (errors.length > 0) throw new UsageError("", errors);
+  return { manifest, entries, ...readLockfile(project) };
+}
+
+function readLockfile(project: Project): Pick<Files, "lockfile" | "lockfileText"> {
+  const path = lockfilePath(project);
+  const isKnown = project.siblings.has(lastSegment(path));
+  try {
+    const lockfileText = isKnown ? ifExists(() => readOwnFile(path, project, MAX_LOCKFILE_BYTES)) : undefined;
+    if (lockfileText === undefined) return { lockfile: new Map() };
+    return { lockfile: parseLockfile(lockfileText, showHere(project, path)), lockfileText };
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(`Cannot read ${showHere(project, path)}: ${reasonOf(error)}`);
   }
 }
 
-/** The folder that holds what was fetched, for all roots of this person; named by what is in it, it never changes. */
-function storeFolder(): string {
-  const data = xdgFolder("XDG_DATA_HOME", ".local/share");
-  if (data === undefined) throw new Error("Neither XDG_DATA_HOME nor HOME says where fetched skills are to be kept");
-  return `${data}/use-skills/store`;
+/** Whether a lockfile entry belongs to a reference: same repo, directory, number of skills, and commit if it names one. */
+function isLockedFor({ url, path, ref, tail, all }: GitEntry["reference"], locked: Locked): boolean {
+  const commit = [ref, ...tail?.split("/") ?? []].find((each) => COMMIT.test(each ?? "")) ?? locked.commit;
+  const isSamePath = tail === undefined
+    ? locked.path === path
+    : locked.path === "" || `/${tail}`.endsWith(`/${locked.path}`);
+  return locked.url === url && isSamePath && locked.commit === commit &&
+    (locked.skills !== undefined) === (all === true);
 }
 
-/** A skill that a reference stands for. */
-interface Stored {
+// ── Store: fetched skills, read-only, addressed by content hash ─────────────────────────────────────────────────
+
+/** A skill of a locked reference. */
+interface StoredSkill {
   name: string;
   /** Its path in the repo. */
   path: string;
   tree: string;
-  /** Where it is in the store. */
+  /** Where it is, or will be, in the store. */
   directory: string;
 }
 
-/** The skills that a reference stands for. */
-function storedSkills({ url, path, tree, skills }: Locked): Stored[] {
-  const folder = storeFolder();
-  const stored = (path: string, tree: string): Stored => {
-    const name = lastSegment(path || url.replace(/\/+$/, "").replace(/\.git$/, "").replace(/^[^/]*:/, ""));
-    if (/^\.{0,2}$/.test(name) || name === HIDDEN) throw new Error(`${quote(name)} cannot be a skill's folder`);
-    return { name, path, tree, directory: `${folder}/${tree}/${name}` };
+/** Next to a stored skill that was checked: one of these two files. The second lists hidden characters. */
+const CLEAN_MARKER = ".clean";
+const HIDDEN_MARKER = ".hidden.json";
+
+/** The modification time of everything in the store, in seconds. A different time reveals a change. */
+const STORE_TIME = 1;
+
+function storeDirectory(): string {
+  return `${xdgDirectory("XDG_DATA_HOME", ".local/share")}/store`;
+}
+
+/**
+ * The skills of a locked reference.
+ *
+ * @throws {Error} If one has a path that cannot be a skill's.
+ */
+function storedSkills({ url, path, tree, skills }: Locked): StoredSkill[] {
+  const store = storeDirectory();
+  const stored = (path: string, tree: string): StoredSkill => {
+    const repo = url.endsWith(".git") ? url.slice(0, -4) : url;
+    const name = lastSegment(path || repo.replace(/^[^/:]*:/, ""));
+    if (/^\.{0,2}$/.test(name) || [CLEAN_MARKER, HIDDEN_MARKER].includes(name) || name.length > 255) {
+      throw new Error(`${quote(path)} cannot be a skill's path`);
+    }
+    return { name, path, tree, directory: `${store}/${tree}/${name}` };
   };
   if (skills === undefined) return [stored(path, tree)];
-  return Object.entries(skills).map(([below, tree]) => stored(path ? `${path}/${below}` : below, tree));
+  return Object.entries(skills).map(([inside, tree]) => stored(path ? `${path}/${inside}` : inside, tree));
 }
 
-/** Beside a skill in the store: the hidden characters that were found in it. */
-const HIDDEN = ".hidden.json";
-
-/** Beside a skill in the store in which nothing of that kind was found: one of the two is there once it was scanned. */
-const CLEAN = ".clean";
-
-/** What was found in a stored skill that nobody sees. */
-function hiddenIn({ name, directory }: Stored): string[] {
-  const text = ifThere(() => Deno.readTextFileSync(resolve(directory, "..", HIDDEN)));
-  const found: string[] = text === undefined ? [] : tryTo(() => JSON.parse(text)) ?? ["it cannot be read"];
-  return found.map((each) => `${name}/${each}`);
+/** What the store knows about a skill. */
+interface StoreEntry {
+  /** It was checked, and looks unchanged: `check` reads every file, this looks at two modification times. */
+  isIntact: boolean;
+  /** It was checked. */
+  isChecked: boolean;
+  /** The hidden characters that were found. */
+  hidden: string[];
 }
 
-/** Why a skill that is in the store may not be used; nothing if it may. */
-function distrust(skill: Stored, entry: GitEntry, locked: Locked): string | undefined {
-  if (entry.trust && locked.trusted === locked.tree) return undefined;
-  const found = hiddenIn(skill);
-  if (found.length === 0) return undefined;
-  const shown = `${found.slice(0, 5).join("; ")}${found.length > 5 ? `; and ${found.length - 5} more` : ""}`;
-  const way = !entry.trust
-    ? `look at it (tree ${skill.tree.slice(0, 12)}), and end its line with "trust" if it is meant`
+function examineStored({ name, directory }: StoredSkill): StoreEntry {
+  const parent = resolve(directory, "..");
+  const names = namesIn(parent);
+  const isUnchanged = (path: string) => Deno.lstatSync(path).mtime?.getTime() === STORE_TIME * 1000;
+  const isChecked = names.has(name) && (names.has(CLEAN_MARKER) || names.has(HIDDEN_MARKER));
+  const isIntact = isChecked &&
+    (attempt(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) ?? false);
+  const hidden = names.has(HIDDEN_MARKER)
+    ? attempt(() => JSON.parse(Deno.readTextFileSync(`${parent}/${HIDDEN_MARKER}`)) as string[]) ?? ["unreadable list"]
+    : [];
+  return { isIntact, isChecked, hidden: hidden.map((each) => `${name}/${each}`) };
+}
+
+/** Why a stored skill must not be deployed; `undefined` if it may. */
+function hiddenProblem(hidden: readonly string[], entry: GitEntry, locked: Locked): string | undefined {
+  if (hidden.length === 0 || entry.trust && locked.trusted === locked.tree) return undefined;
+  const more = hidden.length > 5 ? `; and ${hidden.length - 5} more` : "";
+  const wayOut = !entry.trust
+    ? `read it in ${storeDirectory()}/${locked.tree}, then end its line with "trust" if they are intended`
     : locked.trusted === undefined
-    ? `its line trusts it, and the lock does not yet: run sync without --frozen`
-    : `it has changed since it was trusted: look at it, then "update --trust"`;
-  return `${quote(entry.text)} has characters that nobody sees: ${shown}; ${way}`;
+    ? "its line has trust, but .skills.lock doesn't: run sync without --frozen"
+    : 'it changed since it was trusted: read it, then run "update --trust"';
+  return `${quote(entry.text)} contains hidden characters: ${hidden.slice(0, 5).join("; ")}${more}; ${wayOut}`;
 }
 
-/** Why a git reference is not even asked for. What could be a path is never taken for a stranger's repo. */
-function gitProblem({ text, reference, as }: GitEntry, root: Root): string | undefined {
+/** Why a git reference isn't even looked up; `undefined` if it is. A possible path is never taken for a GitHub repo. */
+function gitEntryProblem({ text, reference, as }: GitEntry, project: Project): string | undefined {
   const owner = reference.url.startsWith("https://github.com/") && /^[^:/]+(?=\/)/.exec(text)?.[0];
-  if (owner && ifThere(() => Deno.lstatSync(expand(owner, root)))) {
-    return `${quote(text)} could be a path, since ${owner} is here: write ./${text} (or ${reference.url})`;
+  if (owner && project.siblings.has(owner)) {
+    const place = project.global ? showHere(project, resolve(project.manifest, "..", owner)) : `./${owner}`;
+    return `${quote(text)} can be a path, because ${place} exists: write ./${text} or ${reference.url}`;
   }
-  return reference.all && as !== undefined ? `"as" names one skill, and ${quote(text)} stands for many` : undefined;
+  return reference.all && as !== undefined ? `"as" needs one skill, but ${quote(text)} names many` : undefined;
 }
 
-/** Whether a lock entry can be of a reference: of its repo, its folder, one skill or many, the commit if it names one. */
-function fits({ url, path, ref, tail, all }: GitEntry["reference"], locked: Locked): boolean {
-  const commit = [ref, ...tail?.split("/") ?? []].find((each) => /^[0-9a-f]{40}$/.test(each ?? "")) ?? locked.commit;
-  const isFolder = tail === undefined
-    ? locked.path === path
-    : locked.path === "" || `/${tail}`.endsWith(`/${locked.path}`);
-  return locked.url === url && isFolder && locked.commit === commit && (locked.skills !== undefined) === (all === true);
-}
-
-/** The directories of the skills that a git reference names; all is read from the lock and the store. */
-function locateGit(entry: GitEntry, root: Root, lock: ReadonlyMap<string, Locked>): string[] {
+/**
+ * The directories of the skills that a git reference names, according to the lockfile and the store.
+ *
+ * @throws {Error} If it isn't locked, isn't stored, or must not be deployed.
+ */
+function locateGit(entry: GitEntry, project: Project, lockfile: Lockfile): string[] {
   const { text, reference } = entry;
-  const problem = gitProblem(entry, root);
+  const problem = gitEntryProblem(entry, project);
   if (problem) throw new Error(problem);
-  const locked = lock.get(text);
-  if (locked === undefined) {
-    throw new Error(`${quote(text)} is not in ${lastSegment(lockPath(root))} yet: sync fetches it`);
-  }
-  if (!fits(reference, locked)) {
+  const locked = lockfile.get(text);
+  if (locked === undefined) throw new Error(`${quote(text)} is not fetched yet: run sync`);
+  if (!isLockedFor(reference, locked)) {
     throw new Error(
-      `${quote(text)} is locked to something else, in ${quote(locked.url)}: take its line out of the lock`,
+      `${quote(text)} is locked to something else, ${quote(locked.url)}: delete its line from .skills.lock, then sync`,
     );
   }
   return storedSkills(locked).map((skill) => {
-    const there = tryTo(() => Array.from(Deno.readDirSync(resolve(skill.directory, "..")), ({ name }) => name)) ?? [];
-    const isScanned = there.includes(CLEAN) || there.includes(HIDDEN);
-    if (!isScanned || !there.includes(skill.name)) {
-      throw new Error(`${quote(text)} is not on this machine yet: sync fetches it`);
-    }
-    const reason = there.includes(HIDDEN) ? distrust(skill, entry, locked) : undefined;
+    const { isChecked, hidden } = examineStored(skill);
+    if (!isChecked) throw new Error(`${quote(text)} is not on this machine: run sync`);
+    const reason = hiddenProblem(hidden, entry, locked);
     if (reason) throw new Error(reason);
     return skill.directory;
   });
 }
 
-// ── Skills ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Desired state ───────────────────────────────────────────────────────────────────────────────────────────────
 
-/**
- * Says why a name is no legal skill name.
- *
- * @param name The name.
- * @returns The reason, or `undefined` for a legal name.
- */
-export function nameProblem(name: string): string | undefined {
-  if (name.length <= 64 && /^[a-z0-9]+(-[a-z0-9]+)*$/.test(name) && !KEYWORDS.includes(name)) return undefined;
-  const rule = `${quote(name)} is not a skill name: 1 to 64 of a-z, 0-9 and single hyphens, none at the ends`;
-  const odd = name.match(/[^ -~]/u)?.[0];
-  if (odd) return `${rule}; U+${odd.codePointAt(0)?.toString(16).toUpperCase().padStart(4, "0")} is none of these`;
-  if (name.length > 64) return `${rule}; it has ${name.length} characters`;
-  return KEYWORDS.includes(name) ? `${rule}, and no word of the manifest's own` : rule;
-}
-
-/** A repo or a home whose manifest asks for skills. */
-export interface Root {
-  /** The directory that the agents' folders lie in, as its real path. */
-  directory: string;
-  /** The manifest's path. */
-  manifest: string;
-  global: boolean;
-}
-
-/** A skill that the manifest wants in a folder. */
-export interface Wish {
+/** A skill that the manifest asks for in a target. */
+export interface Desired {
   name: string;
+  /** The line of its entry. */
   line: number;
   /** The skill's directory. */
-  skill: string;
+  source: string;
 }
 
-/** A folder that skills are deployed into. */
-export interface Folder {
-  /** Its real path, also where it is yet to be made. */
+/** A skills directory of one or more agents. */
+export interface Target {
+  /** Its real path, also if it doesn't exist yet. */
   path: string;
-  /** The agents that read it, as the manifest calls them. */
+  /** The agents that the manifest names for it. */
   agents: string[];
-  /** What is wanted in it, by name. */
-  wishes: Map<string, Wish>;
+  /** The agent whose directory this is because of an environment variable. */
+  variableOf?: string;
+  desired: Map<string, Desired>;
 }
 
-/** What a manifest comes to on this machine. */
-export interface Resolved {
-  /** By real path. */
-  folders: Map<string, Folder>;
-  /** Names whose line could not be done: what was deployed under them stays. */
-  keptNames: Set<string>;
-  /** Directories of `DIR/*` lines that could not be read: what was deployed from them stays. */
-  keptSources: string[];
+/** What a manifest asks for on this machine. */
+export interface DesiredState {
+  /** By path. */
+  targets: Map<string, Target>;
+  /** Names of entries that failed: what was deployed for them stays. */
+  failedNames: Set<string>;
+  /** Directories of entries with `/*` that failed: what was deployed from there stays. */
+  failedSources: string[];
+  /** The names for each agent. */
+  namesByAgent: Map<string, Set<string>>;
   problems: Problem[];
 }
 
-/** `path` as people write it: from the root, from the home, or absolute. */
-function show(path: string, root: Root): string {
-  const inside = root.global ? undefined : below(root.directory, path);
-  if (inside !== undefined) return inside || ".";
-  const home = environment("HOME");
-  const fromHome = home && below(home, path);
-  return fromHome ? `~/${fromHome}` : path;
-}
-
-/** A path from the manifest or the environment as an absolute one. */
-function expand(path: string, root: Root): string {
-  const home = environment("HOME");
-  if (home === undefined && path.startsWith("~")) throw new Error(`Cannot expand ${quote(path)}: HOME is not set`);
-  return resolve(root.manifest, "..", path.replace(/^~(?=\/|$)/, home ?? "~"));
-}
-
-/** The folder of an agent; `free` is one that may lead anywhere, since the person named it by an absolute path. */
-function agentFolder(agent: string, root: Root): { path: string; free: boolean } | undefined {
-  if (/^(\.|~)?\//.test(agent)) return { path: expand(agent, root), free: !agent.startsWith(".") };
-  const template = AGENTS.get(agent)?.[root.global ? 1 : 0];
-  if (template === undefined) return undefined;
-  const [, variable, fallback = "", rest = ""] = template.match(/^\$\{(\w+):-(.+)\}(.+)/) ?? ["", undefined, template];
-  const given = variable === undefined ? undefined : environment(variable);
-  const chosen = variable?.startsWith("XDG_") && !given?.startsWith("/") ? undefined : given;
-  return { path: resolve(root.directory, (chosen ?? fallback) + rest), free: chosen !== undefined };
-}
-
-/**
- * Where `path` really is, or will be once the folders that are missing have been made.
- *
- * @throws {Error} If that cannot be: a file or a link that leads nowhere is in the way. A link to a folder that
- * `willBe` made is fine: a fresh clone has such a link before it has the folder.
- */
-function realFolder(path: string, willBe: (path: string) => boolean = () => false): string {
-  const real = ifThere(() => Deno.realPathSync(path));
-  if (real !== undefined) return real;
-  const info = ifThere(() => Deno.lstatSync(path));
-  if (info && !info.isSymlink) return realFolder(path, willBe); // made by another run just now
-  const parent = realFolder(resolve(path, ".."), willBe);
-  if (info) {
-    const target = tryTo(() => realFolder(resolve(parent, Deno.readLinkSync(path)), willBe));
-    if (target !== undefined && willBe(target)) return target;
-    throw new Error(`${path} is a link that leads nowhere`);
-  }
-  if (ifThere(() => Deno.statSync(parent))?.isDirectory === false) throw new Error(`${parent} is not a folder`);
-  return resolve(parent, lastSegment(path));
-}
-
-/** The real path of the folder that an agent's skills go into; `willBe`: see `realFolder`. */
-function targetFolder(agent: string, root: Root, willBe: (path: string) => boolean): string {
-  const found = agentFolder(agent, root);
-  if (found === undefined) {
-    throw new Error(`Unknown agent ${quote(agent)}`, { cause: { word: agent, words: [...AGENTS.keys()] } });
-  }
-  try {
-    const real = realFolder(found.path, willBe);
-    if (found.free || below(root.directory, real) !== undefined) return real;
-    throw new Error(`it leads out of ${root.directory}, to ${real}; name it by that path if you mean it`);
-  } catch (error) {
-    throw new Error(`Cannot deploy into ${show(found.path, root)}: ${explain(error)}`);
-  }
-}
-
-/** The names of the folders in `directory`, through links too; `undefined` where it cannot be read. */
-function subfolders(directory: string): string[] | undefined {
-  return tryTo(() => Array.from(Deno.readDirSync(directory)))?.filter((entry) =>
-    entry.isDirectory || entry.isSymlink && tryTo(() => Deno.statSync(`${directory}/${entry.name}`))?.isDirectory
-  ).map((entry) => entry.name);
-}
-
-/** The directories in which skills are found by name, first hit wins. */
-function searchPath(root: Root): string[] {
-  const script = import.meta.filename; // undefined where the script was run from a URL
-  const parts = ["skills", ...(environment("SKILLS_PATH") ?? "").split(":").filter((part) => part !== "")];
-  const own = script === undefined ? [] : [`${Deno.realPathSync(script)}/../skills`];
-  const places = [...parts, ...own].map((part) => tryTo(() => expand(part, root)));
-  return [...new Set(places.filter((place) => place !== undefined))];
-}
-
-/** The name that an entry is deployed under; "" for one that stands for many. */
-function deployedName({ reference, as }: Entry, root: Root): string {
-  if (reference.kind !== "name" && reference.all) return "";
-  if (as !== undefined) return as;
-  if (reference.kind === "name") return reference.name;
-  if (reference.kind === "path") return lastSegment(tryTo(() => expand(reference.path, root)) ?? reference.path);
-  const { url, path, tail } = reference;
-  return lastSegment((tail ?? (path || url)).replace(/\.git$/, "").replace(/^[^/]*:/, ""));
-}
-
-/** Finds skills by name: gives the directory, or throws with the names that there are. */
-function nameFinder(root: Root): (name: string) => string {
-  const places = searchPath(root);
-  const listing = remember((place) => new Set(subfolders(place)));
-  const known = remember(() => places.flatMap((place) => [...listing(place)]));
-  return (name) => {
-    const problem = nameProblem(name);
-    if (problem) throw new Error(problem);
-    const place = places.find((place) => listing(place).has(name));
-    if (place !== undefined) return `${place}/${name}`;
-    const where = places.map((place) => show(place, root)).join(", ");
-    throw new Error(`No skill ${quote(name)} in ${where}`, { cause: { word: name, words: known("") } });
-  };
-}
-
-/** The directory at a path, or the skills directly inside it. */
-function locatePath(path: string, { text, as }: Entry, all: boolean): string[] {
-  const info = ifThere(() => Deno.statSync(path));
-  if (!all && info?.isDirectory) return [path];
-  if (!all) {
-    throw new Error(info ? `${quote(text)} is a file: name the skill's folder` : `Nothing is at ${quote(text)}`);
-  }
-  if (as !== undefined) throw new Error(`"as" names one skill, and ${quote(text)} stands for many`);
-  const names = subfolders(path);
-  if (names === undefined) throw new Error(`Cannot read the folder of ${quote(text)}`);
-  return names.sort().map((name) => `${path}/${name}`).filter((skill) => isThere(`${skill}/SKILL.md`));
-}
-
-/** What git references come to: what is locked, and why others could not be had. */
-export interface Supplied {
-  lock: ReadonlyMap<string, Locked>;
+/** What is known about the git references of a manifest. */
+interface Fetched {
+  lockfile: Lockfile;
+  /** Why a reference could not be fetched, by its text. */
   failures: ReadonlyMap<string, string>;
 }
 
-/** The directories of the skills that an entry names. */
-function locate(
-  entry: Entry,
-  root: Root,
-  findByName: (name: string) => string,
-  { lock, failures }: Supplied,
-): string[] {
-  const { reference, text } = entry;
-  if (reference.kind === "name") return [findByName(reference.name)];
-  if (reference.kind === "path") return locatePath(expand(reference.path, root), entry, reference.all);
-  const failure = failures.get(text);
-  if (failure !== undefined) throw new Error(failure);
-  return locateGit(entry as GitEntry, root, lock);
+/** An agent's skills directory as written, before links are resolved. */
+interface AgentDirectory {
+  path: string;
+  /** It may be outside the project: an absolute path or an environment variable names it. */
+  mayBeOutside: boolean;
+  /** It depends on an environment variable. */
+  isVariable: boolean;
+}
+
+/** The skills directories of an agent, or the directory that is named instead of an agent. */
+function agentDirectories(agent: string, project: Project): AgentDirectory[] {
+  if (/^(\.\.?|~)?\//.test(agent)) {
+    return [{ path: expand(agent, project), mayBeOutside: !agent.startsWith("."), isVariable: false }];
+  }
+  const known = Object.hasOwn(AGENTS, agent) ? AGENTS[agent] : undefined;
+  const templates = project.global ? known && [known.home] : known?.project;
+  if (templates === undefined) {
+    throw new Error(`Unknown agent ${quote(agent)}`, { cause: { word: agent, words: Object.keys(AGENTS) } });
+  }
+  return templates.flatMap((template) => {
+    const [, name, fallback, optional, rest = ""] = /^\$(?:\{(\w+):-([^}]+)\}|(\w+))\/(.+)$/.exec(template) ?? [];
+    const variable = name ?? optional;
+    if (variable === undefined) {
+      return { path: resolve(project.directory, template), mayBeOutside: false, isVariable: false };
+    }
+    const given = environment(variable);
+    const value = variable.startsWith("XDG_") && !given?.startsWith("/") ? undefined : given;
+    const directory = value ?? fallback;
+    if (directory === undefined) return [];
+    return {
+      ...{ path: resolve(project.directory, directory, rest), mayBeOutside: value !== undefined, isVariable: true },
+    };
+  });
 }
 
 /**
- * Finds the skills and folders that entries speak of. Reads the disk, changes nothing.
+ * The real path of a directory, also if it or those above it don't exist yet.
+ *
+ * @param isTarget Whether this run creates a directory. A fresh clone can contain a link to a target before the target.
+ * @throws {Error} If a file or a broken link is in the way.
+ */
+function realDirectory(path: string, isTarget: (path: string) => boolean): string {
+  if (path === "/") return path;
+  const parent = realDirectory(resolve(path, ".."), isTarget);
+  const real = resolve(parent, lastSegment(path));
+  const info = ifExists(() => Deno.lstatSync(real));
+  if (info?.isSymlink) {
+    const destination = attempt(() => Deno.realPathSync(real)) ?? resolve(parent, Deno.readLinkSync(real));
+    if (exists(destination) || isTarget(destination)) return destination;
+    throw new Error(`${path} is a broken link`);
+  }
+  if (info && !info.isDirectory) throw new Error(`${path} is not a directory`);
+  return real;
+}
+
+/**
+ * The real path of a target.
+ *
+ * @param isKnown Whether the project has deployed to a path before.
+ * @throws {Error} If nothing can or may be deployed there.
+ */
+function targetPath(
+  { path, mayBeOutside, isVariable }: AgentDirectory,
+  project: Project,
+  isTarget: (path: string) => boolean,
+  isKnown: (path: string) => boolean,
+): string {
+  const fail = (reason: string) => new Error(`Cannot deploy to ${show(path, project)}: ${reason}`);
+  let real = path;
+  try {
+    if (!isPlain(path, project)) real = realDirectory(path, isTarget);
+  } catch (error) {
+    throw fail(reasonOf(error));
+  }
+  if (real.split("/").includes(".git")) throw fail("it is inside .git");
+  if (below(project.directory, real) !== undefined) return real;
+  if (!mayBeOutside) throw fail(`it leads out of the project, to ${real}: name that path if you want this`);
+  const isAllowed = project.global || isVariable || isKnown(real) || !isRestricted();
+  if (!isAllowed) throw fail(`it is new and outside the project: run ${quote(thisCommand())} once`);
+  return real;
+}
+
+/** Whether a path in a project has no links in it, or doesn't exist yet, as its parents' entries show. */
+function isPlain(path: string, project: Project): boolean {
+  const [top, ...rest] = project.global ? [] : below(project.directory, path)?.split("/") ?? [];
+  let entry = top === undefined ? undefined : project.siblings.get(top);
+  if (top === undefined) return false;
+  for (let parent = `${project.directory}/${top}`; entry?.isDirectory && rest.length > 0;) {
+    const name = rest.shift()!;
+    entry = namesIn(parent).get(name);
+    parent = `${parent}/${name}`;
+  }
+  return entry === undefined || entry.isDirectory;
+}
+
+/** Whether direnv runs this without having asked the user: nothing new may be fetched, locked or put elsewhere. */
+function isRestricted(): boolean {
+  return isUnderDirenv() && environment("SKILLS_ALLOWED") !== "1";
+}
+
+/** How a user runs this program. */
+function thisCommand(): string {
+  const script = import.meta.filename;
+  if (script === undefined) return `deno run -A ${import.meta.url}`;
+  const home = environment("HOME");
+  const inside = below(Deno.cwd(), script) ?? (home && below(home, script)?.replace(/^/, "~/")) ?? script;
+  return `deno run -A --no-config ${inside}`;
+}
+
+/** The directories where skills are found by name. The first one that has it wins. */
+function* searchPath(project: Project): Generator<string> {
+  if (project.siblings.has("skills")) yield resolve(project.manifest, "../skills");
+  for (const place of (environment("SKILLS_PATH") ?? "").split(":")) {
+    const path = place === "" ? undefined : attempt(() => expand(place, project));
+    if (path !== undefined) yield path;
+  }
+  const script = import.meta.filename; // `undefined` if the script was run from a URL
+  if (script !== undefined) yield resolve(Deno.realPathSync(script), "../skills");
+}
+
+/** The names of the directories in `directory`, also behind links; `undefined` if it can't be read. */
+function subdirectories(directory: string): string[] | undefined {
+  return attempt(() => [...Deno.readDirSync(directory)])?.filter((entry) =>
+    entry.isDirectory || entry.isSymlink && attempt(() => Deno.statSync(`${directory}/${entry.name}`))?.isDirectory
+  ).map(({ name }) => name);
+}
+
+/** A checkout of use-skills that has a skill, as users write its path. */
+function findCheckout(skill: string): string | undefined {
+  const home = environment("HOME");
+  const checkouts = [environment("USE_SKILLS")?.replace(/\/[^/]*$/, ""), home && `${home}/use-skills`];
+  const found = checkouts.find((checkout) => checkout && exists(`${checkout}/skills/${skill}/SKILL.md`));
+  return home && found ? below(home, found)?.replace(/^/, "~/") ?? found : found;
+}
+
+/** Returns a function that finds a skill's directory by its name. */
+function nameFinder(project: Project): (name: string) => string {
+  const listing = memoize((place) => new Set(subdirectories(place)));
+  return (name) => {
+    const problem = nameProblem(name);
+    if (problem) throw new Error(problem);
+    for (const place of searchPath(project)) if (listing(place).has(name)) return `${place}/${name}`;
+    const places = new Set([resolve(project.manifest, "../skills"), ...searchPath(project)]);
+    const searched = [...places].map((place) => show(place, project).replace(/^(?![~/])/, "./")).join(", ");
+    const example = `${findCheckout(name) ?? "~/use-skills"}/skills/${name}`;
+    throw new Error(
+      `No skill ${
+        quote(name)
+      } in ${searched}: write the path of its folder, for example ${example}, or set SKILLS_PATH`,
+      { cause: { word: name, words: [...places].flatMap((place) => [...listing(place)]) } },
+    );
+  };
+}
+
+/** The name an entry is deployed under; "" for one that names many skills. */
+function deployedName({ reference, as }: Entry, project: Project): string {
+  if (reference.kind !== "name" && reference.all) return "";
+  if (as !== undefined) return as;
+  if (reference.kind === "name") return reference.name;
+  if (reference.kind === "path") return lastSegment(attempt(() => expand(reference.path, project)) ?? reference.path);
+  const { url, path, tail } = reference;
+  const name = lastSegment((tail ?? (path || url)).replace(/^[^/:]*:/, ""));
+  return name.endsWith(".git") ? name.slice(0, -4) : name;
+}
+
+/** The skill's directory at a path, or those of all skills directly in it. */
+function locatePath(path: string, { text, as }: Entry, all: boolean): string[] {
+  if (!all) {
+    const info = ifExists(() => Deno.statSync(path));
+    if (info?.isDirectory) return [path];
+    throw new Error(info ? `${quote(text)} is a file: name the skill's directory` : `${quote(text)} does not exist`);
+  }
+  if (as !== undefined) throw new Error(`"as" needs one skill, but ${quote(text)} names many`);
+  const names = subdirectories(path);
+  if (names === undefined) throw new Error(`Cannot read the directory of ${quote(text)}`);
+  return names.sort().map((name) => `${path}/${name}`).filter((skill) => exists(`${skill}/SKILL.md`));
+}
+
+/**
+ * Finds the skills and targets that entries name. Reads the disk, changes nothing.
  *
  * @param entries The manifest's entries.
- * @param root Whose manifest it is.
- * @param supplied What its git references come to.
- * @returns What is wanted in which folder, and a problem for everything that cannot be had.
+ * @param project Whose manifest it is.
+ * @param fetched What is known about its git references.
+ * @param isKnown Whether the project has deployed to a path before.
+ * @returns What is desired in which target, and a problem for everything that fails.
  */
-export function resolveEntries(entries: readonly Entry[], root: Root, supplied: Supplied): Resolved {
-  const result: Resolved = { folders: new Map(), keptNames: new Set(), keptSources: [], problems: [] };
+export function findDesired(
+  entries: readonly Entry[],
+  project: Project,
+  { lockfile, failures }: Fetched,
+  isKnown: (path: string) => boolean,
+): DesiredState {
+  const targets = new Map<string, Target>();
+  const namesByAgent = new Map<string, Set<string>>();
+  const state: DesiredState = {
+    ...{ targets, namesByAgent, failedNames: new Set(), failedSources: [], problems: [] },
+  };
   const fail = (line: number, name: string, error: unknown) => {
     const near = error instanceof Error ? error.cause as Near | undefined : undefined;
-    result.problems.push({ line, name: name || undefined, message: explain(error), near });
+    state.problems.push({ line, name: name || undefined, message: reasonOf(error), near });
   };
-  const folderOf = remember((agent) => {
-    const path = targetFolder(agent, root, (path) => result.folders.has(path));
-    const folder: Folder = result.folders.get(path) ?? { path, agents: [], wishes: new Map() };
-    folder.agents.push(agent);
-    result.folders.set(path, folder);
-    return folder;
-  });
+  const targetsOf = memoize((agent) =>
+    agentDirectories(agent, project).map((directory) => {
+      const path = targetPath(directory, project, (path) => targets.has(path), isKnown);
+      const target: Target = targets.get(path) ?? { path, agents: [], desired: new Map() };
+      if (directory.isVariable) target.variableOf = agent;
+      target.agents.push(agent);
+      targets.set(path, target);
+      return target;
+    })
+  );
   const keep = (name: string, { reference, text }: Entry) => {
-    const locked = reference.kind === "git" && reference.all ? supplied.lock.get(text) : undefined;
-    for (const { name } of locked && tryTo(() => storedSkills(locked)) || []) result.keptNames.add(name);
-    const source = reference.kind === "path" && reference.all ? tryTo(() => expand(reference.path, root)) : undefined;
-    if (source !== undefined) result.keptSources.push(source);
-    else result.keptNames.add(name);
+    const locked = reference.kind === "git" && reference.all ? lockfile.get(text) : undefined;
+    for (const { name } of locked && attempt(() => storedSkills(locked)) || []) state.failedNames.add(name);
+    const source = reference.kind === "path" && reference.all
+      ? attempt(() => expand(reference.path, project))
+      : undefined;
+    if (source !== undefined) state.failedSources.push(source);
+    else state.failedNames.add(name);
   };
-  const findByName = nameFinder(root);
-  const standard = ["claude", "opencode", ...(environment("CODEX_HOME") ? ["codex"] : [])];
+  const findByName = nameFinder(project);
+  const locate = (entry: Entry): string[] => {
+    const { reference, text } = entry;
+    if (reference.kind === "name") return [findByName(reference.name)];
+    if (reference.kind === "path") return locatePath(expand(reference.path, project), entry, reference.all);
+    const failure = failures.get(text);
+    if (failure !== undefined) throw new Error(failure);
+    return locateGit(entry as GitEntry, project, lockfile);
+  };
+  const add = (target: Target, desired: Desired) => {
+    const { name, line, source } = desired;
+    const earlier = target.desired.get(name) ?? desired;
+    target.desired.set(name, earlier);
+    if (earlier.source === source) return;
+    if (attempt(() => Deno.realPathSync(earlier.source) === Deno.realPathSync(source))) return;
+    const both = `${show(source, project)} here and ${show(earlier.source, project)} in line ${earlier.line}`;
+    fail(line, name, `${quote(name)} names two skills, ${both}: write "as NAME" after one of them`);
+  };
 
   for (const entry of entries) {
     const { line } = entry;
-    const name = deployedName(entry, root);
-    const agents = entry.agents ?? { line, names: standard };
-    const targets: Folder[] = [];
+    const name = deployedName(entry, project);
+    const agents = entry.agents ?? { line, names: DEFAULT_AGENTS };
+    const entryTargets: Target[] = [];
     for (const agent of agents.names) {
       try {
-        targets.push(folderOf(agent));
+        entryTargets.push(...targetsOf(agent));
       } catch (error) {
         fail(agents.line, "", error);
         keep(name, entry);
       }
     }
-    let skills: string[] = [];
+    let sources: string[] = [];
     try {
-      skills = locate(entry, root, findByName, supplied);
+      sources = locate(entry);
     } catch (error) {
       fail(line, name, error);
       keep(name, entry);
     }
-    for (const skill of skills) {
-      const wish = { name: entry.as ?? (entry.reference.kind === "name" ? name : lastSegment(skill)), line, skill };
-      const problem = nameProblem(wish.name);
+    for (const source of sources) {
+      const skillName = entry.as ?? (entry.reference.kind === "name" ? name : lastSegment(source));
+      const problem = nameProblem(skillName);
       if (problem) {
-        fail(line, wish.name, entry.as ? problem : `${problem}: rename it, or write "as NAME" after its path`);
+        fail(
+          line,
+          skillName,
+          entry.as ? problem : `${problem}: rename the directory, or write "as NAME" after its path`,
+        );
         continue;
       }
-      for (const { wishes } of targets) {
-        const earlier = wishes.get(wish.name) ?? wish;
-        wishes.set(wish.name, earlier);
-        if (earlier.skill === skill || tryTo(() => Deno.realPathSync(earlier.skill) === Deno.realPathSync(skill))) {
-          continue;
-        }
-        const both = `${show(skill, root)} here and ${show(earlier.skill, root)} in line ${earlier.line}`;
-        fail(line, wish.name, `${quote(wish.name)} is ${both}: write "as NAME"`);
+      for (const agent of agents.names) {
+        namesByAgent.set(agent, (namesByAgent.get(agent) ?? new Set()).add(skillName));
       }
+      for (const target of new Set(entryTargets)) add(target, { name: skillName, line, source });
     }
   }
-  return result;
+  return state;
 }
 
-// ── Specification: what a SKILL.md says, and what is wrong with it ──────────────────────────────────────────────
+// ── Content: the files of a skill, and git's hash of them ───────────────────────────────────────────────────────
 
-/** A `SKILL.md` up to the end of its front matter, with the YAML in it. */
-const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
+/** A file, link or directory below another directory. */
+interface Item {
+  /** Relative to the directory. A directory comes before what is in it. */
+  path: string;
+  info: Deno.FileInfo;
+}
+
+/** Lists everything below a directory. Links are not followed. */
+function* walk(directory: string, prefix = ""): Generator<Item> {
+  for (const { name } of Deno.readDirSync(`${directory}/${prefix}`)) {
+    const path = prefix + name;
+    const info = Deno.lstatSync(`${directory}/${path}`);
+    yield { path, info };
+    if (info.isDirectory) yield* walk(directory, `${path}/`);
+  }
+}
+
+function isExecutable(info: Deno.FileInfo): boolean {
+  return ((info.mode ?? 0) & 0o111) !== 0;
+}
+
+/** Why a link is not allowed in a skill; `undefined` if it stays inside it. */
+function linkProblem(path: string, text: string): string | undefined {
+  const isInside = text !== "" && !text.startsWith("/") &&
+    below("/skill", resolve("/skill", path, "..", text)) !== undefined;
+  return isInside ? undefined : `the link ${quote(path)} leads out of the skill, to ${quote(text)}`;
+}
 
 /**
- * Reads the front matter of a `SKILL.md`.
+ * Lists a skill that is to be copied, or a copy.
  *
- * @param text The file's text.
- * @returns Its fields, every scalar as the string that was written.
- * @throws {SyntaxError} If there is none, it is not closed, or it is no YAML mapping; its cause is the number of the
- * line.
+ * @throws {Error} If a copy would be incomplete or include something from outside the skill: because of a link that
+ * leads out of it or nowhere, a socket, or a device.
  */
-export async function parseFrontMatter(text: string): Promise<Record<string, unknown>> {
-  const [, yaml] = text.match(FRONT_MATTER) ?? [];
-  if (yaml === undefined) {
-    throw new SyntaxError(/^\ufeff?---/.test(text) ? "its front matter has no end" : "it has no front matter");
+function listContent(directory: string): Item[] {
+  const top = Deno.realPathSync(directory);
+  const items = [...walk(directory)];
+  for (const { path, info } of items) {
+    if (info.isDirectory || info.isFile) continue;
+    if (!info.isSymlink) throw new Error(`${quote(path)} is not a file, a directory or a link`);
+    const text = Deno.readLinkSync(`${directory}/${path}`);
+    const real = attempt(() => Deno.realPathSync(`${directory}/${path}`));
+    if (real === undefined) throw new Error(`the link ${quote(path)} is broken`);
+    const problem = linkProblem(path, below(top, real) === undefined ? real : text);
+    if (problem) throw new Error(problem);
   }
-  const { parse }: typeof Yaml = await import(LIBRARY.yaml).catch((error) => {
-    const place = 'in a checkout, "npx -y deno task use-skills" gets it from npm';
-    throw new Error(`Cannot fetch ${LIBRARY.yaml}, which reads SKILL.md (${place}): ${explain(error)}`, {
-      cause: LIBRARY,
-    });
-  });
-  let fields: unknown;
-  try {
-    fields = parse(yaml, { schema: "failsafe" });
-  } catch (error) {
-    const [, reason, line] = /^(.*?)(?: at line (\d+).*)?$/m.exec(explain(error)) ?? [];
-    throw new SyntaxError(`its front matter is not YAML: ${reason}`, { cause: Number(line ?? 0) + 1 });
-  }
-  if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
-    throw new SyntaxError("its front matter is not a mapping", { cause: 2 });
-  }
-  return fields as Record<string, unknown>;
-}
-
-/** Whether nothing is wrong but that a part of the standard library cannot be fetched. */
-function isLibraryMissing(error: unknown): boolean {
-  return error instanceof Error && error.cause === LIBRARY;
-}
-
-/** Whether the specification allows a name, as its reference validator has it: letters and digits are Unicode's. */
-function isSpecifiedName(name: string): boolean {
-  if (/^[a-z0-9]+(-[a-z0-9]+)*$/.test(name)) return name.length <= 64; // Unicode takes milliseconds to ask
-  return /^(?!.{65})[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u.test(name) && name === name.toLowerCase();
-}
-
-/** Where fields break the specification without keeping a skill from being deployed: the field, and what is wrong. */
-function violations(fields: Record<string, unknown>, directoryName: string): [field: string, message: string][] {
-  const { name, description, compatibility, metadata } = fields;
-  const given = typeof name === "string" ? name.trim().normalize("NFKC") : "";
-  const isOther = given !== "" && given !== directoryName.normalize("NFKC");
-  const length = (field: unknown) => typeof field === "string" ? Array.from(field).length : 0;
-  const isText = (value: unknown) => typeof value === "string" || value === null;
-  const isTextMap = typeof metadata === "object" && metadata !== null && !Array.isArray(metadata) &&
-    Object.values(metadata).every(isText);
-  const rule = "1 to 64 lowercase letters, digits and single hyphens, none at the ends";
-  const found: [field: string, isWrong: boolean, message: string][] = [
-    ["name", isOther, `its name is ${quote(given)}, its directory ${quote(directoryName)}`],
-    ["name", given !== "" && !isSpecifiedName(given), `its name ${quote(given)} is not ${rule}`],
-    ["description", length(description) > 1024, `its description has ${length(description)} characters, over 1024`],
-    [
-      "compatibility",
-      length(compatibility) > 500,
-      `its compatibility has ${length(compatibility)} characters, over 500`,
-    ],
-    [
-      "metadata",
-      metadata !== undefined && metadata !== null && !isTextMap,
-      "its metadata is not a mapping of strings to strings",
-    ],
-    ...["license", "compatibility", "allowed-tools"].map((field): [string, boolean, string] => [
-      field,
-      field in fields && !isText(fields[field]),
-      `its ${field} is not a string`,
-    ]),
-    ...Object.keys(fields).map((field): [string, boolean, string] => [
-      field,
-      !SKILL_FIELDS.includes(field),
-      `unknown field ${quote(field)}`,
-    ]),
-  ];
-  return found.filter(([, isWrong]) => isWrong).map(([field, , message]) => [field, message]);
-}
-
-/** What was found out about a skill. */
-interface Inspection {
-  /** Where it breaks the specification. */
-  violations: Problem[];
-  /** That of them which keeps it from being deployed. */
-  problem?: Problem;
-  /** Its name, as it has it itself. */
-  name?: string;
-  /** The programs that it needs, as it says under `requires` in its metadata. */
-  requires: string[];
-  /** The text of its `SKILL.md`, where that has front matter. */
-  text?: string;
-}
-
-/** The lines of a `SKILL.md` that its fields stand in. */
-function fieldLines(text: string): Map<string, number> {
-  const yaml = text.match(FRONT_MATTER)?.[1]?.split("\n") ?? [];
-  const indent = yaml.find((line) => /^ *[^ #\r]/.test(line))?.search(/\S/) ?? 0;
-  const lines = new Map<string, number>();
-  for (const [index, line] of yaml.entries()) {
-    const [, , key] = line.search(/\S/) === indent ? /^(["']?)(.*?)\1\s*:(?:\s|$)/.exec(line.trimStart()) ?? [] : [];
-    if (key !== undefined && !lines.has(key)) lines.set(key, index + 2);
-  }
-  return lines;
+  return items;
 }
 
 /**
- * Judges a skill by its `SKILL.md`.
- *
- * @param directory The skill's directory.
- * @returns Where it breaks the specification, and whether that keeps it from being deployed.
- */
-export async function inspectSkill(directory: string): Promise<Inspection> {
-  const file = `${directory}/SKILL.md`;
-  const refuse = (problem: Problem): Inspection => ({ violations: [problem], problem, requires: [] });
-  let text: string | undefined;
-  let fields: Record<string, unknown>;
-  try {
-    text = ifThere(() => readText(file));
-    if (text === undefined) {
-      const odd = tryTo(() => [...Deno.readDirSync(directory)])?.find(({ name }) => /^skill\.md$/i.test(name))?.name;
-      const instead = odd ? `, but ${quote(odd)}, and agents look for SKILL.md: rename it` : "";
-      return refuse({ file: directory, message: `it has no SKILL.md${instead}` });
-    }
-    fields = await parseFrontMatter(text);
-  } catch (error) {
-    if (isLibraryMissing(error)) throw error;
-    const line = error instanceof SyntaxError && Number(error.cause) || 1;
-    return refuse({ file, line, message: explain(error) });
-  }
-  const lines = remember(fieldLines);
-  const at = ([field, message]: readonly [string, string]): Problem => {
-    return { file, line: lines(text ?? "").get(field) ?? 1, message };
-  };
-  const isSaid = (value: unknown) => typeof value === "string" && value.trim() !== "";
-  const missing = ["name", "description"].filter((field) => !isSaid(fields[field]))
-    .map((field) => at([field, `its SKILL.md has no ${field}`]));
-  const requires = (fields["metadata"] as Record<string, unknown> | null | undefined)?.["requires"];
-  return {
-    text,
-    violations: [...missing, ...violations(fields, lastSegment(directory)).map(at)],
-    problem: missing[0],
-    name: isSaid(fields["name"]) ? `${fields["name"]}`.trim() : undefined,
-    requires: typeof requires === "string" ? requires.split(/\s+/).filter((program) => program !== "") : [],
-  };
-}
-
-/** Which of some programs are not on the `PATH`. */
-function missingPrograms(programs: readonly string[]): string[] {
-  if (programs.length === 0) return [];
-  const places = (environment("PATH") ?? "").split(":").map((place) => resolve(Deno.cwd(), place));
-  const isProgram = (path: string) => {
-    const info = tryTo(() => Deno.statSync(path));
-    return info?.isFile === true && ((info.mode ?? 0) & 0o111) !== 0;
-  };
-  return programs.filter((program) => !places.some((place) => isProgram(`${place}/${program}`)));
-}
-
-// ── Folders ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** What was written under a name: a link with this text, or with `copy` a copy of what that link would lead to. */
-export interface Form {
-  target: string;
-  /** The git tree hash of the copy's content. */
-  copy?: string;
-}
-
-/** An entry of a folder's state: what is ours there, and for whom. */
-export interface Owned extends Form {
-  /** What was there before, while it is being replaced: ours as well. */
-  was?: Form[];
-  /** The manifests that want it: relative to the folder where both lie in one root, else absolute. */
-  for: string[];
-}
-
-/** What lies in a folder under a name. */
-export type Found =
-  | { kind: "nothing" | "file" }
-  /** `leads`: to the very skill that is wanted. */
-  | { kind: "link"; text: string; leads: boolean }
-  /** `hash`: of its content, read only where it may be a copy of ours. */
-  | { kind: "directory"; hash?: string };
-
-/** The state of a folder, as its state file has it. */
-interface State {
-  entries: Map<string, Owned>;
-  /** As it was read. */
-  text?: string;
-}
-
-/** Whether a value that was read from a state file is a form that this program could have written. */
-function isForm(form: Partial<Form> | null): boolean {
-  return typeof form?.target === "string" && (form.copy === undefined || typeof form.copy === "string");
-}
-
-/** Whether a value that was read from a state file is an entry that this program could have written. */
-function isOwned(owned: Partial<Owned> | null): boolean {
-  return isForm(owned) && Array.isArray(owned?.for) && owned.for.every((claim) => typeof claim === "string") &&
-    (owned.was === undefined || Array.isArray(owned.was) && owned.was.every(isForm));
-}
-
-/**
- * Reads the state of a folder. A file that is damaged counts as none: what is exactly right is then adopted again.
- *
- * @throws {Error} If a newer version of this program wrote it.
- */
-function readState(folder: string): State {
-  const text = ifThere(() => Deno.readTextFileSync(`${folder}/${STATE_FILE}`));
-  const { version, entries } = tryTo(() => JSON.parse(text ?? "{}")) ?? {};
-  if (version > 1) throw new Error(`its ${STATE_FILE} is from a newer use-skills: bring this one up to date`);
-  const known = version === 1 && typeof entries === "object" ? Object.entries<Owned>(entries ?? {}) : [];
-  return { entries: new Map(known.filter(([name, owned]) => !nameProblem(name) && isOwned(owned))), text };
-}
-
-/** The text of a folder's state file, an entry a line; none where nothing in the folder is ours. */
-function renderState(entries: Map<string, Owned>, names = [...entries.keys()].sort()): string | undefined {
-  if (names.length === 0) return undefined;
-  const lines = names.map((name) => `"${name}":${JSON.stringify(entries.get(name))}`);
-  return `{"version":1,"entries":{\n${lines.join(",\n")}\n}}\n`;
-}
-
-/** The lines of a folder's `.gitignore` below its first, for names that are sorted. */
-function ignoredLines(names: readonly string[]): string {
-  return `/.gitignore\n/.use-skills.*\n/${names.join("\n/")}\n`;
-}
-
-/** Whether the text of a `.gitignore`, below its first line, is what names call for. */
-function isIgnoring(text: string | undefined, names: readonly string[]): boolean {
-  return text?.slice(text.indexOf("\n") + 1) === ignoredLines(names);
-}
-
-/** The text of a `.gitignore`. Its sum tells a file that is as written from one that a person has edited. */
-function withSum(lines: string): string {
-  return `# Written by use-skills, sum ${fnv1a(lines)}\n${lines}`;
-}
-
-/**
- * Whether a folder is, byte for byte, as a first deployment of its wishes would leave it: the usual case, and all that
- * is done about it at a `cd`. One that is right in some other way (copies, links that were there before) is planned.
- */
-function isAsDeployed({ path, wishes }: Folder, root: Root): boolean {
-  const linkTo = pathsFrom(path, root.directory);
-  const claims = [linkTo(root.manifest)];
-  const names = [...wishes.keys()].sort();
-  const entries = new Map<string, Owned>();
-  for (const { name, skill } of wishes.values()) entries.set(name, { target: linkTo(skill), for: claims });
-  const text = (name: string) => ifThere(() => Deno.readTextFileSync(`${path}/${name}`));
-  if (names.length === 0 || text(STATE_FILE) !== renderState(entries, names)) return false;
-  let count = 0;
-  for (const { name, isSymlink } of Deno.readDirSync(path)) {
-    const target = entries.get(name)?.target;
-    if (name === WORKSHOP || target && !(isSymlink && Deno.readLinkSync(`${path}/${name}`) === target)) return false;
-    if (target) count++;
-  }
-  return count === names.length && isIgnoring(text(".gitignore"), names);
-}
-
-/** A file, link or directory inside a skill that is copied. */
-interface Node {
-  name: string;
-  kind: "file" | "link" | "directory";
-  executable: boolean;
-  /** Of a link: its text. */
-  target: string;
-  /** Of a directory: what is in it. */
-  children: Node[];
-}
-
-/**
- * Lists a directory that is to be copied, or was.
- *
- * @throws {Error} If a copy would not be whole, or would carry in what lies outside: on a link that leads out of the
- * directory or nowhere, a socket, a device.
- */
-function scan(directory: string, top = Deno.realPathSync(directory), inside = ""): Node[] {
-  return Array.from(Deno.readDirSync(directory), ({ name }): Node => {
-    const path = `${directory}/${name}`;
-    const shown = quote(inside + name);
-    const info = Deno.lstatSync(path);
-    const node: Node = { name, kind: "file", executable: false, target: "", children: [] };
-    if (info.isDirectory) return { ...node, kind: "directory", children: scan(path, top, `${inside}${name}/`) };
-    if (info.isFile) return { ...node, executable: ((info.mode ?? 0) & 0o111) !== 0 };
-    if (!info.isSymlink) throw new Error(`${shown} in it is neither a file nor a folder nor a link`);
-    const target = Deno.readLinkSync(path);
-    const real = tryTo(() => Deno.realPathSync(path));
-    if (real === undefined) throw new Error(`the link ${shown} in it leads nowhere`);
-    const isInside = below("/top", resolve(`/top/${inside}`, target)) !== undefined &&
-      below(top, real) !== undefined;
-    if (target.startsWith("/") || !isInside) {
-      throw new Error(`the link ${shown} in it leads out of it, to ${quote(target)}`);
-    }
-    return { ...node, kind: "link", target };
-  }).sort((a, b) => a.name < b.name ? -1 : 1);
-}
-
-/** Strings and bytes as bytes, one after the other. */
-function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
-  const chunks = parts.map((part) => typeof part === "string" ? new TextEncoder().encode(part) : part);
-  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  chunks.reduce((at, chunk) => (bytes.set(chunk, at), at + chunk.length), 0);
-  return bytes;
-}
-
-/**
- * The hash that git gives a tree of these nodes; an empty directory counts as an empty tree.
+ * The hash git gives a directory. An empty directory counts as an empty tree.
  *
  * Source: git's object format, https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
  */
-async function treeHash(directory: string, nodes: Node[]): Promise<string> {
-  const object = async (type: string, content: Uint8Array) =>
+async function treeHash(directory: string, items: readonly Item[]): Promise<string> {
+  const hashObject = async (type: string, content: Uint8Array) =>
     new Uint8Array(await crypto.subtle.digest("SHA-1", concat(`${type} ${content.length}\0`, content)));
-  const lines: { key: string; parts: [string, Uint8Array] }[] = [];
-  for (const { name, kind, executable, target, children } of nodes) {
-    const path = `${directory}/${name}`;
-    const mode = { directory: "40000", link: "120000", file: executable ? "100755" : "100644" }[kind];
-    const hash = kind === "directory"
-      ? Uint8Array.fromHex(await treeHash(path, children))
-      : await object("blob", kind === "link" ? concat(target) : Deno.readFileSync(path));
-    const key = concat(name, kind === "directory" ? "/" : "").toHex(); // git sorts by bytes, a directory as NAME/
-    lines.push({ key, parts: [`${mode} ${name}\0`, hash] });
+  // What is in each directory, by its path: mode and name, hash, and the key by which git sorts.
+  const trees = new Map<string, { key: string; parts: [string, Uint8Array] }[]>([["", []]]);
+  const hashTree = async (path: string) => {
+    const entries = trees.get(path)!.sort((a, b) => a.key < b.key ? -1 : 1);
+    return await hashObject("tree", concat(...entries.flatMap(({ parts }) => parts)));
+  };
+  for (const { path, info } of items) if (info.isDirectory) trees.set(path, []);
+  for (const { path, info } of items.toReversed()) { // Directories come after what is in them.
+    const name = lastSegment(path);
+    const mode = info.isDirectory ? "40000" : info.isSymlink ? "120000" : isExecutable(info) ? "100755" : "100644";
+    const hash = info.isDirectory ? await hashTree(path) : await hashObject(
+      "blob",
+      info.isSymlink ? concat(Deno.readLinkSync(`${directory}/${path}`)) : Deno.readFileSync(`${directory}/${path}`),
+    );
+    const key = concat(name, info.isDirectory ? "/" : "").toHex(); // Git sorts bytes, and a directory as NAME/.
+    trees.get(path.slice(0, Math.max(0, path.length - name.length - 1)))!.push({
+      key,
+      parts: [`${mode} ${name}\0`, hash],
+    });
   }
-  const sorted = lines.sort((a, b) => a.key < b.key ? -1 : 1);
-  return (await object("tree", concat(...sorted.flatMap(({ parts }) => parts)))).toHex();
+  return (await hashTree("")).toHex();
 }
 
-// ── Plan ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** What is to be done under one name of a folder. */
-export interface Step {
-  /** `keep` leaves what a line that could not be done has deployed; `release` what a person has made their own. */
-  action: "ok" | "keep" | "link" | "relink" | "copy" | "recopy" | "adopt" | "remove" | "release" | "blocked";
-  name: string;
-  reason: string;
-  found: Found;
-  wish?: Wish;
-  /** What is wanted: a link with this text, or a copy. */
-  want?: Form;
-  /** What of ours is there. */
-  form?: Form;
-  /** The entry of the folder's state once it is done. */
-  next?: Owned;
-}
-
-/** All that the decision about one name depends on. */
-export interface Situation {
-  name: string;
-  wish?: Wish;
-  /** What is wanted under the name, if anything is. */
-  want?: Form;
-  /** What the folder's state says of it. */
-  owned?: Owned;
-  found: Found;
-  /** Nobody names it now, but a line that could not be done may have meant it. */
-  kept: boolean;
-  /** The manifest that is being deployed, as the state would name it. */
-  claim: string;
-  /** Whether the manifest that a claim names is still there. */
-  alive: (claim: string) => boolean;
-}
-
-/** The forms in which an entry is ours. */
-function formsOf(owned: Owned | undefined): Form[] {
-  return owned === undefined ? [] : [owned, ...owned.was ?? []];
-}
-
-/** What is in the way, in words. */
-function obstacle(found: Found, owned?: Owned): string {
-  if (found.kind === "link") return `a link to ${quote(found.text)} that use-skills did not make is in the way`;
-  if (found.kind === "directory" && owned?.copy) return "it was edited since it was copied, so it is left as it is";
-  return `a ${found.kind} that use-skills did not make is in the way`;
-}
-
-/**
- * Decides what is to be done under one name of a folder.
- *
- * What is not ours is never touched: ours is what the state names and what is still as it was written. A name that
- * another living manifest claims keeps what it has. What nobody claims any more is removed.
- *
- * @param situation What is wanted, and what is there.
- * @returns The step that leads from the one to the other.
- */
-export function decide({ name, wish, want, owned, found, kept, claim, alive }: Situation): Step {
-  const form = formsOf(owned).find(({ target, copy }) =>
-    copy === undefined
-      ? found.kind === "link" && found.text === target
-      : found.kind === "directory" && found.hash === copy
-  );
-  const others = owned?.for.filter((other) => other !== claim && alive(other)) ?? [];
-  const theirs = owned && { ...owned, for: others };
-  const known = { name, found, wish, want, form };
-  const step = (action: Step["action"], reason: string, next?: Owned): Step => ({ action, reason, next, ...known });
-
-  if (want === undefined) {
-    if (owned === undefined || kept && owned.for.includes(claim)) return step("keep", "", owned);
-    if (others.length > 0) return step("ok", "", theirs);
-    if (form) return step("remove", owned.for.includes(claim) ? "no longer wanted" : "nobody wants it any more");
-    return found.kind === "nothing" ? step("ok", "") : step("release", obstacle(found, owned));
-  }
-
-  const leads = found.kind === "link" && found.leads;
-  const claims = [...others, claim].sort();
-  const becomes = ({ target, copy }: Form): Owned => ({ target, copy, for: claims });
-  if (owned && others.length > 0 && !leads && owned.target !== want.target) {
-    return step("blocked", `${others[0]} has another skill of that name there`, theirs);
-  }
-  if (want.copy === undefined ? leads : form?.copy === want.copy) {
-    const action = form !== undefined && owned?.for.includes(claim) ? "ok" : "adopt";
-    return step(action, "it is there already", becomes(found.kind === "link" ? { target: found.text } : want));
-  }
-  if (found.kind === "nothing") return step(want.copy ? "copy" : "link", "nothing is there", becomes(want));
-  if (form === undefined) {
-    const isEdited = found.kind === "directory" && owned?.copy;
-    return step("blocked", obstacle(found, owned), isEdited ? owned : undefined);
-  }
-  if (others.length > 0) return step("ok", "", becomes(form)); // link or copy was the other root's choice
-  const change = form.copy && !want.copy
-    ? "it was a copy"
-    : want.copy && !form.copy
-    ? "it was a link"
-    : "it has changed";
-  const reason = form.target === want.target ? change : `it came from ${form.target}`;
-  return step(want.copy ? "recopy" : "relink", reason, becomes(want));
-}
-
-/** Whether a step changes anything on disk or in what is ours. */
-function isChange({ action }: Step): boolean {
-  return action !== "ok" && action !== "keep" && action !== "blocked";
-}
-
-/** A step, with where and for whom. */
-interface Deed extends Step {
-  path: string;
-  agents: string[];
-}
-
-/** A folder with what is to be done in it. */
-interface Plan {
-  folder: Folder;
-  state: State;
-  steps: Deed[];
-  /** The entries of the state once the steps are done. */
-  next: Map<string, Owned>;
-  problems: Problem[];
-  /** The folder's `.gitignore` is the person's own. */
-  foreignIgnore: boolean;
-  /** It was planned for a folder that is empty or not there. */
-  fresh: boolean;
-  /** There is nothing to do. */
-  settled: boolean;
-}
-
-/** What a run knows while it plans. */
-interface Run {
-  root: Root;
-  resolved: Resolved;
-  /** Copies or links; `undefined` for whichever was chosen before. */
-  copy?: boolean;
-  /** Also judge skills that are deployed already. */
-  thorough: boolean;
-  /** Judges a skill, once. */
-  inspect: (skill: string) => Promise<Inspection>;
-}
-
-/** A name of a folder: its path, what is listed there, and what the folder's state says of it. */
-interface Spot {
-  name: string;
-  path: string;
-  entry?: Deno.DirEntry;
-  owned?: Owned;
-}
-
-/** The hash of a directory's content; none for one that cannot be read, or that no copy of ours could look like. */
+/** The hash of a directory's content; `undefined` if it can't be read, or can't be a copy of a skill. */
 async function contentHash(directory: string): Promise<string | undefined> {
   try {
-    return await treeHash(directory, scan(directory));
+    return await treeHash(directory, listContent(directory));
   } catch {
     return undefined;
   }
 }
 
-/**
- * The hashes that decide about copies: of the skill that a copy is wanted of, and of what may be a copy of ours.
- *
- * @throws {Error} If the skill cannot be copied.
- */
-async function copyHashes({ path, entry, owned }: Spot, skill: string | undefined) {
-  const mayBeOurs = entry?.isDirectory && formsOf(owned).some((form) => form.copy);
-  const there = mayBeOurs ? await contentHash(path) : undefined;
-  if (skill === undefined) return { there };
-  if (below(Deno.realPathSync(skill), path) !== undefined) throw new Error("it holds the folder it would go into");
-  return { there, wanted: await treeHash(skill, scan(skill)) };
-}
-
-/** What lies at a spot. */
-function look({ path, entry }: Spot, wish?: Wish, want?: Form, hash?: string): Found {
-  if (entry === undefined) return { kind: "nothing" };
-  if (entry.isDirectory) return { kind: "directory", hash };
-  if (!entry.isSymlink) return { kind: "file" };
-  const text = tryTo(() => Deno.readLinkSync(path));
-  if (text === undefined) return { kind: "nothing" }; // no longer what was listed, as will be seen
-  const isRight = () => wish && tryTo(() => Deno.realPathSync(path)) === Deno.realPathSync(wish.skill);
-  return { kind: "link", text, leads: text === want?.target || isRight() === true };
-}
-
-/** Plans a folder. Skills that would be deployed anew are judged first. */
-async function planFolder(folder: Folder, run: Run): Promise<Plan> {
-  const { root, resolved: { keptNames, keptSources }, inspect } = run;
-  const state = readState(folder.path);
-  if (ifThere(() => Deno.statSync(folder.path))?.isDirectory === false) throw new Error("it is not a folder");
-  const there = new Map<string, Deno.DirEntry>();
-  ifThere(() => Array.from(Deno.readDirSync(folder.path), (entry) => there.set(entry.name, entry)));
-  const linkTo = pathsFrom(folder.path, root.directory);
-  const claim = linkTo(root.manifest);
-  const alive = remember((other) => isThere(resolve(folder.path, other)));
-  const comesFromKept = ({ target }: Owned) =>
-    keptSources.some((source) => below(source, resolve(folder.path, target)) !== undefined);
-
-  const planSpot = async (spot: Spot, wish?: Wish): Promise<Deed> => {
-    const { name, owned } = spot;
-    const target = wish && linkTo(wish.skill);
-    const isCopy = run.copy ?? owned?.copy !== undefined;
-    const { wanted, there } = await copyHashes(spot, isCopy ? wish?.skill : undefined);
-    const want = target === undefined ? undefined : { target, copy: wanted };
-    const kept = keptNames.has(name) || folder.wishes.has(name) || owned !== undefined && comesFromKept(owned);
-    const step = decide({ name, wish, want, owned, found: look(spot, wish, want, there), kept, claim, alive });
-    const isJudged = step.action !== "blocked" && (step.action !== "ok" || run.thorough);
-    const problem = wish && isJudged ? (await inspect(wish.skill)).problem : undefined;
-    if (problem) throw new Error(problem.message);
-    return { ...step, path: spot.path, agents: folder.agents };
-  };
-
-  const steps: Deed[] = [];
-  const problems: Problem[] = [];
-  const next = new Map<string, Owned>();
-  for (const name of new Set([...folder.wishes.keys(), ...state.entries.keys()])) {
-    const spot = { name, path: `${folder.path}/${name}`, entry: there.get(name), owned: state.entries.get(name) };
-    const wish = folder.wishes.get(name);
-    // Where the skill itself lives here, there is nothing to deploy.
-    if (wish && spot.entry?.isDirectory && Deno.realPathSync(wish.skill) === spot.path) continue;
-    const fail = (problem: string) => problems.push({ line: wish?.line, name, message: problem });
-    let step: Deed;
-    try {
-      step = await planSpot(spot, wish);
-      const reason = `${step.reason} (move it away, or write "as NAME")`;
-      if (wish && step.action === "blocked") {
-        fail(`Cannot deploy ${quote(name)} into ${show(folder.path, root)}: ${reason}`);
-      }
-    } catch (error) {
-      if (wish === undefined) throw error;
-      if (isLibraryMissing(error)) problems.push({ message: explain(error) }); // of no line, so it is said once
-      else fail(`Cannot deploy ${quote(name)} from ${show(wish.skill, root)}: ${explain(error)}`);
-      step = await planSpot(spot);
+/** Copies a skill, with the two modes that git knows. */
+function copyContent(source: string, destination: string): void {
+  Deno.mkdirSync(destination);
+  for (const { path, info } of listContent(source)) {
+    const [from, to] = [`${source}/${path}`, `${destination}/${path}`];
+    if (info.isDirectory) Deno.mkdirSync(to);
+    else if (info.isSymlink) Deno.symlinkSync(Deno.readLinkSync(from), to);
+    else {
+      Deno.copyFileSync(from, to);
+      Deno.chmodSync(to, isExecutable(info) ? 0o755 : 0o644);
     }
-    steps.push(step);
-    if (step.next) next.set(name, step.next);
   }
-  const names = [...next.keys()].sort();
-  const ignore = there.get(".gitignore");
-  const ignoreText = ignore?.isFile ? ifThere(() => Deno.readTextFileSync(`${folder.path}/.gitignore`)) : undefined;
-  const isExpected = names.length === 0 ? ignore === undefined : isIgnoring(ignoreText, names);
-  const isOurs = ignoreText !== undefined && ignoreText === withSum(ignoreText.replace(/^.*\n/, ""));
-  const foreignIgnore = ignore !== undefined && !isOurs && !isExpected;
-  const isInOrder = !there.has(WORKSHOP) && (isExpected || foreignIgnore) && renderState(next) === state.text;
-  const settled = isInOrder && !steps.some(isChange);
-  return { folder, state, steps, next, problems, foreignIgnore, fresh: there.size === 0 && !state.text, settled };
 }
 
-// ── Disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** Makes the directories in `path` such that they can be emptied. */
-function makeWritable(path: string): void {
-  if (!Deno.lstatSync(path).isDirectory) return;
-  Deno.chmodSync(path, 0o755);
-  for (const { name } of Deno.readDirSync(path)) makeWritable(`${path}/${name}`);
-}
-
-/** Removes a path of ours with all that is in it; what is not there need not be removed. */
+/** Removes something of ours, also read-only directories. It's fine if it doesn't exist. */
 function removeAll(path: string): void {
   try {
-    ifThere(() => Deno.removeSync(path, { recursive: true }));
+    ifExists(() => Deno.removeSync(path, { recursive: true }));
   } catch (error) {
     if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
     makeWritable(path);
@@ -1568,118 +1445,600 @@ function removeAll(path: string): void {
   }
 }
 
-/**
- * Locks a directory, as long as what is returned lives; nothing where there is no such directory.
- *
- * The lock is the operating system's, on the directory itself, so that a run which is killed leaves none behind.
- *
- * @param exclusive Whether nobody else may hold it; else only those are kept out who want that.
- * @throws {Error} If another run holds the lock for longer than that many seconds: nobody is kept from their directory.
- */
-async function lock(directory: string, seconds = 10, exclusive = true): Promise<Deno.FsFile | undefined> {
-  const handle = ifThere(() => Deno.openSync(directory));
-  for (let wait = 1; handle && !handle.tryLockSync(exclusive); wait++) {
-    if (wait > 40 * seconds) {
-      handle.close();
-      throw new Deno.errors.TimedOut(`another run has been at work in ${directory} for ${Math.ceil(seconds)} seconds`);
-    }
-    await new Promise((go) => setTimeout(go, 25));
-  }
-  const [locked, current] = [handle?.statSync(), ifThere(() => Deno.statSync(directory))];
-  // Whoever waited for a run that removed the directory now holds the lock of one that is no longer there.
-  if (locked?.ino === current?.ino && locked?.dev === current?.dev) return handle;
-  handle?.close();
-  return undefined;
+/** Makes the directories in a path of ours writable, so that it can be moved and removed. */
+function makeWritable(path: string): void {
+  Deno.chmodSync(path, 0o755);
+  for (const { name, isDirectory } of Deno.readDirSync(path)) if (isDirectory) makeWritable(`${path}/${name}`);
 }
 
-/** Makes `path` hold `text`, or not be there, in one step; `made` is a path of ours on the same disk. */
-function replaceFile(path: string, text: string | undefined, made: string): void {
-  if (text === undefined) return removeAll(path);
-  removeAll(made);
-  Deno.writeTextFileSync(made, text, { createNew: true });
-  Deno.renameSync(made, path);
+// ── Actual state: what is in a target, and which targets a project has ──────────────────────────────────────────
+
+/** What was created under a name: a link with this text, or with `copy` a copy of what that link would lead to. */
+export interface Form {
+  target: string;
+  /** The git tree hash of the copy. */
+  copy?: string;
 }
 
-/** Copies what `scan` listed, with the modes that git knows. */
-function copyNodes(source: string, nodes: Node[], destination: string): void {
-  Deno.mkdirSync(destination);
-  for (const { name, kind, target, children, executable } of nodes) {
-    const [from, to] = [`${source}/${name}`, `${destination}/${name}`];
-    if (kind === "link") Deno.symlinkSync(target, to);
-    if (kind === "directory") copyNodes(from, children, to);
-    if (kind !== "file") continue;
-    Deno.copyFileSync(from, to);
-    Deno.chmodSync(to, executable ? 0o755 : 0o644);
-  }
+/** An entry of a target's state file: what is owned, and by which projects. */
+export interface Owned extends Form {
+  /** What was there before, while it is being replaced: owned, too. */
+  was?: Form[];
+  /** The manifests of the owners: relative to the target if the target is in the project, else absolute. */
+  for: string[];
 }
 
-/**
- * Swaps two paths in one step, so that nobody who looks ever finds one of them missing.
- *
- * Rename puts nothing in the place of a directory that is not empty. The system calls that do are not in Deno;
- * sources: `man 2 renameat2` (Linux), `man 2 renamex_np` (macOS).
- *
- * @returns Whether it was done; where the system cannot, two renames have to do.
- */
-function exchange(a: string, b: string): boolean {
-  const [first, second, swap] = [concat(`${a}\0`), concat(`${b}\0`), 2]; // RENAME_EXCHANGE, RENAME_SWAP
-  try {
-    if (Deno.build.os === "darwin") {
-      const symbols = { renamex_np: { parameters: ["buffer", "buffer", "u32"], result: "i32" } } as const;
-      return Deno.dlopen("libSystem.dylib", symbols).symbols.renamex_np(first, second, swap) === 0;
-    }
-    const symbols = { renameat2: { parameters: ["i32", "buffer", "i32", "buffer", "u32"], result: "i32" } } as const;
-    return Deno.dlopen("libc.so.6", symbols).symbols.renameat2(-1, first, -1, second, swap) === 0;
-  } catch {
-    return false;
-  }
+/** What is in a target under a name. */
+export type Actual =
+  | { kind: "nothing" | "file" }
+  /** `isDesired`: it leads to the desired skill. */
+  | { kind: "link"; text: string; isDesired: boolean }
+  /** `hash`: of its content, only computed if it can be a copy of ours. */
+  | { kind: "directory"; hash?: string };
+
+/** A target's state file. */
+interface State {
+  entries: Map<string, Owned>;
+  /** A run has not finished its work here. */
+  isPending: boolean;
+  /** As it was read. */
+  text?: string;
+}
+
+function isForm(form: Partial<Form> | null | undefined): boolean {
+  return typeof form?.target === "string" && (form.copy === undefined || typeof form.copy === "string");
+}
+
+/** Whether a value read from a state file is an entry that this program can have written. */
+function isOwned(owned: Partial<Owned> | null): boolean {
+  return isForm(owned) && Array.isArray(owned?.for) && owned.for.every((owner) => typeof owner === "string") &&
+    (owned.was === undefined || Array.isArray(owned.was) && owned.was.every(isForm));
 }
 
 /**
- * Does one step in a folder.
+ * Reads a target's state file. A damaged one counts as missing: what is as desired is then adopted again.
  *
- * What is to go is judged once more when it is out of everybody's reach: a copy may be edited while it is read.
+ * @param names The names in the target.
+ * @throws {Error} If it isn't a regular file, or if a newer version of this program wrote it.
  */
-async function perform({ action, name, want, wish, found }: Step, folder: string): Promise<void> {
-  const path = `${folder}/${name}`;
-  const made = `${folder}/${WORKSHOP}/${name}`;
-  const discarded = `${made}.old`;
-  const check = async (moved: string, putBack: () => unknown) => {
-    const isAsFound = found.kind === "link"
-      ? tryTo(() => Deno.readLinkSync(moved)) === found.text
-      : found.kind === "directory" && found.hash !== undefined && await contentHash(moved) === found.hash;
-    if (isAsFound) return;
-    if (!tryTo(putBack)) Deno.renameSync(moved, `${path}.edited`); // not ours to throw away
-    throw new Error("it was changed just now");
+function readState(target: string, entries: Names): State {
+  const entry = entries.get(STATE_FILE);
+  if (entry === undefined) return { entries: new Map(), isPending: false };
+  if (!entry.isFile) throw new Error(`its ${STATE_FILE} is not a regular file: delete it`);
+  if (Deno.lstatSync(`${target}/${STATE_FILE}`).size > MAX_FILE_BYTES) {
+    throw new Error(`its ${STATE_FILE} has more than ${MAX_FILE_BYTES / 2 ** 20} MiB: delete it`);
+  }
+  const text = ifExists(() => Deno.readTextFileSync(`${target}/${STATE_FILE}`));
+  const { version, entries: known, pending } = attempt(() => JSON.parse(text ?? "{}")) ?? {};
+  if (version > 1) throw new Error(`its ${STATE_FILE} was written by a newer use-skills: update this one`);
+  const owned = version === 1 && typeof known === "object" ? Object.entries<Owned>(known ?? {}) : [];
+  const valid = owned.filter(([name, each]) => nameProblem(name) === undefined && isOwned(each));
+  return { entries: new Map(valid), isPending: pending === true, text };
+}
+
+/** The text of a state file, one line per entry; `undefined` if nothing is owned. */
+function renderState(entries: ReadonlyMap<string, Owned>, isPending = false): string | undefined {
+  if (entries.size === 0 && !isPending) return undefined;
+  const lines = [...entries.keys()].sort().map((name) => `"${name}":${JSON.stringify(entries.get(name))}`);
+  return `{"version":1,${isPending ? '"pending":true,' : ""}"entries":{\n${lines.join(",\n")}\n}}\n`;
+}
+
+/** The text of a target's `.gitignore`. The checksum shows whether a person has edited it since. */
+function renderIgnore(names: Iterable<string>): string {
+  const lines = ["/.gitignore", "/.use-skills.*", ...[...names].sort().map((name) => `/${name}`)];
+  const text = `${lines.join("\n")}\n`;
+  return `# Written by use-skills, checksum ${fnv1a(text)}\n${text}`;
+}
+
+/** Whether the text of a `.gitignore` is as this program wrote it, at some time. */
+function isUnedited(text: string): boolean {
+  const [, checksum, lines = ""] = /^# Written by use-skills, (?:checksum|sum) ([0-9a-f]+)\n([^]*)$/.exec(text) ?? [];
+  return checksum !== undefined && checksum === fnv1a(lines);
+}
+
+/** Which targets a project has deployed to. A killed run can have recorded one that it did not create. */
+interface TargetIndex {
+  /** By path. */
+  targets: Map<string, IndexedTarget>;
+  /** As it was read; `undefined` if it doesn't exist. */
+  text?: string;
+}
+
+interface IndexedTarget {
+  /** How many of the directories above it use-skills created. */
+  parents: number;
+  /** {@linkcode Target.variableOf} */
+  agent?: string;
+}
+
+function indexDirectory(): string {
+  return xdgDirectory("XDG_STATE_HOME", ".local/state");
+}
+
+function indexPath(project: Project): string {
+  return `${indexDirectory()}/${fileNameOf(project.manifest)}.json`;
+}
+
+/** Reads the text of a target index; `directory` is the project's. A damaged one counts as missing. */
+function parseIndex(text: string, directory: string): TargetIndex & { manifest: string } {
+  const { manifest, targets } = attempt(() => JSON.parse(text)) ?? {};
+  const valid = Object.entries<IndexedTarget>(targets ?? {}).filter(([, each]) => Number.isInteger(each?.parents));
+  return {
+    manifest: `${manifest}`,
+    targets: new Map(valid.map(([path, each]) => [resolve(directory, path), each])),
+    text,
   };
-  const move = (from: string, to: string) => !isThere(to) && (Deno.renameSync(from, to), true);
-  if (action === "adopt" || action === "release") return;
-  if (action === "link" && want) return Deno.symlinkSync(want.target, path); // never over anything
-  if (want === undefined || wish === undefined) {
-    Deno.renameSync(path, discarded);
-    return await check(discarded, () => move(discarded, path));
-  }
-  if (want.copy === undefined) {
-    Deno.symlinkSync(want.target, made);
-  } else {
-    copyNodes(wish.skill, scan(wish.skill), made);
-    if (await contentHash(made) !== want.copy) throw new Error("the skill changed while it was copied");
-  }
-  if (action === "copy") {
-    if (isThere(path)) throw new Error("something was put there just now");
-    return Deno.renameSync(made, path);
-  }
-  if (found.kind === "link" && want.copy === undefined) {
-    await check(path, () => true);
-    return Deno.renameSync(made, path);
-  }
-  if (exchange(made, path)) return await check(made, () => exchange(made, path));
-  Deno.renameSync(path, discarded);
-  await check(discarded, () => move(discarded, path));
-  Deno.renameSync(made, path);
 }
 
-/** The entries to record before steps are done: what is there and what is about to be, both ours. */
+function renderIndex({ targets }: TargetIndex, project: Project): string | undefined {
+  if (targets.size === 0) return undefined;
+  const pathTo = pathsFrom(project.directory, project.directory);
+  const sorted = [...targets].map(([path, each]) => [pathTo(path), each] as const).sort(([a], [b]) => a < b ? -1 : 1);
+  return `${
+    JSON.stringify({ version: 1, manifest: project.manifest, targets: Object.fromEntries(sorted) }, undefined, 1)
+  }\n`;
+}
+
+/**
+ * The target index of a project. A project that was moved here has none, but the state files of its targets still name
+ * it, so the targets of all known agents are examined.
+ */
+function readIndex(project: Project): TargetIndex {
+  const text = attempt(() => Deno.readTextFileSync(indexPath(project)));
+  const index = text === undefined ? { targets: new Map() } : parseIndex(text, project.directory);
+  if (index.targets.size > 0 || project.global) return index;
+  for (const agent of Object.keys(AGENTS)) {
+    for (const { path } of agentDirectories(agent, project)) {
+      const inside = below(project.directory, path);
+      if (inside === undefined || !project.siblings.has(inside.split("/", 1)[0]!)) continue;
+      const owner = pathsFrom(path, project.directory)(project.manifest);
+      const entries = attempt(() => readState(path, namesIn(path)).entries);
+      if (entries?.values().some((owned) => owned.for.includes(owner))) index.targets.set(path, { parents: 0 });
+    }
+  }
+  return index;
+}
+
+/** The target indexes of all projects of this user, with the manifest of each. */
+function readAllIndexes(): (TargetIndex & { manifest: string })[] {
+  const directory = attempt(indexDirectory);
+  const names = directory ? [...namesIn(directory).keys()] : [];
+  return names.filter((name) => name.endsWith(".json")).flatMap((name) => {
+    const text = attempt(() => Deno.readTextFileSync(`${directory}/${name}`)) ?? "";
+    const { manifest } = parseIndex(text, "/");
+    const isHome = manifest === attempt(homeManifest);
+    return parseIndex(text, isHome ? environment("HOME") ?? "/" : resolve("/", manifest, ".."));
+  });
+}
+
+// ── Plan ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What happens to a name in a target. */
+export interface Action {
+  /**
+   * `ok`: nothing. `keep`: nothing, because the entry failed. `adopt`: record what is there as owned. `release`: record
+   * as no longer owned what a person has changed. `conflict`: report what is in the way.
+   */
+  kind: "ok" | "keep" | "link" | "relink" | "copy" | "recopy" | "adopt" | "prune" | "release" | "conflict";
+  name: string;
+  reason: string;
+  actual: Actual;
+  desired?: Desired;
+  /** What is to be there: a link with this text, or a copy. */
+  form?: Form;
+  /** What of ours is there. */
+  owned?: Form;
+  /** The entry of the state file afterwards. */
+  next?: Owned;
+}
+
+/** Everything that the decision about a name depends on. */
+export interface Situation {
+  name: string;
+  desired?: Desired;
+  /** What is to be there, if anything. */
+  form?: Form;
+  /** The entry of the state file. */
+  owned?: Owned;
+  actual: Actual;
+  /** It isn't desired, but must not be pruned: its entry failed, or the target depends on an unset variable. */
+  isKept: boolean;
+  /** The manifest that is deployed, as a state file names it. */
+  owner: string;
+  /** Whether the manifest of an owner still exists. */
+  isAlive: (owner: string) => boolean;
+}
+
+/** All forms in which an entry is owned. */
+function formsOf(owned: Owned | undefined): Form[] {
+  return owned === undefined ? [] : [owned, ...owned.was ?? []];
+}
+
+/** What is in the way, in words. */
+function obstacle(actual: Actual, owned?: Owned): string {
+  if (actual.kind === "link") return `a link to ${quote(actual.text)} that use-skills did not create is there`;
+  if (actual.kind === "directory" && owned?.copy) return "this copy was edited";
+  return `a ${actual.kind} that use-skills did not create is there`;
+}
+
+/**
+ * Decides what happens to a name in a target.
+ *
+ * What isn't owned is never changed. Something is owned if the state file records it and it still is as recorded. What
+ * another living project owns stays as it is. What no project wants any more is pruned.
+ *
+ * @param situation What is desired, and what is there.
+ * @returns The action that leads from one to the other.
+ */
+export function decide(situation: Situation): Action {
+  const { name, desired, form, owned, actual, isKept, owner, isAlive } = situation;
+  const current = formsOf(owned).find(({ target, copy }) =>
+    copy === undefined
+      ? actual.kind === "link" && actual.text === target
+      : actual.kind === "directory" && actual.hash === copy
+  );
+  const others = owned?.for.filter((other) => other !== owner && isAlive(other)) ?? [];
+  const isOwner = owned?.for.includes(owner) ?? false;
+  const action = (kind: Action["kind"], reason: string, next?: Owned): Action => {
+    return { kind, name, reason, actual, desired, form, owned: current, next };
+  };
+
+  if (form === undefined) {
+    if (owned === undefined || isKept && isOwner) return action("keep", "", owned);
+    if (others.length > 0) return action("ok", "", { ...owned, for: others });
+    if (current) return action("prune", isOwner ? "it is no longer in .skills" : "no project wants it any more");
+    return actual.kind === "nothing" ? action("ok", "") : action("release", obstacle(actual, owned));
+  }
+
+  const isLinked = actual.kind === "link" && actual.isDesired;
+  const next = ({ target, copy }: Form): Owned => ({ target, copy, for: [...others, owner].sort() });
+  if (owned && others.length > 0 && !isLinked && owned.target !== form.target) {
+    return action("conflict", `${others[0]} has another skill of that name there`, { ...owned, for: others });
+  }
+  if (form.copy === undefined ? isLinked : current?.copy === form.copy) {
+    const isRecorded = current !== undefined && isOwner;
+    return action(
+      isRecorded ? "ok" : "adopt",
+      "it is as desired",
+      next(actual.kind === "link" ? { target: actual.text } : form),
+    );
+  }
+  if (actual.kind === "nothing") return action(form.copy ? "copy" : "link", "nothing is there", next(form));
+  if (current === undefined) {
+    const isEditedCopy = actual.kind === "directory" && owned?.copy !== undefined;
+    return action("conflict", obstacle(actual, owned), isEditedCopy ? owned : undefined);
+  }
+  if (others.length > 0) return action("ok", "", next(current)); // Another project chose between link and copy.
+  const change = current.copy && !form.copy
+    ? "it is a copy"
+    : form.copy && !current.copy
+    ? "it is a link"
+    : "the skill changed";
+  const reason = current.target === form.target ? change : `it is from ${current.target}`;
+  return action(form.copy ? "recopy" : "relink", reason, next(form));
+}
+
+/** Whether an action changes something. */
+function isChange({ kind }: Action): boolean {
+  return kind !== "ok" && kind !== "keep" && kind !== "conflict";
+}
+
+/** An action in a target. */
+interface PlannedAction extends Action {
+  path: string;
+  agents: string[];
+}
+
+/** What happens in a target. */
+interface TargetPlan {
+  target: Target;
+  state: State;
+  actions: PlannedAction[];
+  /** The entries of the state file afterwards. */
+  next: Map<string, Owned>;
+  problems: Problem[];
+  /** The target's `.gitignore` is the user's. */
+  isIgnoreForeign: boolean;
+  /** Nothing has to be written. */
+  isSettled: boolean;
+}
+
+/** What is needed to plan a target. */
+interface PlanOptions {
+  /** Copy or link; `undefined`: as before. */
+  copy?: boolean;
+  /** Also examine skills that are deployed already. */
+  isThorough: boolean;
+}
+
+/**
+ * Whether a target is byte for byte as a first deployment would leave it. This is the usual case, and all that is done
+ * about a target on `cd`. A target that is right in another way (copies, adopted links) is planned.
+ */
+function isAsDeployed({ path, desired }: Target, project: Project): boolean {
+  const linkTo = pathsFrom(path, project.directory);
+  const owners = [linkTo(project.manifest)];
+  const owned = new Map<string, Owned>();
+  for (const { name, source } of desired.values()) owned.set(name, { target: linkTo(source), for: owners });
+  let [links, ignore, state] = [0, false, false];
+  for (const { name, isSymlink, isFile } of Deno.readDirSync(path)) {
+    const link = owned.get(name)?.target;
+    if (link !== undefined) {
+      if (!isSymlink || Deno.readLinkSync(`${path}/${name}`) !== link) return false;
+      links++;
+    } else if (name === STATE_FILE) state = isFile;
+    else if (name === ".gitignore") ignore = isFile;
+    else if (name.startsWith(".use-skills.")) return false; // Left by a killed run.
+  }
+  const isText = (name: string, text: string | undefined) => {
+    return Deno.lstatSync(`${path}/${name}`).size <= MAX_FILE_BYTES &&
+      Deno.readTextFileSync(`${path}/${name}`) === text;
+  };
+  return owned.size > 0 && links === owned.size && ignore && state &&
+    isText(STATE_FILE, renderState(owned)) && isText(".gitignore", renderIgnore(owned.keys()));
+}
+
+/** Plans a target. `keptNames` and `keptSources` are not pruned. */
+async function planTarget(
+  target: Target,
+  project: Project,
+  options: PlanOptions,
+  keptNames: ReadonlySet<string>,
+  keptSources: readonly string[],
+): Promise<TargetPlan> {
+  const { path } = target;
+  const entries = namesIn(path);
+  const state = readState(path, entries);
+  const linkTo = pathsFrom(path, project.directory);
+  const owner = linkTo(project.manifest);
+  const isAlive = memoize((other) => exists(resolve(path, other)));
+  const plan: TargetPlan = {
+    ...{ target, state, actions: [], next: new Map(), problems: [], isIgnoreForeign: false, isSettled: false },
+  };
+
+  const planName = async (name: string, desired?: Desired): Promise<PlannedAction> => {
+    const at = `${path}/${name}`;
+    const owned = state.entries.get(name);
+    const entry = entries.get(name);
+    let form: Form | undefined;
+    if (desired) {
+      form = { target: linkTo(desired.source) };
+      if (options.copy ?? owned?.copy !== undefined) {
+        if (below(Deno.realPathSync(desired.source), at) !== undefined) throw new Error("it contains the target");
+        form.copy = await treeHash(desired.source, listContent(desired.source));
+      }
+    }
+    let actual: Actual = { kind: entry === undefined ? "nothing" : "file" };
+    if (entry?.isDirectory) {
+      const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
+      actual = { kind: "directory", hash: mayBeOurs ? await contentHash(at) : undefined };
+    } else if (entry?.isSymlink) {
+      const text = Deno.readLinkSync(at);
+      const isRight = () => desired && attempt(() => Deno.realPathSync(at)) === Deno.realPathSync(desired.source);
+      actual = { kind: "link", text, isDesired: text === form?.target || isRight() === true };
+    }
+    const isFromKept = () =>
+      owned && keptSources.some((source) => below(source, resolve(path, owned.target)) !== undefined);
+    const isKept = keptNames.has(name) || target.desired.has(name) || isFromKept() === true;
+    const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
+    const isExamined = action.kind !== "conflict" && (options.isThorough || action.kind !== "ok");
+    if (desired && isExamined && !exists(`${desired.source}/SKILL.md`)) throw new Error("it has no SKILL.md");
+    return { ...action, path: at, agents: target.agents };
+  };
+
+  for (const name of new Set([...target.desired.keys(), ...state.entries.keys()])) {
+    const desired = target.desired.get(name);
+    // A skill that lives in the target itself needs no deployment.
+    if (desired && entries.get(name)?.isDirectory && Deno.realPathSync(desired.source) === `${path}/${name}`) continue;
+    const fail = (message: string) => plan.problems.push({ line: desired?.line, name, message });
+    let action: PlannedAction;
+    try {
+      action = await planName(name, desired);
+      if (desired && action.kind === "conflict") {
+        const wayOut = `move it away, or write "as NAME" after the entry`;
+        fail(`Cannot deploy ${quote(name)} to ${show(path, project)}: ${action.reason}; ${wayOut}`);
+      }
+    } catch (error) {
+      if (desired === undefined) throw error;
+      fail(`Cannot deploy ${quote(name)} from ${show(desired.source, project)}: ${reasonOf(error)}`);
+      action = await planName(name);
+    }
+    plan.actions.push(action);
+    if (action.next) plan.next.set(name, action.next);
+  }
+
+  const ignore = entries.get(".gitignore");
+  const ignoreText = ignore?.isFile ? attempt(() => readOwnFile(`${path}/.gitignore`, project)) : undefined;
+  const isExpected = plan.next.size === 0 ? ignore === undefined : ignoreText === renderIgnore(plan.next.keys());
+  plan.isIgnoreForeign = ignore !== undefined && (ignoreText === undefined || !isUnedited(ignoreText));
+  const hasDebris = state.isPending ||
+    entries.keys().some((name) => name.startsWith(".use-skills.") && name !== STATE_FILE);
+  plan.isSettled = !plan.actions.some(isChange) && !hasDebris && (isExpected || plan.isIgnoreForeign) &&
+    renderState(plan.next) === state.text;
+  return plan;
+}
+
+/** What happens to a project. */
+interface Plan {
+  index: TargetIndex;
+  /** The index with every target that has, or will have, something owned. */
+  nextIndex: TargetIndex;
+  /** The targets that are not simply as deployed. */
+  targets: TargetPlan[];
+  problems: Problem[];
+}
+
+/** How many directories above a target don't exist yet, or were created by use-skills. */
+function countParents(target: string, index: TargetIndex): number {
+  const created = new Set<string>();
+  for (const [path, { parents }] of index.targets) {
+    for (let parent = path, count = 0; count < parents; count++) created.add(parent = resolve(parent, ".."));
+  }
+  let count = 0;
+  for (let parent = resolve(target, ".."); created.has(parent) || !exists(parent); parent = resolve(parent, "..")) {
+    count++;
+  }
+  return count;
+}
+
+/** A problem with a whole target, at the first line that deploys there. */
+function targetProblem(doing: string, { path, desired }: Target, project: Project, error: unknown): Problem {
+  const message = `Cannot ${doing} ${show(path, project)}: ${reasonOf(error)}`;
+  return { line: desired.values().next().value?.line, message };
+}
+
+/** Plans a project. `isForWriting`: targets that are as deployed need no plan. */
+async function planProject(
+  project: Project,
+  state: DesiredState,
+  index: TargetIndex,
+  options: PlanOptions,
+  isForWriting: boolean,
+): Promise<Plan> {
+  const plan: Plan = { index, nextIndex: { targets: new Map() }, targets: [], problems: [...state.problems] };
+  const targets = new Map(state.targets);
+  const keep = (path: string, agent: string | undefined) => {
+    const known = index.targets.get(path);
+    plan.nextIndex.targets.set(path, { parents: known?.parents ?? countParents(path, index), agent });
+  };
+  for (const [path, { agent }] of index.targets) {
+    // If a link leads elsewhere now, use-skills has created nothing there.
+    if (targets.has(path) || !isPlain(path, project) && attempt(() => realDirectory(path, () => false)) !== path) {
+      continue;
+    }
+    const name = Object.keys(AGENTS).find((each) => agentDirectories(each, project).some((each) => each.path === path));
+    const agents = [name ?? show(path, project).replace(/^(?![~/])/, "./")];
+    targets.set(path, { path, agents, desired: new Map(), variableOf: agent });
+  }
+  for (const target of targets.values()) {
+    const { path, desired, variableOf } = target;
+    try {
+      const isPlain = isForWriting && !options.copy && index.targets.has(path) && desired.size > 0;
+      if (isPlain && attempt(() => isAsDeployed(target, project))) {
+        keep(path, variableOf);
+        continue;
+      }
+      const isUnset = variableOf !== undefined && !state.targets.has(path);
+      const keptNames = new Set([...state.failedNames, ...isUnset && state.namesByAgent.get(variableOf) || []]);
+      const targetPlan = await planTarget(target, project, options, keptNames, state.failedSources);
+      plan.targets.push(targetPlan);
+      plan.problems.push(...targetPlan.problems);
+      if (targetPlan.next.size > 0) keep(path, variableOf);
+    } catch (error) {
+      plan.problems.push(targetProblem("read", target, project, error));
+      if (index.targets.has(path)) keep(path, variableOf);
+    }
+  }
+  return plan;
+}
+
+/** Whether a plan changes nothing. */
+function isSettled(plan: Plan, project: Project): boolean {
+  const isIndexed = renderIndex(plan.nextIndex, project) === plan.index.text || !attempt(indexDirectory);
+  return isIndexed && plan.targets.every(({ isSettled }) => isSettled);
+}
+
+// ── Apply ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The places for a target's staging directory: next to it, where no agent looks for skills, otherwise in it. */
+function stagingPlaces(target: string): string[] {
+  return [resolve(target, "..", STAGING), `${target}/${STAGING}`];
+}
+
+/** Creates a target's staging directory. */
+function createStaging(target: string): string {
+  let problem: unknown;
+  for (const path of stagingPlaces(target)) {
+    try {
+      Deno.mkdirSync(path, { recursive: true });
+      if (!Deno.lstatSync(path).isDirectory) throw new Error(`${path} is a link: delete it`);
+      if (Deno.statSync(path).dev === Deno.statSync(target).dev) {
+        Deno.writeTextFileSync(`${path}/.gitignore`, "*\n");
+        return path;
+      }
+      Deno.removeSync(path);
+    } catch (error) {
+      problem = error;
+    }
+  }
+  throw problem;
+}
+
+/** Puts back what a person may have edited, under its name or, if that is taken, under a similar one. */
+function putBack(moved: string, path: string): void {
+  const free = ["", ".edited", ...Array.from({ length: 100 }, (_, index) => `.edited-${index + 2}`)]
+    .map((suffix) => path + suffix).find((each) => !exists(each));
+  Deno.renameSync(moved, free ?? `${path}.edited-${crypto.randomUUID()}`);
+}
+
+/** Removes what a killed run left in the staging directory of a target. An old copy that was edited is put back. */
+async function recover(target: string, state: State): Promise<void> {
+  for (const staging of stagingPlaces(target)) {
+    if (!attempt(() => Deno.lstatSync(staging))?.isDirectory) continue;
+    for (const name of namesIn(staging).keys().filter((name) => name.endsWith(".old"))) {
+      const skill = name.slice(0, -4);
+      const hash = await contentHash(`${staging}/${name}`);
+      const isOurs = formsOf(state.entries.get(skill)).some(({ copy }) => copy !== undefined && copy === hash);
+      if (isOurs) Deno.renameSync(`${staging}/${name}`, `${staging}/${skill}.gone`);
+      else putBack(`${staging}/${name}`, `${target}/${skill}`);
+    }
+    removeAll(staging);
+  }
+}
+
+/**
+ * Carries out an action in a target.
+ *
+ * What is there is examined again right before it is removed, and a copy once more after it was moved away, because a
+ * person may edit it at any time.
+ */
+async function perform(action: Action, target: string, staging: () => string): Promise<void> {
+  const { kind, name, form, desired, actual } = action;
+  const path = `${target}/${name}`;
+  const changed = new Error("it changed during this run");
+  if (kind === "adopt" || kind === "release") return;
+  if (kind === "link" && form) return Deno.symlinkSync(form.target, path); // never replaces anything
+
+  let created: string | undefined;
+  if (form && desired) {
+    created = `${staging()}/${name}.new`;
+    if (form.copy === undefined) {
+      Deno.symlinkSync(form.target, created);
+    } else {
+      copyContent(desired.source, created);
+      if (await contentHash(created) !== form.copy) throw new Error("the skill changed while it was copied");
+    }
+  }
+  if (actual.kind === "link") {
+    if (attempt(() => Deno.readLinkSync(path)) !== actual.text) throw changed;
+    if (created !== undefined && form?.copy === undefined) return Deno.renameSync(created, path);
+    Deno.removeSync(path);
+  }
+  let moved: string | undefined;
+  if (actual.kind === "directory") {
+    moved = `${staging()}/${name}.old`;
+    Deno.renameSync(path, moved);
+    if (await contentHash(moved) !== actual.hash) {
+      putBack(moved, path);
+      throw changed;
+    }
+  }
+  try {
+    if (created !== undefined) {
+      if (exists(path)) throw changed;
+      Deno.renameSync(created, path);
+    }
+  } catch (error) {
+    if (moved !== undefined) putBack(moved, path);
+    throw error;
+  }
+  if (moved === undefined) return;
+  const gone = `${staging()}/${name}.gone`; // Renamed, so that half of it is never mistaken for an edited copy.
+  Deno.renameSync(moved, gone);
+  removeAll(gone);
+}
+
+/** The entries to record before the actions: what is there and what is about to be created. */
 function transition(before: ReadonlyMap<string, Owned>, after: ReadonlyMap<string, Owned>): Map<string, Owned> {
   const both = new Map(before);
   for (const [name, owned] of after) {
@@ -1691,126 +2050,355 @@ function transition(before: ReadonlyMap<string, Owned>, after: ReadonlyMap<strin
 }
 
 /**
- * Does what was planned for a folder, whose lock must be held.
+ * Carries out the plan of a target.
  *
- * What is about to be made is recorded as ours first, so that a run which is killed leaves nothing behind that a
- * later run would not know.
+ * What is about to be created is recorded first, so that the next run after a kill knows it. The last write marks the
+ * work as done, after the staging directory was removed.
  *
- * @returns What could not be done, by name.
+ * @returns Why actions failed, by name.
  */
-async function applyPlan(plan: Plan): Promise<Map<string, string>> {
-  const { folder: { path }, state, steps, next, foreignIgnore } = plan;
+async function applyTarget(
+  { target: { path }, state, actions, next, isIgnoreForeign }: TargetPlan,
+): Promise<Map<string, string>> {
   const failures = new Map<string, string>();
-  const workshop = `${path}/${WORKSHOP}`;
-  let written: string | undefined = "";
-  const record = (entries: Map<string, Owned>) => {
-    const text = renderState(entries);
-    if (text === written) return;
-    written = text;
-    const ignore = entries.size > 0 ? withSum(ignoredLines([...entries.keys()].sort())) : undefined;
-    if (!foreignIgnore) replaceFile(`${path}/.gitignore`, ignore, `${workshop}/.gitignore`);
-    replaceFile(`${path}/${STATE_FILE}`, text, `${workshop}/${STATE_FILE}`);
+  const record = (entries: ReadonlyMap<string, Owned>, isPending: boolean) => {
+    const text = renderState(entries, isPending);
+    const ignore = entries.size > 0 ? renderIgnore(entries.keys()) : undefined;
+    const writeIgnore = () => isIgnoreForeign || replaceFile(`${path}/.gitignore`, ignore);
+    if (!isPending) writeIgnore();
+    replaceFile(`${path}/${STATE_FILE}`, text);
+    if (isPending) writeIgnore();
   };
-  removeAll(workshop);
-  Deno.mkdirSync(workshop);
+  let staging: string | undefined;
+  const changes = actions.filter(isChange);
+  removeAll(`${path}/${TEMPORARY}`);
+  await recover(path, state);
+  if (changes.length > 0) record(transition(state.entries, next), true);
   try {
-    const changes = steps.filter(isChange);
-    if (changes.length > 0) record(transition(state.entries, next));
-    for (const step of changes) {
+    for (const action of changes) {
       try {
-        await perform(step, path);
+        await perform(action, path, () => staging ??= createStaging(path));
       } catch (error) {
-        failures.set(step.name, explain(error));
-        removeAll(`${workshop}/${step.name}`); // the disk may be full
-        const old = state.entries.get(step.name);
-        if (old) next.set(step.name, old);
-        else next.delete(step.name);
+        failures.set(action.name, reasonOf(error));
+        if (staging) attempt(() => removeAll(`${staging}/${action.name}.new`)); // The disk may be full.
+        const old = state.entries.get(action.name);
+        if (old) next.set(action.name, old);
+        else next.delete(action.name);
       }
     }
-    record(next);
   } finally {
-    removeAll(workshop);
+    if (staging) await recover(path, state);
   }
+  record(next, false);
   return failures;
 }
 
-// ── Git: what is asked of a server, and of the cache in which it is kept ────────────────────────────────────────
+/** Removes a target if it is empty, and those directories above it that use-skills created. Says whether it is gone. */
+function removeTarget(path: string, parents: number): boolean {
+  for (let each = path, count = 0; count <= parents; each = resolve(each, ".."), count++) {
+    const isGone = !exists(each) || attempt(() => Deno.removeSync(each)) !== undefined || !exists(each);
+    if (!isGone) return each !== path;
+  }
+  return true;
+}
 
-/** Settings of every git that is run: nothing of a repo that could run a program, nothing in the background. */
+// ── Deploy ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What a command does to a project. */
+interface Deployment extends PlanOptions {
+  /** Whether anything may be written. */
+  write: boolean;
+  /** As if the manifest had no entries. */
+  clean?: boolean;
+  /** Why git references could not be fetched, by their text. */
+  failures?: ReadonlyMap<string, string>;
+  /** Changes the text of the manifest. */
+  editManifest?: (text: string) => string;
+  /** Changes the lockfile, for these entries. */
+  editLockfile?: (lockfile: Lockfile, entries: readonly Entry[]) => void;
+}
+
+/** What a deployment did, or would do if it may not write. */
+interface Outcome {
+  actions: PlannedAction[];
+  problems: Problem[];
+  /** What else to tell the user. */
+  notes: string[];
+}
+
+/** Problems by line, each once, with suggestions. */
+async function sortProblems(problems: readonly Problem[]): Promise<Problem[]> {
+  const unique = [...new Map(problems.map((each) => [`${each.file} ${each.line} ${each.message}`, each])).values()];
+  unique.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
+  for (const problem of unique.slice(0, MAX_PROBLEMS)) {
+    if (problem.near) problem.message += await suggestion(problem.near);
+  }
+  return unique;
+}
+
+/** Writes the target index. What it lacks cannot be cleaned up later, but that is no reason not to deploy. */
+function writeIndex(index: TargetIndex, project: Project, notes: Set<string>): void {
+  try {
+    const path = indexPath(project);
+    const text = renderIndex(index, project);
+    makePrivateDirectory(indexDirectory());
+    if (text !== attempt(() => Deno.readTextFileSync(path))) replaceFile(path, text);
+  } catch (error) {
+    notes.add(
+      `use-skills: Warning: cannot record in ${attempt(indexDirectory)} where skills are deployed: ${reasonOf(error)}`,
+    );
+  }
+}
+
+/** Carries out a plan. Its target index is written before anything is created, and again afterwards. */
+async function applyPlan(plan: Plan, project: Project): Promise<Outcome> {
+  const outcome: Outcome = { actions: [], problems: [...plan.problems], notes: [] };
+  const notes = new Set<string>();
+  const { index, nextIndex } = plan;
+  writeIndex({ targets: new Map([...index.targets, ...nextIndex.targets]) }, project, notes);
+  for (const targetPlan of plan.targets.filter(({ isSettled }) => !isSettled)) {
+    const { target, actions, state } = targetPlan;
+    const shown = show(target.path, project);
+    try {
+      if (targetPlan.next.size > 0) Deno.mkdirSync(target.path, { recursive: true });
+      else if (!exists(target.path)) continue;
+      const failures = await applyTarget(targetPlan);
+      for (const action of actions.filter(isChange)) {
+        const { name, kind, desired } = action;
+        const failure = failures.get(name);
+        if (failure === undefined) outcome.actions.push(action);
+        else {outcome.problems.push({
+            line: desired?.line,
+            name,
+            message: `Cannot ${kind} ${quote(name)} in ${shown}: ${failure}`,
+          });}
+        if (kind === "release") notes.add(`use-skills: ${shown}/${name} stays, because ${action.reason}`);
+      }
+      if (targetPlan.isIgnoreForeign && targetPlan.next.size > 0 && state.text === undefined) {
+        const lines = renderIgnore(targetPlan.next.keys()).trim().split("\n").slice(2).join("\n");
+        notes.add(`use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`);
+      }
+    } catch (error) {
+      outcome.problems.push(targetProblem("write to", target, project, error));
+      const known = index.targets.get(target.path);
+      if (known) nextIndex.targets.set(target.path, known);
+      else if (!exists(target.path)) nextIndex.targets.delete(target.path);
+    }
+  }
+  for (const { target: { path }, next } of plan.targets) {
+    if (next.size > 0) continue;
+    const { parents } = index.targets.get(path) ?? nextIndex.targets.get(path) ?? { parents: 0 };
+    if (index.targets.has(path) || nextIndex.targets.has(path)) removeTarget(path, parents);
+    nextIndex.targets.delete(path);
+  }
+  writeIndex(nextIndex, project, notes);
+  outcome.notes = [...notes];
+  return outcome;
+}
+
+/**
+ * Takes the locks under which a project is changed: this user's, because projects can share targets, and the
+ * project's, because other users and homes can deploy it.
+ */
+async function lockProject(project: Project): Promise<Disposable> {
+  const held = new DisposableStack();
+  const user = attempt(() => makePrivateDirectory(indexDirectory()));
+  try {
+    for (const path of [user, project.directory]) {
+      const handle = path && await lockDirectory(path);
+      if (handle) held.use(handle);
+    }
+  } catch (error) {
+    held.dispose();
+    throw error;
+  }
+  return held;
+}
+
+/** Applies a deployment's edits to a project's files; returns the files as they are then. */
+function editFiles(files: Files, { editManifest, editLockfile }: Deployment): Files {
+  const manifest = editManifest?.(files.manifest) ?? files.manifest;
+  const { entries, errors } = manifest === files.manifest ? { ...files, errors: [] } : parseManifest(manifest);
+  if (errors.length > 0) throw new UsageError("", errors);
+  const lockfile = new Map(files.lockfile);
+  editLockfile?.(lockfile, entries);
+  const lockfileText = editLockfile ? renderLockfile(lockfile) : files.lockfileText;
+  return { manifest, entries, lockfile, lockfileText };
+}
+
+/** Writes edited files, the lockfile first: the manifest never names something that isn't locked yet. */
+function writeFiles(before: Files, after: Files, project: Project): void {
+  for (
+    const [path, was, is] of [
+      [lockfilePath(project), before.lockfileText, after.lockfileText],
+      [project.manifest, before.manifest, after.manifest],
+    ] as const
+  ) {
+    if (was === is) continue;
+    try {
+      replaceFile(path, is);
+    } catch (error) {
+      throw new Error(`Cannot write ${showHere(project, path)}: ${reasonOf(error)}`);
+    }
+  }
+}
+
+/**
+ * Deploys a project, or finds out what would be done.
+ *
+ * The first plan is made without a lock. If it changes something, everything is read and planned again under the locks.
+ *
+ * @param files The project's files, as read by the caller.
+ * @param reread Reads them again.
+ */
+async function deploy(project: Project, files: Files, reread: () => Files, deployment: Deployment): Promise<Outcome> {
+  const { write, clean, failures = new Map() } = deployment;
+  const plan = async (files: Files) => {
+    const index = readIndex(project);
+    const fetched = { lockfile: files.lockfile, failures };
+    const state = findDesired(clean ? [] : files.entries, project, fetched, (path) => index.targets.has(path));
+    return await planProject(project, state, index, deployment, write);
+  };
+  const isEdited = (before: Files, after: Files) =>
+    before.manifest !== after.manifest || before.lockfileText !== after.lockfileText;
+
+  const edited = editFiles(files, deployment);
+  const first = await plan(edited);
+  if (!write || isSettled(first, project) && !isEdited(files, edited)) {
+    const actions = first.targets.flatMap(({ actions }) => actions);
+    return { actions, problems: await sortProblems(first.problems), notes: [] };
+  }
+  using _locks = await lockProject(project);
+  const current = reread();
+  const next = editFiles(current, deployment);
+  writeFiles(current, next, project);
+  const outcome = await applyPlan(await plan(next), project);
+  return { ...outcome, problems: await sortProblems(outcome.problems) };
+}
+
+// ── Git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The remote's name in the cache. A user has no settings for a remote of this name. */
+const REMOTE = "use-skills-source";
+
+/** Settings for every git command: nothing of a repo that could run a program, nothing in the background. */
 const GIT_SETTINGS = {
   "core.hooksPath": "/dev/null",
   "core.askPass": "",
+  "core.symlinks": "true",
   "credential.interactive": "false",
   "gc.auto": "0",
   "maintenance.auto": "false",
+  "fetch.negotiationAlgorithm": "noop",
 };
 
-/** What a git server has under a name. */
+/** Attributes that keep git from changing the content of files. */
+const GIT_ATTRIBUTES = "* -text -eol -filter -ident -working-tree-encoding\n";
+
+/** Settings for a fetch that leaves out the content of files. It is fetched by hash later. */
+const PARTIAL_SETTINGS = {
+  [`remote.${REMOTE}.promisor`]: "true",
+  [`remote.${REMOTE}.partialCloneFilter`]: "blob:none",
+};
+const PARTIAL = ["--filter=blob:none"];
+
+const [MODE_DIRECTORY, MODE_FILE, MODE_EXECUTABLE, MODE_LINK, MODE_SUBMODULE] = [
+  "040000",
+  "100644",
+  "100755",
+  "120000",
+  "160000",
+];
+
+/** What git prints if its cache is damaged. */
+const DAMAGE =
+  /not a git repository|shallow line|did not send all|object .*(not found|missing|corrupt)|packfile|index file|bad object|unable to read/i;
+
+/** A failure of git, with git's own words. Nothing in a repo can imitate it. */
+class GitError extends Error {}
+
+/** What a git server has under a ref. */
 interface Place {
   commit: string;
   path: string;
   kind: "branch" | "tag" | "commit";
 }
 
-/** A file, link or submodule in a commit. */
-interface Blob {
+/** A line of `git ls-tree`. */
+interface TreeEntry {
   mode: string;
   hash: string;
   path: string;
 }
 
-/** How long all that is fetched may take, in seconds. */
-function patience(): number {
+/** Entries of a commit in git's order: a directory comes directly before what is in it. */
+type Listing = TreeEntry[];
+
+/** How to run git. */
+interface GitOptions {
+  input?: string;
+  settings?: Record<string, string>;
+  env?: Record<string, string>;
+  /** How much git may print. */
+  maxBytes?: number;
+}
+
+/** When fetching began in this run, and the signal that ends it. */
+let fetching: { start: number; signal: AbortSignal } | undefined;
+
+/** The seconds that all fetching of a run may take. */
+function fetchTimeout(): number {
   const given = Number(environment("SKILLS_TIMEOUT") ?? 60);
   return given > 0 ? Math.min(given, 86_400) : 60;
 }
 
-/** When this run began to fetch; all of it shares one time limit. */
-let began: number | undefined;
-let deadline: AbortSignal | undefined;
-
-/** The end of the time that all fetching may take. */
-function timeLimit(): AbortSignal {
-  began ??= performance.now();
-  return deadline ??= AbortSignal.timeout(patience() * 1000);
+function fetchDeadline(): { start: number; signal: AbortSignal } {
+  return fetching ??= { start: performance.now(), signal: AbortSignal.timeout(fetchTimeout() * 1000) };
 }
 
-/** The seconds that are left. */
+/** The seconds that are left for fetching. */
 function timeLeft(): number {
-  return Math.max(0.1, patience() - (performance.now() - (began ?? performance.now())) / 1000);
+  return Math.max(0.1, fetchTimeout() - (performance.now() - fetchDeadline().start) / 1000);
 }
 
-/** The gits that run, each with what it has started in a group of its own. */
+/** The running git processes. Each leads a process group, because git starts others. */
 const running = new Set<number>();
 
-/** Ends what runs; without that, what git has started would live on. */
-function endRunning(): void {
-  for (const pid of running) tryTo(() => Deno.kill(-pid, "SIGKILL"));
+/** Ends a process group: first so that git removes its temporary files, and one second later by force. */
+function endGroup(pid: number): void {
+  attempt(() => Deno.kill(-pid, "SIGTERM"));
+  Deno.unrefTimer(setTimeout(() => running.has(pid) && attempt(() => Deno.kill(-pid, "SIGKILL")), 1000));
 }
 
-/** A repo on a server, and the bare cache of what was fetched of it. */
+/** A repo on a server, and the bare cache of what was fetched from it. */
 class Repo implements Disposable {
-  #ssh = "ssh";
+  #sshCommand = "ssh";
   #protocols = "https:ssh:file";
-  #held: Deno.FsFile | undefined;
+  #lock: Deno.FsFile | undefined;
   readonly #start = performance.now();
   readonly #notice: ReturnType<typeof setTimeout>;
-  /** Whether git's own words are for a person to see. */
-  isShown = false;
+  /** Show git's progress. */
+  isProgressShown = false;
 
-  private constructor(readonly url: string, readonly cache: string, readonly deadline: AbortSignal) {
-    this.#notice = setTimeout(() => Deno.stderr.isTerminal() && say(`use-skills: fetching ${this.url}`), 1000);
+  private constructor(readonly url: string, readonly cache: string) {
+    this.#notice = setTimeout(() => Deno.stderr.isTerminal() && warn(`use-skills: fetching ${this.url}`), 1000);
   }
 
-  /** Opens the cache of a repo, once no other run uses it. */
-  static async open(url: string, deadline: AbortSignal): Promise<Repo> {
-    const caches = xdgFolder("XDG_CACHE_HOME", ".cache");
-    if (caches === undefined) throw new Error("Neither XDG_CACHE_HOME nor HOME says where to keep what is fetched");
-    const name = encodeURIComponent(url);
-    const repo = new Repo(url, `${caches}/use-skills/git/${name.slice(-150)}-${fnv1a(name)}`, deadline);
-    Deno.mkdirSync(repo.cache, { recursive: true });
+  /** Opens the cache of a repo as soon as no other run uses it. */
+  static async open(url: string): Promise<Repo> {
+    const repo = new Repo(
+      url,
+      `${makePrivateDirectory(xdgDirectory("XDG_CACHE_HOME", ".cache"))}/git/${fileNameOf(url)}`,
+    );
     try {
-      await repo.#begin();
+      Deno.mkdirSync(repo.cache, { recursive: true });
+      repo.#lock = await lockDirectory(repo.cache, timeLeft());
+      for (const name of ["shallow", "config", "HEAD", "packed-refs", "index"]) removeAll(`${repo.cache}/${name}.lock`);
+      const packs = `${repo.cache}/objects/pack`; // in which a killed git leaves unfinished downloads
+      for (const name of namesIn(packs).keys()) {
+        if (name.startsWith("tmp_")) removeAll(`${packs}/${name}`);
+      }
+      await repo.#prepare();
     } catch (error) {
       repo[Symbol.dispose]();
       throw error;
@@ -1818,1301 +2406,972 @@ class Repo implements Disposable {
     return repo;
   }
 
-  async #begin(): Promise<void> {
-    this.#held = await lock(this.cache, timeLeft());
-    for (const path of ["shallow.lock", "config.lock", "HEAD.lock", "packed-refs.lock"]) {
-      removeAll(`${this.cache}/${path}`);
-    }
-    this.#ssh = (await this.#try("config", "core.sshCommand"))?.trim() || "ssh";
-    await this.#git(["init", "--quiet", "--bare", this.cache]); // also finishes one that was killed
-    // The person's git may have another place for an address; what stays on this machine, nobody can listen to.
-    const place = await this.#try("ls-remote", "--get-url", REMOTE) ?? "";
-    if (/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)[:/]/.test(place)) this.#protocols += ":http";
+  async #prepare(): Promise<void> {
+    this.#sshCommand = (await this.#try("config", "core.sshCommand"))?.trim() || "ssh";
+    await this.#git(["init", "--quiet", "--bare", this.cache]); // also completes an interrupted one
+    Deno.mkdirSync(`${this.cache}/info`, { recursive: true });
+    Deno.writeTextFileSync(`${this.cache}/info/attributes`, GIT_ATTRIBUTES);
+    // The user's git can map the URL to another one. On this machine, nobody can listen.
+    const mapped = await this.#try("ls-remote", "--get-url", REMOTE) ?? "";
+    if (/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)[:/]/.test(mapped)) this.#protocols += ":http";
   }
 
-  /** Begins the cache anew, as it is damaged. */
+  /** Empties the cache. */
   async forget(): Promise<void> {
-    for (const { name } of Deno.readDirSync(this.cache)) removeAll(`${this.cache}/${name}`);
-    await this.#git(["init", "--quiet", "--bare", this.cache]);
+    for (const name of namesIn(this.cache).keys()) removeAll(`${this.cache}/${name}`);
+    await this.#prepare();
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#notice);
-    this.#held?.close();
-  }
-
-  /** Runs git; gives what it prints. */
-  async #git(args: string[], input = ""): Promise<Uint8Array<ArrayBuffer>> {
-    const settings = Object.entries({
-      ...GIT_SETTINGS,
-      [`remote.${REMOTE}.url`]: this.url,
-      // Should this process be killed, what it has started ends by itself.
-      "http.lowSpeedLimit": "100",
-      "http.lowSpeedTime": `${Math.ceil(patience())}`,
-    }).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
-    const own = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
-    const env = {
-      ...Object.fromEntries(own),
-      GIT_DIR: this.cache,
-      GIT_ALLOW_PROTOCOL: this.#protocols,
-      GIT_NO_LAZY_FETCH: "1", // objects that are not here are asked for all at once, and by us
-      GIT_TERMINAL_PROMPT: "0",
-      GIT_ASKPASS: "false",
-      GIT_SSH_COMMAND: `${this.#ssh} -oBatchMode=yes -oServerAliveInterval=15`,
-      GCM_INTERACTIVE: "never",
-      LC_ALL: "C",
-    };
-    const words = [...settings, ...args];
-    const streams = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
-    let child: Deno.ChildProcess;
-    try {
-      const options = { args: words, env, clearEnv: true, cwd: this.cache, detached: true, ...streams };
-      child = new Deno.Command("git", options).spawn();
-    } catch (error) {
-      throw error instanceof Deno.errors.NotFound ? new Error("git is not installed, or not on the PATH") : error;
-    }
-    const writer = child.stdin.getWriter();
-    writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // git tells why it did not read it
-    running.add(child.pid);
-    const end = () => tryTo(() => Deno.kill(-child.pid, "SIGKILL"));
-    this.deadline.addEventListener("abort", end);
-    if (this.deadline.aborted) end();
-    const printed = new Response(child.stdout).bytes();
-    const said = this.#listen(child.stderr, args.includes("--progress"));
-    const status = await child.status;
-    // What git has started, a daemon of ssh's for one, may live on and hold what it was to print to.
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const soon = new Promise<undefined>((go) => timer = setTimeout(() => go(undefined), 1000));
-    const stdout = await Promise.race([printed, soon]) ?? new Uint8Array();
-    const stderr = await Promise.race([said, soon]) ?? "";
-    clearTimeout(timer);
-    this.deadline.removeEventListener("abort", end);
-    running.delete(child.pid);
-    if (this.deadline.aborted) {
-      throw new Error(`Cannot fetch ${this.url}: no answer within ${patience()} seconds (SKILLS_TIMEOUT)`);
-    }
-    if (status.success) return stdout;
-    throw new Error(this.#explain(stderr), { cause: GIT });
-  }
-
-  /** Reads what git says; a person at a terminal sees it, too, once it has taken a while. */
-  async #listen(stream: ReadableStream<Uint8Array>, isShown: boolean): Promise<string> {
-    const decoder = new TextDecoder();
-    let said = "";
-    for await (const piece of stream) {
-      said += decoder.decode(piece, { stream: true });
-      if (isShown && performance.now() - this.#start > 1000) Deno.stderr.writeSync(piece);
-    }
-    return said;
-  }
-
-  /** Whether git tells how far it is. */
-  get #manner(): string {
-    return this.isShown ? "--progress" : "--quiet";
-  }
-
-  /** Why git could not do it. */
-  #explain(stderr: string): string {
-    const said = stderr.replace(/\/\/[^/\s]*@/g, "//");
-    if (
-      /could not read Username|Authentication failed|Permission denied|terminal prompts|returned error: 40[13]/i.test(
-        said,
-      )
-    ) {
-      return `Cannot fetch ${this.url}: it wants access, or is not there; git has none here (try: git ls-remote ${this.url})`;
-    }
-    if (/unsupported object format|mismatched algorithms|remote ref [0-9a-f]{64}$/m.test(said)) {
-      return `Cannot fetch ${this.url}: its objects are not named by SHA-1, which is not supported`;
-    }
-    if (/repository '.*' not found|does not appear to be a git repository|returned error: 404/i.test(said)) {
-      return `Cannot fetch ${this.url}: there is no such repo, or it is private`;
-    }
-    const line = said.split(/[\r\n]+/).findLast((each) => /^(fatal|error|remote|ERROR): ?\S/.test(each)) ??
-      said.trim().split("\n")[0];
-    return `Cannot fetch ${this.url}: ${line?.replace(/^(fatal|error): /, "")}`;
-  }
-
-  /** Runs git; what it prints, or nothing where it fails. */
-  async #try(...args: string[]): Promise<string | undefined> {
-    return await this.#git(args).then((bytes) => new TextDecoder().decode(bytes), (error) => {
-      if (this.deadline.aborted) throw error;
-      return undefined;
-    });
+    this.#lock?.close();
   }
 
   /**
-   * Finds out which commit a reference means now, and where in a pasted address the name of a branch ends: where the
-   * longest name ends that the server has.
+   * Runs git and returns its output.
+   *
+   * @throws {GitError} If git fails.
+   * @throws {RangeError} If it prints too much.
    */
-  async resolve({ ref, path, tail }: GitEntry["reference"]): Promise<Place> {
-    const segments = (tail ?? ref ?? "").split("/");
-    const names = tail === undefined
-      ? [ref ?? "HEAD"]
-      : segments.map((_, index) => segments.slice(0, index + 1).join("/"));
-    const first = names[0] ?? "";
-    const rest = (name: string) => tail === undefined ? path : tail.slice(name.length + 1);
-    const full = names.find((name) => /^[0-9a-f]{40}$/.test(name));
-    if (full !== undefined) return { commit: full, path: rest(full), kind: "commit" };
-    const patterns = names.flatMap((name) =>
-      name === "HEAD" ? [name] : [`refs/heads/${name}`, `refs/tags/${name}`, `refs/tags/${name}^{}`]
-    );
-    const listed = new TextDecoder().decode(
-      await this.#git(["ls-remote", "--quiet", "--end-of-options", REMOTE, ...patterns]),
-    );
-    const refs = new Map(listed.split("\n").map((line) => line.split("\t").reverse() as [string, string]));
-    for (const name of names.toReversed()) {
-      const [branch, tag] = [refs.get(name === "HEAD" ? name : `refs/heads/${name}`), `refs/tags/${name}`];
-      const tagged = refs.get(`${tag}^{}`) ?? refs.get(tag);
-      if (branch !== undefined && tagged !== undefined && branch !== tagged) {
-        throw new Error(`${this.url} has a branch ${quote(name)} and a tag of that name: name the commit`);
-      }
-      const commit = branch ?? tagged;
-      if (commit !== undefined) return { commit, path: rest(name), kind: tagged === undefined ? "branch" : "tag" };
+  async #git(
+    args: readonly string[],
+    { input = "", settings, env, maxBytes = Infinity }: GitOptions = {},
+  ): Promise<string> {
+    const all = {
+      ...GIT_SETTINGS,
+      ...settings,
+      [`remote.${REMOTE}.url`]: this.url,
+      "http.lowSpeedLimit": "100", // If this process is killed, git still ends.
+      "http.lowSpeedTime": `${Math.ceil(fetchTimeout())}`,
+    };
+    const inherited = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
+    let child: Deno.ChildProcess;
+    try {
+      child = new Deno.Command("git", {
+        args: [...Object.entries(all).flatMap(([key, value]) => ["-c", `${key}=${value}`]), ...args],
+        env: {
+          ...Object.fromEntries(inherited),
+          GIT_DIR: this.cache,
+          GIT_ALLOW_PROTOCOL: this.#protocols,
+          GIT_NO_LAZY_FETCH: "1", // Missing objects are fetched all at once.
+          GIT_TERMINAL_PROMPT: "0",
+          GIT_ASKPASS: "false",
+          GIT_SSH_COMMAND: `${this.#sshCommand} -oBatchMode=yes -oServerAliveInterval=15`,
+          GCM_INTERACTIVE: "never",
+          LC_ALL: "C",
+          ...env,
+        },
+        ...{ clearEnv: true, cwd: this.cache, detached: true, stdin: "piped", stdout: "piped", stderr: "piped" },
+      }).spawn();
+    } catch (error) {
+      throw error instanceof Deno.errors.NotFound ? new Error("git is not installed, or not on the PATH") : error;
     }
-    if (/^[0-9a-f]{7,39}$/.test(first)) {
-      throw new Error(`${this.url} has no branch or tag ${first}; a commit is written whole`);
+    const { signal } = fetchDeadline();
+    const aborted = Promise.withResolvers<void>();
+    const stop = () => {
+      endGroup(child.pid);
+      aborted.resolve();
+    };
+    running.add(child.pid);
+    signal.addEventListener("abort", stop);
+    if (signal.aborted) stop();
+
+    const writer = child.stdin.getWriter();
+    writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // Git says why it did not read it.
+    const stdout = readText(child.stdout, (_, length) => {
+      if (length > maxBytes) endGroup(child.pid);
+      return length <= maxBytes;
+    });
+    const stderr = readText(child.stderr, (piece) => {
+      if (!args.includes("--progress") || performance.now() - this.#start < 1000) return true;
+      // The server writes this, too, so nothing in it may control the terminal.
+      Deno.stderr.writeSync(concat(piece.split("\r").map(escapeControls).join("\r")));
+      return true;
+    });
+    const { success } = await child.status;
+    // A process that git started can keep the pipes open. What git itself wrote is read in any case.
+    const timer = setTimeout(() => attempt(() => Deno.kill(-child.pid, "SIGKILL")), 1000);
+    await Promise.race([Promise.all([stdout, stderr]), aborted.promise]);
+    clearTimeout(timer);
+    signal.removeEventListener("abort", stop);
+    running.delete(child.pid);
+    if (signal.aborted) {
+      throw new Error(`Cannot fetch ${this.url}: no answer within ${fetchTimeout()} seconds (SKILLS_TIMEOUT)`);
     }
-    throw new Error(
-      ref === undefined && tail === undefined
-        ? `${this.url} has no branch that is its first one: name one with #BRANCH`
-        : `${this.url} has no branch or tag ${quote(first)}`,
-    );
+    const output = await stdout;
+    if (output === undefined) throw new RangeError(`the list of its files has more than ${maxBytes / 2 ** 20} MiB`);
+    if (!success) throw new GitError(this.#explain(await stderr ?? ""));
+    return output;
   }
 
-  /** Whether an object is in the cache. */
-  async has(object: string): Promise<boolean> {
-    return await this.#try("cat-file", "-e", object) !== undefined;
-  }
-
-  /** Fetches a commit without its files; as little of the rest as the server can leave out. */
-  async fetch(commit: string): Promise<void> {
-    if (await this.has(`${commit}^{tree}`)) return;
-    const all = ["--prune", REMOTE, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-    const ways = [[...PARTIAL, "--depth=1", REMOTE, commit], [...PARTIAL, ...all], all];
-    let problem: unknown;
-    for (const way of ways) {
-      if (way !== all && /dumb/.test(explain(problem))) continue; // such a server can leave nothing out
-      try {
-        const settings = way === all ? [] : PARTIAL_SETTINGS;
-        await this.#git([...settings, "fetch", this.#manner, ...FETCHING, ...way]);
-        if (await this.has(`${commit}^{tree}`)) return;
-      } catch (error) {
-        problem = error;
-        // Only what a server cannot do is tried in another way.
-        if (!/unadvertised|not our ref|shallow|filter|dumb|remote error|want/i.test(explain(error))) throw error;
-      }
-    }
-    const gone = `${this.url} no longer has the commit ${commit}: "update" takes the newest`;
-    throw problem instanceof Error && !/not our ref|unadvertised|remote error/i.test(problem.message)
-      ? problem
-      : new Error(gone);
-  }
-
-  /** The hash of the tree at a path, if there is one. */
-  async tree(commit: string, path: string): Promise<string | undefined> {
-    const line = await this.#try("rev-parse", "--verify", "--quiet", "--end-of-options", `${commit}:${path}`);
-    const hash = line?.trim();
-    return hash && (await this.#try("cat-file", "-t", hash))?.trim() === "tree" ? hash : undefined;
-  }
-
-  /** All files, links and submodules below a tree. */
-  async list(tree: string): Promise<Blob[]> {
-    const text = new TextDecoder().decode(await this.#git(["ls-tree", "-r", "-z", tree]));
-    return text.split("\0").filter((line) => line !== "").map((line) => {
-      const [, mode = "", hash = "", path = ""] = /^(\d+) \w+ ([0-9a-f]+)\t([^]*)$/.exec(line) ?? [];
-      return { mode, hash, path };
+  /** Runs git and returns its output; `undefined` if git fails. */
+  async #try(...args: string[]): Promise<string | undefined> {
+    return await this.#git(args).catch((error) => {
+      if (error instanceof GitError) return undefined;
+      throw error;
     });
   }
 
-  /** The content of blobs, fetched in one go where they are not here. */
-  async read(hashes: string[], most = Infinity): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-    const wanted = [...new Set(hashes)];
-    const look = async () =>
-      new TextDecoder().decode(await this.#git(["cat-file", "--batch-check"], wanted.join("\n")));
-    const known = await look();
-    const missing = known.split("\n").flatMap((line) => /^([0-9a-f]+) missing$/.exec(line)?.[1] ?? []);
-    if (missing.length > 0) {
-      const how = ["fetch", this.#manner, ...FETCHING, ...PARTIAL, "--stdin", REMOTE];
-      await this.#git([...PARTIAL_SETTINGS, "-c", "fetch.negotiationAlgorithm=noop", ...how], missing.join("\n"));
-    }
-    const sizes = new Map((await look()).split("\n").map((line) => line.split(" blob ") as [string, string]));
-    const total = hashes.reduce((sum, hash) => sum + Number(sizes.get(hash) ?? 0), 0);
-    if (total > most) {
-      throw new RangeError(`it has ${Math.ceil(total / 2 ** 20)} MiB, more than ${most / 2 ** 20} (--allow-large)`);
-    }
-    const bytes = await this.#git(["cat-file", "--batch"], wanted.join("\n"));
-    const found = new Map<string, Uint8Array<ArrayBuffer>>();
-    for (let start = 0; start < bytes.length;) {
-      const end = bytes.indexOf(10, start);
-      const [hash = "", type, size] = new TextDecoder().decode(bytes.subarray(start, end)).split(" ");
-      if (type !== "blob") throw new Error(`${this.url} does not give ${hash}`, { cause: GIT });
-      found.set(hash, bytes.subarray(end + 1, end + 1 + Number(size)));
-      start = end + Number(size) + 2;
-    }
-    return found;
+  /** Why git failed, by what it printed. */
+  #explain(stderr: string): string {
+    const text = stderr.replace(/\/\/[^/\s@]*@/g, "//");
+    const lines = text.split(/[\r\n]+/).filter((line) => line.trim() !== "");
+    const last = lines.findLast((each) => /^(fatal|error|remote|ERROR): ?\S/.test(each)) ?? lines[0] ?? "git failed";
+    const reasons: [pattern: RegExp, reason: string][] = [
+      [
+        /could not read Username|Authentication failed|Permission denied|terminal prompts|returned error: 40[13]/i,
+        `there is no such repo, or git has no credentials for it (try: git ls-remote ${this.url})`,
+      ],
+      [
+        /unsupported object format|mismatched algorithms|remote ref [0-9a-f]{64}$/m,
+        "it uses SHA-256, which is not supported",
+      ],
+      [
+        /repository '.*' not found|does not appear to be a git repository|returned error: 404/i,
+        "there is no such repo, or it is private",
+      ],
+    ];
+    const reason = reasons.find(([pattern]) => pattern.test(text))?.[1] ?? last.replace(/^(fatal|error): /, "");
+    return `Cannot fetch ${this.url}: ${reason}`;
   }
 
-  /** What differs between two trees, for a person. */
-  async diff(from: string, to: string): Promise<string> {
-    await this.read(
-      [...await this.list(from), ...await this.list(to)].filter(({ mode }) => mode !== SUBMODULE).map(({ hash }) =>
-        hash
-      ),
+  /** What the server has for references: hashes by full ref name. */
+  async listRefs(references: readonly GitEntry["reference"][]): Promise<Map<string, string>> {
+    const patterns = references.flatMap(possibleRefs).flatMap((name) =>
+      name === "HEAD" ? [name] : [`refs/heads/${name}`, `refs/tags/${name}`, `refs/tags/${name}^{}`]
     );
-    return new TextDecoder().decode(
-      await this.#git(["diff", "--stat", "--no-color", "--no-ext-diff", "--no-textconv", from, to]),
-    )
-      .trimEnd();
+    if (patterns.length === 0) return new Map();
+    const text = await this.#git(["ls-remote", "--quiet", "--end-of-options", REMOTE, ...new Set(patterns)]);
+    return new Map(text.split("\n").map((line) => line.split("\t").reverse() as [string, string]));
+  }
+
+  /** The sizes of objects that are in the cache. */
+  async #sizes(names: readonly string[]): Promise<Map<string, number>> {
+    const lines = (await this.#git(["cat-file", "--batch-check"], { input: names.join("\n") })).trimEnd().split("\n");
+    if (names.length > 0 && lines.length !== names.length) {
+      throw new GitError(`${this.url}: git's answer is incomplete`);
+    }
+    const sizes = names.map((name, index) => [name, / \w+ (\d+)$/.exec(lines[index]!)?.[1]] as const);
+    return new Map(sizes.flatMap(([name, size]) => size === undefined ? [] : [[name, Number(size)]]));
+  }
+
+  async #fetch(args: readonly string[], options: GitOptions): Promise<void> {
+    const verbosity = this.isProgressShown ? "--progress" : "--quiet";
+    await this.#git(["fetch", verbosity, "--no-tags", "--no-write-fetch-head", ...args], options);
+  }
+
+  /**
+   * Fetches commits, without the content of files if the server can leave it out.
+   *
+   * @returns Why a commit could not be fetched, by commit.
+   */
+  async fetchCommits(commits: readonly string[]): Promise<Map<string, Error>> {
+    const findMissing = async () => {
+      const sizes = await this.#sizes(commits.map((commit) => `${commit}^{tree}`));
+      return commits.filter((commit) => !sizes.has(`${commit}^{tree}`));
+    };
+    let missing = await findMissing();
+    let problem: Error | undefined;
+    for (const way of ["only the commits", "all refs"]) {
+      if (missing.length === 0) break;
+      const all = ["--prune", REMOTE, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+      const isPartial = way === "only the commits";
+      try {
+        if (isPartial) await this.#fetch([...PARTIAL, "--depth=1", REMOTE, ...missing], { settings: PARTIAL_SETTINGS });
+        else await this.#fetch(all, {});
+        problem = undefined;
+      } catch (error) {
+        // Only what a server can't do is tried in another way.
+        const isUnsupported = /unadvertised|not our ref|shallow|filter|dumb|remote error|want/i.test(reasonOf(error));
+        if (!(error instanceof GitError) || !isUnsupported) throw error;
+        problem = error;
+      }
+      missing = await findMissing();
+    }
+    const isGone = !problem || /not our ref|unadvertised|remote error/i.test(problem.message);
+    const reason = (commit: string) =>
+      `${this.url} no longer has the commit ${commit}: "update" fetches the newest one`;
+    return new Map(missing.map((commit) => [commit, isGone ? new Error(reason(commit)) : problem!]));
+  }
+
+  /**
+   * Lists the entries of a commit at and below some paths, or all of them.
+   *
+   * @throws {RangeError} If the list is too long.
+   */
+  async list(commit: string, paths: readonly string[], maxBytes: number): Promise<Listing> {
+    const root = (await this.#git(["rev-parse", "--verify", "--end-of-options", `${commit}^{tree}`])).trim();
+    const only = paths.includes("") ? [] : paths;
+    const args = ["ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", commit, ...only];
+    const lines = (await this.#git(args, { maxBytes })).split("\0");
+    if (lines.pop() !== "") throw new GitError(`${this.url}: git's answer is incomplete`);
+    if (lines.some((line) => line.length > 4200)) throw new RangeError("it has a path of more than 4,000 characters");
+    const entries = lines.map((line) => ({ mode: line.slice(0, 6), hash: line.slice(12, 52), path: line.slice(53) }));
+    return [{ mode: MODE_DIRECTORY, hash: root, path: "" }, ...entries];
+  }
+
+  /**
+   * Fetches the content of files that are not in the cache yet.
+   *
+   * @returns The size of each in bytes.
+   */
+  async fetchBlobs(hashes: readonly string[]): Promise<Map<string, number>> {
+    const wanted = [...new Set(hashes)];
+    const sizes = await this.#sizes(wanted);
+    const missing = wanted.filter((hash) => !sizes.has(hash));
+    if (missing.length === 0) return sizes;
+    await this.#fetch([...PARTIAL, "--stdin", REMOTE], { input: missing.join("\n"), settings: PARTIAL_SETTINGS });
+    return await this.#sizes(wanted);
+  }
+
+  /** Writes files into a directory, by their paths, as they are in git. */
+  async checkOut(blobs: readonly TreeEntry[], directory: string): Promise<void> {
+    const env = { GIT_INDEX_FILE: `${directory}.index`, GIT_WORK_TREE: directory };
+    const input = blobs.map(({ mode, hash, path }) => `${mode} ${hash}\t${path}\0`).join("");
+    await this.#git(["update-index", "-z", "--index-info"], { input, env });
+    await this.#git(["checkout-index", "--all", "--quiet"], { env });
+    removeAll(env.GIT_INDEX_FILE);
+  }
+
+  /** The differences between two trees, for a reader. */
+  async diff(from: string, to: string): Promise<string> {
+    return (await this.#git(["diff", "--stat", "--no-color", "--no-ext-diff", "--no-textconv", from, to])).trimEnd();
   }
 }
 
-/** The cause of an error that git has told of, so that no name in a repo can be taken for its words. */
-const GIT = "git";
-
-/** What the server is called in the cache; nobody's own settings are for a remote of this name. */
-const REMOTE = "use-skills-source";
-
-/** How git fetches: it leaves no trace but the objects. */
-const FETCHING = ["--no-tags", "--no-write-fetch-head"];
-
-/** What asks a server to leave out the content of files, which is then asked for by name. */
-const PARTIAL = ["--filter=blob:none"];
-const PARTIAL_SETTINGS = ["promisor=true", "partialCloneFilter=blob:none"].flatMap((each) => [
-  "-c",
-  `remote.${REMOTE}.${each}`,
-]);
-
-/** The modes that git gives links and submodules. */
-const [LINK, SUBMODULE] = ["120000", "160000"];
-
-// ── Hidden characters: what a person does not see in a text, and an agent reads ─────────────────────────────────
-
-/** A character that people do not see and agents may read: where it is, counted from 1, and what it is. */
-export interface Hidden {
-  line: number;
-  /** In characters, as editors count; not in bytes or UTF-16 units. */
-  column: number;
-  codePoint: number;
-  what: string;
+/** Reads a stream as text; `undefined` if `goOn` stops it, which gets each piece and the length so far. */
+async function readText(
+  stream: ReadableStream<Uint8Array>,
+  goOn: (piece: string, length: number) => boolean,
+): Promise<string | undefined> {
+  const decoder = new TextDecoder();
+  const pieces: string[] = [];
+  let length = 0;
+  for await (const chunk of stream) {
+    length += chunk.length;
+    pieces.push(decoder.decode(chunk, { stream: true }));
+    if (!goOn(pieces.at(-1)!, length)) return undefined;
+  }
+  return pieces.join("");
 }
 
-/** The kinds of hidden characters, the first that fits counting. `\p{DI}` is all that Unicode says to show nothing for. */
+/** The refs that a reference can mean: in a browse URL, the ref can end at any slash. A commit needs no lookup. */
+function possibleRefs({ ref, tail }: GitEntry["reference"]): string[] {
+  const segments = tail?.split("/");
+  const names = segments ? segments.map((_, index) => segments.slice(0, index + 1).join("/")) : [ref ?? "HEAD"];
+  return names.some((name) => COMMIT.test(name)) ? [] : names;
+}
+
+/**
+ * Finds the commit that a reference means now. Of several refs that a browse URL can mean, the longest counts.
+ *
+ * @param refs What the server has.
+ */
+function findPlace(reference: GitEntry["reference"], refs: ReadonlyMap<string, string>): Place {
+  const { url, ref, path, tail } = reference;
+  const rest = (name: string) => tail === undefined ? path : tail.slice(name.length + 1);
+  const commit = [ref ?? "", ...tail?.split("/") ?? []].find((each) => COMMIT.test(each));
+  if (commit !== undefined) return { commit, path: rest(commit), kind: "commit" };
+  const names = possibleRefs(reference);
+  for (const name of names.toReversed()) {
+    const branch = refs.get(name === "HEAD" ? name : `refs/heads/${name}`);
+    const tag = refs.get(`refs/tags/${name}^{}`) ?? refs.get(`refs/tags/${name}`);
+    if (branch !== undefined && tag !== undefined && branch !== tag) {
+      throw new Error(`${url} has a branch and a tag named ${quote(name)}: write the commit instead`);
+    }
+    const found = branch ?? tag;
+    if (found !== undefined) return { commit: found, path: rest(name), kind: tag === undefined ? "branch" : "tag" };
+  }
+  const [first = ""] = names;
+  if (first === "HEAD") throw new Error(`${url} has no default branch: write one after "#"`);
+  const hint = /^[0-9a-f]{7,39}$/.test(first) ? "; a commit needs all 40 digits" : "";
+  throw new Error(`${url} has no branch or tag ${quote(first)}${hint}`);
+}
+
+/** The directory at a path of a listing, with its files by their paths below it; `undefined` if there is none. */
+function findTree(listing: Listing, path: string): { tree: string; blobs: TreeEntry[] } | undefined {
+  const start = listing.findIndex((entry) => entry.path === path);
+  const top = listing[start];
+  if (top?.mode !== MODE_DIRECTORY) return undefined;
+  const blobs: TreeEntry[] = [];
+  for (const entry of listing.slice(start + 1)) {
+    const inside = path === "" ? entry.path : below(path, entry.path);
+    if (inside === undefined) break;
+    if (entry.mode !== MODE_DIRECTORY) blobs.push({ ...entry, path: inside });
+  }
+  return { tree: top.hash, blobs };
+}
+
+/** The directories of skills among files, except those inside other skills. */
+function skillDirectories(blobs: readonly TreeEntry[]): string[] {
+  const found = blobs.filter(({ mode, path }) => mode !== MODE_LINK && /(^|\/)SKILL\.md$/.test(path))
+    .map(({ path }) => path.slice(0, -9)).sort();
+  const directories = new Set(found);
+  const isNested = (path: string): boolean => {
+    const parent = path.slice(0, Math.max(0, path.lastIndexOf("/")));
+    return path !== "" && (directories.has(parent) || isNested(parent));
+  }; // at most 4,000 levels
+  return found.filter((path) => !isNested(path));
+}
+
+// ── Hidden characters: what a reader doesn't see in a text, but an agent reads ──────────────────────────────────
+
+/** A character, or a run of them, that people don't see and agents may read. */
+export interface HiddenCharacter {
+  /** From 1. */
+  line: number;
+  /** From 1, in characters as editors count them, not in bytes or UTF-16 units. */
+  column: number;
+  character: string;
+  kind: string;
+}
+
+/**
+ * The kinds of hidden characters. The first that matches counts. `\p{DI}` are the characters for which Unicode says to
+ * show nothing.
+ */
 const HIDDEN_KINDS = [
   ["tag character", String.raw`[\u{E0000}-\u{E007F}]`],
   ["bidirectional control", String.raw`\p{Bidi_C}`],
   ["zero-width character", String.raw`[\u200B-\u200D\u2060-\u2064\uFEFF]`],
   ["variation selector", String.raw`\p{VS}`],
   ["private-use character", String.raw`\p{Co}`],
+  ["carriage return", String.raw`\r`],
   ["control character", String.raw`\p{Cc}`],
+  ["run of unusual spaces", String.raw`[\u2000-\u200A\u2800]+`],
   ["invisible character", String.raw`[^]`],
 ] as const;
 
 /**
- * Matches every hidden character but those that emoji and scripts need, with a group for each kind.
+ * Creates a pattern for every hidden character except those that emoji and scripts need, with a group for each kind.
  *
- * What is let through carries next to nothing: it stands beside something visible that needs it, and not in a run.
- * Scripts are given as their blocks, as a pattern with the names of 25 scripts takes 30 ms to compile.
+ * The exceptions carry almost no information: they are next to something visible that needs them, and not in a run.
+ * Scripts are written as their blocks, because a pattern with the names of 25 scripts takes 30 ms to compile.
  *
- * @param suspect Every character that may be hidden, for one quick test of all the others.
+ * @param suspect Matches everything that may be hidden, to skip the rest quickly.
  */
-function hiddenPattern(suspect: string): RegExp {
+function createHiddenPattern(suspect: string): RegExp {
   const raw = String.raw;
-  const beside = (which: string, visible: string) =>
-    raw`${which}(?:(?<=(?!\p{DI})${visible}${which})|(?=(?!\p{DI})${visible}))`;
+  const nextTo = (character: string, visible: string) =>
+    raw`${character}(?:(?<=(?!\p{DI})${visible}${character})|(?=(?!\p{DI})${visible}))`;
   const rightToLeft = raw`(?!\p{DI})[\u0590-\u08FF\uFB1D-\uFDFF\uFE70-\uFEFC\u{10800}-\u{10FFF}\u{1E800}-\u{1EFFF}]`;
   const flags = ["gbeng\x7F", "gbsct\x7F", "gbwls\x7F"]
     .map((tags) => tags.replace(/./g, (tag) => raw`\u{E00${tag.charCodeAt(0).toString(16)}}`)).join("|");
-  const needed = [
-    // The flags of England, Scotland and Wales. Others would be letters of anything under a black flag.
+  const exceptions = [
+    // The flags of England, Scotland and Wales. Any other tags after a black flag could spell anything.
     raw`(?<=(?=\u{1F3F4}(?:${flags})).[\u{E0061}-\u{E007A}]{0,5})[\u{E0061}-\u{E007F}]`,
-    // Marks that put punctuation right, close to Hebrew or Arabic.
+    // Marks that place punctuation correctly, near Hebrew or Arabic.
     raw`(?<!\p{Bidi_C})[\u061C\u200E\u200F](?!\p{Bidi_C})(?:(?<=${rightToLeft}.{0,20})|(?=.{0,20}${rightToLeft}))`,
-    // Emoji joined to one.
+    // Joined emoji.
     raw`(?<=\p{ExtPict}\uFE0F?\p{EMod}?)\u200D(?=\p{ExtPict})`,
-    // Arabic to Sinhala, Tibetan, Burmese, Khmer, Mongolian, Balinese and others, in which letters join or stack.
-    beside(
+    // Arabic to Sinhala, Tibetan, Burmese, Khmer, Mongolian, Balinese and others, whose letters join or stack.
+    nextTo(
       raw`[\u200C\u200D]`,
       raw`[\u0600-\u0DFF\u0F00-\u109F\u1780-\u18AF\u1B00-\u1BBF\uA840-\uA87F\uA980-\uA9DF\uAA60-\uAA7F\uFB50-\uFDFF` +
         raw`\uFE70-\uFEFC\u{10D00}-\u{10D3F}\u{11000}-\u{116FF}\u{1E900}-\u{1E95F}]`,
     ),
-    // Thai, Lao, Tibetan, Burmese and Khmer, in which no space parts words.
-    beside(raw`\u200B`, raw`[\u0E00-\u109F\u1780-\u17FF]`),
-    // Variants: of emoji, of mathematical signs and some letters, of ideographs (none has more), of Mongolian letters.
+    // Thai, Lao, Tibetan, Burmese and Khmer, which don't separate words by spaces.
+    nextTo(raw`\u200B`, raw`[\u0E00-\u109F\u1780-\u17FF]`),
+    // Variants of emoji, of mathematical signs and some letters, of ideographs, of Mongolian letters.
     raw`(?<=[\p{Emoji}\p{ExtPict}])[\uFE0E\uFE0F]`,
     raw`(?<=[\u1000-\u109F\u2200-\u2AFF\uA840-\uA87F\p{sc=Hani}])[\uFE00-\uFE02]`,
     raw`(?<=\p{sc=Hani})[\u{E0100}-\u{E011F}]`,
     raw`(?<=[\u1820-\u18AA])[\u180B-\u180F]`,
-    // Syllables of old Korean that lack a part.
-    beside(raw`[\u115F\u1160]`, raw`[\u1100-\u11FF\uA960-\uA97F\uD7B0-\uD7FF]`),
+    // Incomplete syllables of old Korean.
+    nextTo(raw`[\u115F\u1160]`, raw`[\u1100-\u11FF\uA960-\uA97F\uD7B0-\uD7FF]`),
   ];
-  const kinds = HIDDEN_KINDS.map(([, which]) => `(${which})`);
-  return new RegExp(`(?=${suspect})(?!${needed.join("|")})(?:${kinds.join("|")})`, "gu");
+  const kinds = HIDDEN_KINDS.map(([, pattern]) => `(${pattern})`);
+  return new RegExp(`(?=${suspect})(?!${exceptions.join("|")})(?:${kinds.join("|")})`, "gu");
 }
 
-const hiddenPatterns = new Map<string, RegExp>();
+const hiddenPattern = memoize(createHiddenPattern);
 
-/** Whether much of it is not UTF-8, as in compressed data: people see rows of `\uFFFD`. Chance puts no four in a row. */
-const isNoise = (text: string) =>
-  (text.match(/\uFFFD/g)?.length ?? 0) > 8 + text.replace(/\0+/g, "").length / 8 && !/\p{DI}{4}/u.test(text);
+/** Whether much of a text was not valid UTF-8, as in compressed data. Four hidden characters in a row are no chance. */
+function isNoise(text: string): boolean {
+  const invalid = text.match(/\uFFFD/g)?.length ?? 0;
+  return invalid > 8 + text.replaceAll("\0", "").length / 8 && !/\p{DI}{4}/u.test(text);
+}
+
+/** The encoding of a text. UTF-16 of mostly ASCII has a NUL in every second byte, also without a byte order mark. */
+function encodingOf(bytes: Uint8Array): "utf-8" | "utf-16le" | "utf-16be" {
+  if (bytes[0] === 0xFF && bytes[1] === 0xFE) return "utf-16le";
+  if (bytes[0] === 0xFE && bytes[1] === 0xFF) return "utf-16be";
+  const sample = bytes.subarray(0, Math.min(bytes.length & ~1, 4096));
+  const zeros = [0, 0];
+  for (const [index, byte] of sample.entries()) if (byte === 0) zeros[index % 2]!++;
+  const [even, odd] = zeros.map((count) => count / (sample.length / 2)) as [number, number];
+  if (odd > 0.4 && even < 0.1) return "utf-16le";
+  return even > 0.4 && odd < 0.1 ? "utf-16be" : "utf-8";
+}
 
 /**
- * Finds the characters in a file that people do not see, and that may tell an agent what nobody has read.
+ * Finds the characters in a file that people don't see and that can tell an agent what nobody has read.
  *
- * Let through are those that emoji and scripts need, and a byte order mark. A file that is not text has none. Neither
- * a NUL nor a few stray bytes make it one: only a beginning which anyone who opens it would see is not text.
+ * Accepted are those that emoji and scripts need, and a byte order mark. A file that isn't text has none. Neither a NUL
+ * nor a few invalid bytes make a file binary, only a start that everyone who opens it would see is not text.
  *
- * @param bytes The content of the file: UTF-8, or UTF-16 with a byte order mark.
- * @param isText Whether it is text whatever it looks like, since an agent will read it as such.
+ * @param bytes The content of the file: UTF-8 or UTF-16.
+ * @param isText Whether it is text whatever it looks like, because an agent reads it as text.
  * @returns The first 100 of them, in order.
  */
-export function hiddenCharacters(bytes: Uint8Array, isText = false): Hidden[] {
-  const order = bytes[0]! << 8 | bytes[1]!;
-  const decoder = new TextDecoder(order === 0xFFFE ? "utf-16le" : order === 0xFEFF ? "utf-16be" : "utf-8");
-  const mayBeData = !isText && bytes.includes(0); // what is packed has a NUL somewhere
-  if (mayBeData && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
+export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenCharacter[] {
+  const encoding = encodingOf(bytes);
+  const decoder = new TextDecoder(encoding);
+  const mayBeBinary = !isText && encoding === "utf-8" && bytes.includes(0); // compressed data has a NUL somewhere
+  if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
   const text = decoder.decode(bytes);
-  if (!/[^\t\n\f\r -~]/.test(text)) return [];
-  // With a NUL it may be an archive or a database that is valid UTF-8, and its control characters are numbers.
+  if (!/[^\t\n\f -~]/.test(text)) return [];
+  // With a NUL it can be an archive or a database that is valid UTF-8, whose control characters are numbers.
   const controls = text.includes("\0") ? "" : String.raw`\x01-\x08\x0B\x0E-\x1F\x7F-\x9F`;
-  const suspect = String.raw`[\p{DI}\p{Co}\p{Zl}\p{Zp}\uFFF9-\uFFFB\u{13430}-\u{13440}${controls}]`;
-  let pattern = hiddenPatterns.get(suspect);
-  if (!pattern) hiddenPatterns.set(suspect, pattern = hiddenPattern(suspect));
-  const found: Hidden[] = [];
-  let [line, column, index] = [1, 1, 0];
+  const characters = String.raw`[\p{DI}\p{Co}\p{Zl}\p{Zp}\uFFF9-\uFFFB\u{13430}-\u{13440}${controls}]`;
+  const spaces = String.raw`[\u2000-\u200A\u2800]{3}`;
+  const pattern = hiddenPattern(String.raw`${characters}|\r(?=[^\n])|${spaces}`);
+  const found: HiddenCharacter[] = [];
+  let [line, column, position] = [1, 1, 0];
   for (const match of text.matchAll(pattern)) {
-    if (mayBeData && isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // as in a PDF
-    for (const character of text.slice(index, match.index)) {
+    if (mayBeBinary && isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // as in a PDF
+    for (const character of text.slice(position, match.index)) {
       column++;
       if (character === "\n") [line, column] = [line + 1, 1];
     }
-    index = match.index;
-    const [what] = HIDDEN_KINDS[match.indexOf(match[0], 1) - 1]!;
-    found.push({ line, column, codePoint: match[0].codePointAt(0)!, what });
+    position = match.index;
+    const [kind] = HIDDEN_KINDS[match.indexOf(match[0], 1) - 1]!;
+    found.push({ line, column, character: String.fromCodePoint(match[0].codePointAt(0)!), kind });
     if (found.length === 100) break;
   }
   return found;
 }
 
-// ── Store: skills as they are in git, checked, and read-only ────────────────────────────────────────────────────
+// ── Fetch: git references into the store, and what to write into the lockfile ───────────────────────────────────
 
-/** The most that a skill may hold. */
-const MOST = { files: 5_000, bytes: 50 * 2 ** 20 };
-
-/** The time that all files in the store have, in seconds: another tells that somebody has written there. */
-const STORE_TIME = 1;
-
-/**
- * Whether a stored skill looks as it was made. That is all that is asked at a `cd`, so it looks at two times; `check`
- * reads every file, and changes one of these times where it finds something, for the next run to make it anew.
- */
-function isIntact(directory: string): boolean {
-  const isUnchanged = (path: string) => Deno.lstatSync(path).mtime?.getTime() === STORE_TIME * 1000;
-  return isScanned(directory) && (tryTo(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) ?? false);
-}
-
-/** Whether a stored skill was looked through for hidden characters. */
-function isScanned(directory: string): boolean {
-  return [CLEAN, HIDDEN].some((name) => isThere(resolve(directory, "..", name)));
-}
-
-/** Why a skill is not let in, by what its files are called and are; nothing if it is. */
-function refusal(blobs: readonly Blob[], large: boolean): string | undefined {
-  const seen = new Map<string, string>();
-  for (const { mode, path } of blobs) {
-    const segments = path.split("/");
-    const shown = quote(path);
-    if (mode === SUBMODULE) return `${shown} is a submodule`;
-    if (!["100644", "100755", LINK].includes(mode)) return `${shown} has the mode ${mode}, which git no longer writes`;
-    if (segments.some((each) => /^\.git( |\.|$)|^git~\d+$/i.test(each.normalize("NFKC").replace(/\p{Cf}/gu, "")))) {
-      return `it has ${shown}`;
-    }
-    if (segments.some((each) => ["", ".", ".."].includes(each))) return `it has the path ${shown}`;
-    if (path.includes("\ufffd")) return `the name ${shown} is not UTF-8`;
-    for (const [index] of segments.entries()) {
-      const part = segments.slice(0, index + 1).join("/");
-      const other = seen.get(part.normalize("NFC").toLowerCase()) ?? part;
-      if (other !== part) return `${quote(part)} and ${quote(other)} differ only in case`;
-      seen.set(part.normalize("NFC").toLowerCase(), part);
-    }
-  }
-  if (!large && blobs.length > MOST.files) {
-    return `it has ${blobs.length} files, more than ${MOST.files} (--allow-large)`;
-  }
-}
-
-/** Why the links among files are not let in; nothing if they are. */
-function linkRefusal(links: readonly { path: string; target: string }[]): string | undefined {
-  for (const { path, target } of links) {
-    const isInside = !target.startsWith("/") && below("/top", resolve(`/top/${path}`, "..", target)) !== undefined;
-    if (!isInside || target === "") return `the link ${quote(path)} leads out of it, to ${quote(target)}`;
-  }
-}
-
-/** Brings a skill into the store. */
-async function store(repo: Repo, { directory, tree }: Stored, label: string, large: boolean): Promise<void> {
-  if (isIntact(directory)) return;
-  if (isScanned(directory) && await isRight(directory, tree)) return setTimes(directory); // somebody only touched it
-  const refuse = (reason: string | undefined) => {
-    if (reason) throw new Error(`Refused ${quote(label)}: ${reason}`);
-  };
-  const blobs = await repo.list(tree);
-  refuse(refusal(blobs, large));
-  const contents = await repo.read(blobs.map(({ hash }) => hash), large ? Infinity : MOST.bytes).catch((error) => {
-    throw error instanceof RangeError ? new Error(`Refused ${quote(label)}: ${error.message}`) : error;
-  });
-  const files = blobs.map(({ mode, path, hash }) => ({ mode, path, bytes: contents.get(hash) ?? new Uint8Array() }));
-  const links = files.filter(({ mode }) => mode === LINK).map(({ path, bytes }) => ({
-    path,
-    target: new TextDecoder().decode(bytes),
-  }));
-  refuse(linkRefusal(links));
-  const texts = files.flatMap(({ mode, path, bytes }) => [
-    { at: `the name ${quote(path)}`, found: hiddenCharacters(concat(path), true) },
-    { at: path, found: hiddenCharacters(bytes, mode === LINK || path.endsWith(".md")) },
-  ]);
-  const hidden = texts.flatMap(({ at, found }) =>
-    found.slice(0, MANY).map(({ line, column, codePoint, what }) =>
-      `${at}:${line}:${column} U+${codePoint.toString(16).toUpperCase().padStart(4, "0")} ${what}`
-    )
-  );
-
-  sweepStore();
-  const workshop = Deno.makeTempDirSync({ dir: makeDirectory(storeFolder()), prefix: ".new-" });
-  try {
-    const made = `${workshop}/${lastSegment(directory)}`;
-    Deno.mkdirSync(made);
-    for (const { mode, path, bytes } of files.filter(({ mode }) => mode !== LINK)) {
-      Deno.mkdirSync(resolve(`${made}/${path}`, ".."), { recursive: true });
-      Deno.writeFileSync(`${made}/${path}`, bytes, { createNew: true });
-      Deno.chmodSync(`${made}/${path}`, mode === "100755" ? 0o555 : 0o444);
-    }
-    for (const { path, target } of links) { // last, so that nothing is ever written through one
-      Deno.mkdirSync(resolve(`${made}/${path}`, ".."), { recursive: true });
-      Deno.symlinkSync(target, `${made}/${path}`);
-    }
-    try {
-      scan(made);
-    } catch (error) {
-      refuse(explain(error)); // a link that leads out of it over another link, or nowhere
-    }
-    if (!await isRight(made, tree)) refuse(`what ${repo.url} gives is not what its hash says`);
-    setTimes(made);
-    for (const { name, isDirectory } of Deno.readDirSync(made)) if (isDirectory) makeReadOnly(`${made}/${name}`);
-    makeDirectory(resolve(directory, ".."));
-    const marker = hidden.length > 0 ? HIDDEN : CLEAN;
-    Deno.writeTextFileSync(`${workshop}/${marker}`, JSON.stringify(hidden));
-    Deno.renameSync(`${workshop}/${marker}`, resolve(directory, "..", marker));
-    if (isThere(directory)) makeWritable(directory);
-    if (!isThere(directory) || !exchange(made, directory)) {
-      removeAll(directory);
-      Deno.renameSync(made, directory);
-    }
-    Deno.chmodSync(directory, 0o555); // last: a folder that may not be written to cannot be moved
-  } finally {
-    makeWritable(workshop);
-    removeAll(workshop);
-  }
-}
-
-/** Whether a directory has the content that a tree hash says. */
-async function isRight(directory: string, tree: string): Promise<boolean> {
-  try {
-    return await treeHash(directory, scan(directory)) === tree;
-  } catch {
-    return false; // what cannot be read is not right
-  }
-}
-
-/** Removes what runs that were killed have left in the store; what is young may be at work. */
-function sweepStore(): void {
-  const long = Date.now() - 3600_000;
-  for (const { name } of tryTo(() => [...Deno.readDirSync(storeFolder())]) ?? []) {
-    const path = `${storeFolder()}/${name}`;
-    if (name.startsWith(".new-") && (tryTo(() => Deno.lstatSync(path).mtime?.getTime()) ?? long) < long) {
-      removeAll(path);
-    }
-  }
-}
-
-function makeDirectory(path: string): string {
-  Deno.mkdirSync(path, { recursive: true });
-  return path;
-}
-
-/** Gives all files and directories below a path the store's time; directories last, as writing in them changes theirs. */
-function setTimes(path: string): void {
-  const { isDirectory, isSymlink } = Deno.lstatSync(path);
-  if (isDirectory) { for (const { name } of Deno.readDirSync(path)) setTimes(`${path}/${name}`); }
-  if (!isSymlink) Deno.utimeSync(path, STORE_TIME, STORE_TIME);
-}
-
-/** Takes the right to write from all directories below a path; the files have none already. */
-function makeReadOnly(path: string): void {
-  for (const { name, isDirectory } of Deno.readDirSync(path)) if (isDirectory) makeReadOnly(`${path}/${name}`);
-  Deno.chmodSync(path, 0o555);
-}
-
-// ── Supply: what git references stand for, into the lock and the store ──────────────────────────────────────────
-
-/** What a run may do to have what it needs. */
+/** What a run may do to get what it needs. */
 interface Access {
-  /** Whether nothing may be added to the lock. */
-  frozen?: boolean;
-  /** Whether the network must not be touched. */
-  offline?: boolean;
-  /** Whether skills may be larger than {@linkcode MOST}. */
-  large?: boolean;
+  /** The lockfile must not change. */
+  isFrozen?: boolean;
+  /** The network must not be used. */
+  isOffline?: boolean;
+  /** Accept skills over {@linkcode MAX_SKILL}. */
+  isLargeAllowed?: boolean;
 }
 
-/** Whether all that a reference is locked to is stored, and no word about it is missing. */
-function isSupplied(entry: GitEntry, locked: Locked): boolean {
-  return storedSkills(locked).every(({ directory }) => isIntact(directory)) && !isNewlyTrusted(entry, locked);
+/** A reference that is to be fetched. */
+interface FetchRequest {
+  entry: GitEntry;
+  /** What it is locked to; `undefined` to fetch the newest. */
+  locked?: Locked;
 }
 
-/** Whether the person trusts hidden characters, and the lock does not say so yet. */
+/** What fetching came to, by reference: what to lock, or why it failed. */
+interface FetchResult {
+  locked: Map<string, Locked>;
+  failures: Map<string, string>;
+}
+
+/** Is called for each reference that was fetched and stored; returns what to lock, if anything. */
+type OnFetched = (repo: Repo, entry: GitEntry, after: Locked, place: Place) => Promise<Locked | undefined>;
+
+/** Why the files of a skill are refused; `undefined` if they are not. */
+function contentProblem(blobs: readonly TreeEntry[], isLargeAllowed: boolean): string | undefined {
+  if (!isLargeAllowed && blobs.length > MAX_SKILL.files) {
+    return `it has ${blobs.length} files, more than ${MAX_SKILL.files} (--allow-large)`;
+  }
+  const seen = new Map<string, string>(); // every path and the directories above it, by what a file system may make of it
+  for (const { mode, path } of blobs) {
+    if (mode === MODE_SUBMODULE) return `${quote(path)} is a submodule`;
+    if (![MODE_FILE, MODE_EXECUTABLE, MODE_LINK].includes(mode)) return `${quote(path)} has the unusual mode ${mode}`;
+    if (path.includes("\ufffd")) return `the name ${quote(path)} is not UTF-8`;
+    for (let part = path; part !== ""; part = part.slice(0, Math.max(0, part.lastIndexOf("/")))) {
+      const other = seen.get(foldName(part));
+      if (other === part) break; // as are those above it
+      if (other !== undefined) return `${quote(part)} and ${quote(other)} are the same name on some systems`;
+      seen.set(foldName(part), part);
+      const name = lastSegment(part);
+      if (["", ".", ".."].includes(name)) return `it contains the path ${quote(path)}`;
+      if (/^\.git([ .]|$)|^git~\d+$/i.test(name.normalize("NFKC").replace(/\p{Cf}/gu, ""))) {
+        return `it contains ${quote(path)}`;
+      }
+    }
+  }
+}
+
+/** A name as file systems compare it that ignore case and ways to compose characters. */
+function foldName(name: string): string {
+  return /^[!-~]*$/.test(name)
+    ? name.toLowerCase()
+    : name.normalize("NFKC").toUpperCase().normalize("NFC").toLowerCase();
+}
+
+/** Whether a line has `trust`, but the lockfile doesn't yet say for which content. */
 function isNewlyTrusted({ trust }: GitEntry, { trusted }: Locked): boolean {
   return trust && trusted === undefined;
 }
 
-/** Finds out what a reference stands for at a place in its repo. */
+/** Whether all skills of a reference are in the store. If only times changed, as after restoring a backup, fixes those. */
+async function isStored(locked: Locked): Promise<boolean> {
+  for (const skill of storedSkills(locked)) {
+    const { isIntact, isChecked } = examineStored(skill);
+    if (isIntact) continue;
+    if (!isChecked || await contentHash(skill.directory) !== skill.tree) return false;
+    attempt(() => sealStored(skill.directory));
+  }
+  return true;
+}
+
+/** Makes what is in a stored skill read-only, and gives it the store's modification time. */
+function sealStored(directory: string): void {
+  for (const { path, info } of [...walk(directory)].reverse()) {
+    if (info.isSymlink) continue;
+    Deno.chmodSync(`${directory}/${path}`, info.isDirectory || isExecutable(info) ? 0o555 : 0o444);
+    Deno.utimeSync(`${directory}/${path}`, STORE_TIME, STORE_TIME);
+  }
+  Deno.utimeSync(directory, STORE_TIME, STORE_TIME);
+}
+
+/** The hidden characters in the names and texts of a directory, for a reader. */
+function findHidden(directory: string): string[] {
+  const found: string[] = [];
+  const add = (place: string, bytes: Uint8Array, isText: boolean) => {
+    for (const { line, column, character, kind } of hiddenCharacters(bytes, isText).slice(0, MAX_PROBLEMS)) {
+      found.push(`${place}:${line}:${column} U+${codePoint(character)} ${kind}`);
+    }
+  };
+  for (const { path, info } of walk(directory)) {
+    add(`the name ${quote(path)}`, concat(lastSegment(path)), true);
+    if (info.isSymlink) add(path, concat(Deno.readLinkSync(`${directory}/${path}`)), true);
+    else if (info.isFile) add(path, Deno.readFileSync(`${directory}/${path}`), path.endsWith(".md"));
+  }
+  return found;
+}
+
+/**
+ * Moves a skill that was checked out into the store, and makes it read-only.
+ *
+ * @throws {Error} If it is refused.
+ */
+async function storeSkill({ directory, tree }: StoredSkill, checkedOut: string): Promise<void> {
+  if (await treeHash(checkedOut, listContent(checkedOut)) !== tree) {
+    throw new Error("its content does not match its hash");
+  }
+  const hidden = findHidden(checkedOut);
+  const marker = resolve(directory, "..", hidden.length > 0 ? HIDDEN_MARKER : CLEAN_MARKER);
+  sealStored(checkedOut);
+  Deno.mkdirSync(resolve(directory, ".."), { recursive: true });
+  removeAll(directory);
+  replaceFile(marker, JSON.stringify(hidden));
+  Deno.renameSync(checkedOut, directory);
+  Deno.chmodSync(directory, 0o555); // Last: a read-only directory can't be moved.
+}
+
+/** What a reference stands for in a commit. */
 async function lookUp(
   repo: Repo,
   { reference, text }: GitEntry,
-  { commit, path }: Omit<Place, "kind">,
+  { commit, path }: Place,
+  listing: Listing,
 ): Promise<Locked> {
-  await repo.fetch(commit);
   const { url, all } = reference;
-  const tree = await repo.tree(commit, path);
-  const top = tree ?? await repo.tree(commit, "") ?? "";
-  const blobs = await repo.list(top);
-  const folders = blobs.flatMap((blob) =>
-    blob.mode !== LINK && /^(?:(.*)\/)?SKILL\.md$/.exec(blob.path) ? [blob.path.slice(0, -9)] : []
-  );
-  const skills = folders.filter((folder) =>
-    !folders.some((other) => other !== folder && (other === "" || below(other, folder) !== undefined))
-  );
-  if (tree !== undefined && !all && folders.includes("")) return { commit, path, tree, url };
-  const chosen = all && tree !== undefined
-    ? skills.filter((folder) => folder !== "" && (path === "" || !folder.includes("/")))
-    : [];
-  if (chosen.length > 0 && tree !== undefined) {
-    const hashes = await Promise.all(
-      chosen.map(async (folder) => [folder, await repo.tree(tree, folder) ?? ""] as const),
-    );
-    return { commit, path, skills: Object.fromEntries(hashes.sort(([a], [b]) => a < b ? -1 : 1)), tree, url };
+  const found = findTree(listing, path);
+  const inside = found ? skillDirectories(found.blobs) : [];
+  if (found && !all && inside[0] === "") return { commit, path, tree: found.tree, url };
+  const chosen = all ? inside.filter((skill) => skill !== "" && (path === "" || !skill.includes("/"))) : [];
+  if (found && chosen.length > 0) {
+    const trees = chosen.map((skill) => [skill, findTree(listing, path ? `${path}/${skill}` : skill)!.tree]);
+    return { commit, path, skills: Object.fromEntries(trees), tree: found.tree, url };
   }
-  const there = skills.map((folder) => tree !== undefined && path ? `${path}/${folder}` : folder || "its root").sort();
-  const distance = await import(LIBRARY.distance).then(
-    (library: typeof Distance) => library.levenshteinDistance,
-    () => () => 0, // not worth failing for
-  );
-  const last = lastSegment(path);
-  const nearest = path === ""
-    ? there
-    : there.toSorted((a, b) => distance(last, lastSegment(a)) - distance(last, lastSegment(b)));
-  const what = tree === undefined
-    ? `no folder ${quote(path)}`
-    : path
-    ? `no skill in ${quote(path)}`
-    : "no skill at its root";
-  const list = nearest.slice(0, 20).join(", ") + (nearest.length > 20 ? ` and ${nearest.length - 20} more` : "");
-  throw new Error(
-    `${quote(text)}: the repo has ${what} at ${commit.slice(0, 12)}${
-      list ? `; its skills are ${list}` : ", and no skills"
-    }`,
-  );
+  const lacks = found
+    ? `${path ? quote(path) : url} has no ${all ? "skills" : "SKILL.md"}`
+    : `${url} has no directory ${quote(path)}`;
+  const whole = findTree(await repo.list(commit, [""], MAX_LISTING_BYTES), "");
+  const skills = skillDirectories(whole?.blobs ?? []).map((skill) => skill || "its root");
+  const near = skills.length > 20 ? (await bySimilarity(path, skills))?.map(([skill]) => skill) ?? skills : skills;
+  const others = skills.length > 0 ? `; skills in this repo: ${near.slice(0, 20).join(", ")}` : "";
+  const more = skills.length > 20 ? ` and ${skills.length - 20} more` : "";
+  throw new Error(`${quote(text)}: ${lacks} at ${commit.slice(0, 7)}${others}${more}`);
 }
 
-/** Has what a reference stands for in the store; gives what belongs into the lock. */
-async function obtain(
+/** Puts the skills of references into the store. `fail` gets why one can't be. */
+async function storeAll(
   repo: Repo,
-  entry: GitEntry,
-  before: Locked | undefined,
-  { large = false }: Access,
-): Promise<Locked> {
-  const locked = before ? { ...before } : await lookUp(repo, entry, await repo.resolve(entry.reference));
-  if (large) locked.large = true;
-  const skills = storedSkills(locked);
-  await repo.fetch(locked.commit);
-  for (const { path, tree } of [locked, ...skills]) {
-    if (await repo.tree(locked.commit, path) === tree) continue;
-    throw new Error(`${quote(entry.text)} is not what the lock says, in ${repo.url} at ${locked.commit}`);
+  wanted: readonly { entry: GitEntry; locked: Locked; listing: Listing }[],
+  fail: (text: string, reason: unknown) => void,
+): Promise<void> {
+  let skills = wanted.flatMap(({ entry: { text }, locked, listing }) =>
+    storedSkills(locked).filter((skill) => !examineStored(skill).isIntact).map((skill) => {
+      return { text, skill, isLarge: locked.large === true, blobs: findTree(listing, skill.path)?.blobs ?? [] };
+    })
+  );
+  type Skill = typeof skills[number];
+  const refuse = ({ text, skill }: Skill, reason: string) =>
+    fail(text, `Refused ${quote(skill.path || text)}: ${reason}`);
+  const keep = (problemOf: (each: Skill) => string | undefined) => {
+    skills = skills.filter((each) => {
+      const problem = problemOf(each);
+      if (problem !== undefined) refuse(each, problem);
+      return problem === undefined;
+    });
+  };
+  keep(({ blobs, isLarge }) => contentProblem(blobs, isLarge));
+  if (skills.length === 0) return;
+  const sizes = await repo.fetchBlobs(skills.flatMap(({ blobs }) => blobs.map(({ hash }) => hash)));
+  const checked = skills.length;
+  keep(({ blobs, isLarge }) => {
+    const size = blobs.reduce((sum, { hash }) => sum + (sizes.get(hash) ?? 0), 0);
+    if (isLarge || size <= MAX_SKILL.bytes) return undefined;
+    return `it has ${Math.ceil(size / 2 ** 20)} MiB, more than ${MAX_SKILL.bytes / 2 ** 20} (--allow-large)`;
+  });
+  sweepStore();
+  const temporary = Deno.makeTempDirSync({ dir: storeDirectory(), prefix: ".new-" });
+  try {
+    const place = (index: number) => `${temporary}/files/${index}`;
+    Deno.mkdirSync(`${temporary}/files`);
+    const blobs = skills.flatMap(({ blobs }, index) =>
+      blobs.map((blob) => ({ ...blob, path: `${index}/${blob.path}` }))
+    );
+    await repo.checkOut(blobs, `${temporary}/files`);
+    for (const [index, each] of skills.entries()) {
+      await storeSkill(each.skill, place(index)).catch((error) => refuse(each, reasonOf(error)));
+    }
+  } finally {
+    removeAll(temporary);
   }
-  for (const skill of skills) await store(repo, skill, skill.path || entry.text, locked.large === true);
-  return isNewlyTrusted(entry, locked) ? trusting(locked) : locked;
+  if (skills.length < checked) await repo.forget(); // Don't keep a download that was refused.
 }
 
-/** Does work on each repo of some references, side by side but not too many; a failure is that of its references. */
-async function forEachRepo(
-  entries: readonly GitEntry[],
-  failures: Map<string, string>,
-  work: (repo: Repo, entry: GitEntry) => Promise<void>,
+/** Removes what killed runs left in the store. What is young can belong to a running one. */
+function sweepStore(): void {
+  const limit = Date.now() - 3600_000;
+  for (const name of namesIn(makePrivateDirectory(storeDirectory())).keys()) {
+    const path = `${storeDirectory()}/${name}`;
+    const modified = attempt(() => Deno.lstatSync(path).mtime?.getTime()) ?? limit;
+    if (name.startsWith(".new-") && modified < limit) removeAll(path);
+  }
+}
+
+/** Fetches references of one repo into the store. */
+async function fetchFromRepo(
+  repo: Repo,
+  requests: readonly FetchRequest[],
+  isLargeAllowed: boolean,
+  { locked: results, failures }: FetchResult,
+  onFetched: OnFetched,
 ): Promise<void> {
-  const groups = [...Map.groupBy(entries, ({ reference }) => reference.url)];
-  const isAlone = groups.length === 1; // the words of several gits would be mixed up
-  const deadline = timeLimit();
-  const workOn = async (repo: Repo, entry: GitEntry) => {
+  const fail = (text: string, reason: unknown) => failures.set(text, reasonOf(reason));
+  const refs = await repo.listRefs(requests.filter(({ locked }) => !locked).map(({ entry }) => entry.reference));
+  const placed = requests.flatMap((request) => {
+    failures.delete(request.entry.text); // of an earlier try
     try {
-      await work(repo, entry);
+      const place: Place = request.locked
+        ? { ...request.locked, kind: "commit" }
+        : findPlace(request.entry.reference, refs);
+      return [{ ...request, place }];
     } catch (error) {
-      if (!(error instanceof Error && error.cause === GIT && DAMAGE.test(error.message))) throw error;
-      await repo.forget();
-      await work(repo, entry);
+      fail(request.entry.text, error);
+      return [];
     }
-  };
-  const worker = async () => {
+  });
+  const problems = await repo.fetchCommits([...new Set(placed.map(({ place }) => place.commit))]);
+  const wanted: { entry: GitEntry; place: Place; locked: Locked; listing: Listing }[] = [];
+  for (const [commit, group] of Map.groupBy(placed, ({ place }) => place.commit)) {
+    try {
+      const problem = problems.get(commit);
+      if (problem) throw problem;
+      const isLarge = isLargeAllowed || group.some(({ locked }) => locked?.large);
+      const paths = [...new Set(group.map(({ place }) => place.path))];
+      const listing = await repo.list(commit, paths, isLarge ? 64 * MAX_LISTING_BYTES : MAX_LISTING_BYTES);
+      for (const { entry, place, locked } of group) {
+        try {
+          const after = { ...locked ?? await lookUp(repo, entry, place, listing) };
+          if ([after, ...storedSkills(after)].some(({ path, tree }) => findTree(listing, path)?.tree !== tree)) {
+            throw new Error(
+              `${quote(entry.text)} has other content than .skills.lock says, in ${repo.url} at ${commit}`,
+            );
+          }
+          if (isLargeAllowed) after.large = true;
+          wanted.push({ entry, place, locked: after, listing });
+        } catch (error) {
+          fail(entry.text, error);
+        }
+      }
+    } catch (error) {
+      if (error instanceof GitError) throw error;
+      const isLong = error instanceof RangeError;
+      for (const { entry: { text } } of group) fail(text, isLong ? `Refused ${quote(text)}: ${error.message}` : error);
+    }
+  }
+  await storeAll(repo, wanted, fail);
+  for (const { place, entry, locked } of wanted) {
+    if (failures.has(entry.text)) continue;
+    try {
+      const result = await onFetched(repo, entry, locked, place);
+      if (result) results.set(entry.text, result);
+    } catch (error) {
+      fail(entry.text, error);
+    }
+  }
+}
+
+let storeLock: Deno.FsFile | undefined;
+
+/** Fetches references, several repos at a time. */
+async function fetchAll(
+  requests: readonly FetchRequest[],
+  isLargeAllowed = false,
+  onFetched: OnFetched = (_repo, entry, after) =>
+    Promise.resolve(isNewlyTrusted(entry, after) ? { ...after, trusted: after.tree } : after),
+): Promise<FetchResult> {
+  const result: FetchResult = { locked: new Map(), failures: new Map() };
+  if (requests.length === 0) return result;
+  const groups = [...Map.groupBy(requests, ({ entry }) => entry.reference.url)];
+  const isAlone = groups.length === 1; // The progress of several would be mixed up.
+  const work = async () => {
     for (let group; (group = groups.shift());) {
       const [url, same] = group;
       try {
-        using repo = await Repo.open(url, deadline);
-        repo.isShown = Deno.stderr.isTerminal() && isAlone;
-        for (const entry of same) await workOn(repo, entry).catch((error) => failures.set(entry.text, explain(error)));
+        using repo = await Repo.open(url);
+        repo.isProgressShown = Deno.stderr.isTerminal() && isAlone;
+        const fetch = () => fetchFromRepo(repo, same, isLargeAllowed, result, onFetched);
+        await fetch().catch(async (error) => {
+          if (!(error instanceof GitError && DAMAGE.test(error.message))) throw error;
+          await repo.forget();
+          await fetch();
+        });
       } catch (error) {
-        for (const { text } of same) failures.set(text, explain(error));
+        for (const { entry } of same) result.failures.set(entry.text, reasonOf(error));
       }
     }
   };
-  if (groups.length === 0) return;
   const stops = ([["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const).map(([signal, status]) => {
     const stop = () => {
-      endRunning();
+      running.forEach(endGroup);
       Deno.exit(status);
     };
     Deno.addSignalListener(signal, stop);
     return () => Deno.removeSignalListener(signal, stop);
   });
   try {
-    // Held to the end of the run: what was fetched and is not deployed yet must not be cleaned away.
-    heldStore ??= await lock(makeDirectory(storeFolder()), timeLeft(), false);
-    await Promise.all([worker(), worker(), worker(), worker()]);
+    // Held until the program ends: what is fetched and not deployed yet must not be cleaned.
+    storeLock ??= await lockDirectory(makePrivateDirectory(storeDirectory()), timeLeft(), false);
+    await Promise.all([work(), work(), work(), work()]);
   } catch (error) {
-    for (const { text } of entries) {
-      failures.set(text, `Cannot use the store, ${tryTo(storeFolder)}: ${explain(error)}`);
-    }
+    for (const { entry } of requests) result.failures.set(entry.text, `Cannot use the store: ${reasonOf(error)}`);
   } finally {
-    stops.forEach((stop) => stop());
-  }
-}
-
-/** The lock on the store, of a run that has fetched something. */
-let heldStore: Deno.FsFile | undefined;
-
-/** What git says of a cache that is damaged. */
-const DAMAGE =
-  /not a git repository|shallow line|did not send all|object .*(not found|missing|corrupt)|packfile|index file|bad object|unable to read|does not give/i;
-
-/**
- * Has all that a manifest's git references stand for in the lock and in the store, as far as it may.
- *
- * @returns Why a reference cannot be had, by its text.
- */
-async function supply(root: Root, entries: readonly Entry[], access: Access): Promise<Map<string, string>> {
-  const failures = new Map<string, string>();
-  const wanted = entries.filter(isGitEntry);
-  if (wanted.length > 0 && xdgFolder("XDG_DATA_HOME", ".local/share") === undefined) {
-    return new Map(
-      wanted.map(({ text }) => [text, `${quote(text)} needs a store, and neither XDG_DATA_HOME nor HOME is set`]),
-    );
-  }
-  const text = ifThere(() => Deno.readTextFileSync(lockPath(root)));
-  if (wanted.length === 0 && text === undefined) return failures;
-  const locked = readLock(root, text);
-  const lacking: GitEntry[] = [];
-  for (const entry of wanted) {
-    const before = locked.get(entry.text);
-    if (gitProblem(entry, root) || before && !fits(entry.reference, before)) continue; // told of where it is looked for
-    if (before === undefined) lacking.push(entry);
-    else if (isSupplied(entry, before)) continue;
-    else if (!await isHere(before)) lacking.push(entry);
-    else if (isNewlyTrusted(entry, before)) locked.set(entry.text, trusting(before));
-  }
-  const names = new Set(wanted.map((entry) => entry.text));
-  const kept = new Map(locked.entries().filter(([text]) => names.has(text)));
-  if (!access.frozen && renderLock(kept) !== text) {
-    await changeLock(root, (lock) => {
-      const current = new Set(parseManifest(readManifest(root)).entries.map((entry) => entry.text));
-      for (const [text, now] of lock) {
-        if (!current.has(text)) lock.delete(text);
-        else if (kept.get(text)?.tree === now.tree && kept.get(text)?.trusted === now.tree) {
-          lock.set(text, trusting(now));
-        }
-      }
-    }).catch((error) => say(`use-skills: Cannot write ${showHere(root)}.lock: ${explain(error)}`));
-  }
-  const file = lastSegment(lockPath(root));
-  const allowed = lacking.filter(({ text }) => {
-    const reason = access.frozen && !locked.has(text)
-      ? `is not in ${file}, and --frozen (or CI) lets nothing be added: run sync without, and commit that file`
-      : access.offline
-      ? "is not on this machine, and --offline lets nothing be fetched"
-      : undefined;
-    if (reason) failures.set(text, `${quote(text)} ${reason}`);
-    return reason === undefined;
-  });
-  await forEachRepo(allowed, failures, async (repo, entry) => {
-    // Another run may have done it while this one waited for its turn.
-    const now = readLock(root).get(entry.text);
-    if (now && isSupplied(entry, now)) return;
-    const result = await obtain(repo, entry, now, access);
-    sayTrusted(entry, now, result);
-    if (!access.frozen) await changeLock(root, (lock) => lock.set(entry.text, result));
-  });
-  return failures;
-}
-
-/** Whether all that a reference stands for is in the store, be it with other times, which are then put right. */
-async function isHere(locked: Locked): Promise<boolean> {
-  for (const { directory, tree } of storedSkills(locked)) {
-    if (isIntact(directory)) continue;
-    if (!isScanned(directory) || !await isRight(directory, tree)) return false;
-    tryTo(() => setTimes(directory));
-  }
-  return true;
-}
-
-/** A lock entry whose content the person trusts as it is. */
-function trusting(locked: Locked): Locked {
-  return { ...locked, trusted: locked.tree };
-}
-
-/** Tells what is let in by trust, when it is let in. */
-function sayTrusted({ text }: GitEntry, before: Locked | undefined, after: Locked): void {
-  if (after.trusted === undefined || before?.trusted === after.trusted) return;
-  const found = storedSkills(after).flatMap(hiddenIn);
-  for (const each of found.slice(0, MANY)) say(`use-skills: trusted in ${text}: ${each}`);
-}
-
-/** What happened to a reference, for a person. */
-async function describeUpdate(repo: Repo, text: string, before: Locked, after: Locked): Promise<string[]> {
-  const lines = [`${text}: ${before.commit.slice(0, 12)} -> ${after.commit.slice(0, 12)}`];
-  if (before.tree === after.tree) return [`${lines[0]}, and the skill is the same`];
-  if (await repo.fetch(before.commit).then(() => true, () => false)) {
-    lines.push(await repo.diff(before.tree, after.tree));
-    const old = new Map((await repo.list(before.tree)).map(({ path, mode }) => [path, mode]));
-    for (const { path, mode } of await repo.list(after.tree)) {
-      if (mode === "100755" && old.get(path) !== mode) lines.push(` can be run now: ${path}`);
-      if (mode === LINK && old.get(path) !== mode) lines.push(` is a link now: ${path}`);
-    }
-  } else {
-    lines.push(" (what it was is gone, so nothing can be compared)");
-  }
-  lines.push(...storedSkills(after).flatMap(hiddenIn).slice(0, MANY).map((each) => ` nobody sees: ${each}`));
-  return lines.filter((line) => line !== "");
-}
-
-/**
- * Brings git references to the newest commit of their branch.
- *
- * @returns Why a reference cannot be brought there, by its text.
- */
-async function update(
-  root: Root,
-  entries: readonly GitEntry[],
-  { write, trust, quiet, ...access }: Access & { write: boolean; trust: boolean; quiet: boolean },
-): Promise<Map<string, string>> {
-  const failures = new Map<string, string>();
-  const locked = readLock(root);
-  await forEachRepo(entries, failures, async (repo, entry) => {
-    const { text, reference } = entry;
-    const there = locked.get(text);
-    const before = there && fits(reference, there) ? there : undefined;
-    const place = await repo.resolve(reference);
-    if (before && before.commit !== place.commit && place.kind === "tag") {
-      throw new Error(
-        `The tag of ${quote(text)} was moved, from ${before.commit.slice(0, 12)} to ${place.commit.slice(0, 12)}: ` +
-          "tags do not move; if you know why, take its line out of the lock",
-      );
-    }
-    const isSame = before?.commit === place.commit;
-    if (isSame && !trust) return;
-    const after: Locked = { ...await lookUp(repo, entry, place), large: before?.large, trusted: before?.trusted };
-    if (access.large) after.large = true;
-    for (const skill of storedSkills(after)) await store(repo, skill, skill.path || text, after.large === true);
-    const isHidden = storedSkills(after).flatMap(hiddenIn).length > 0;
-    if (entry.trust && (!isHidden || trust || before === undefined)) after.trusted = after.tree;
-    const lines = before
-      ? isSame ? [] : await describeUpdate(repo, text, before, after)
-      : [`${text}: ${after.commit.slice(0, 12)}, new`];
-    if (lines.length > 0 && !quiet) say(lines.join("\n"));
-    const reason = storedSkills(after).map((skill) => distrust(skill, entry, after)).find((each) => each !== undefined);
-    if (reason) throw new Error(reason);
-    if (write) sayTrusted(entry, before, after);
-    if (write) await changeLock(root, (lock) => lock.set(text, after));
-  });
-  return failures;
-}
-
-// ── Roster: which folders a root has ever deployed into ─────────────────────────────────────────────────────────
-
-/** The folders that a root has deployed into, and the directories that were made for them. */
-interface Roster {
-  manifest: string;
-  /** Whether it was read from its file. */
-  kept?: boolean;
-  folders: string[];
-  made: string[];
-}
-
-/** The folder of the rosters; `undefined` where neither XDG_STATE_HOME nor HOME says where that is. */
-function rosterFolder(): string | undefined {
-  const state = xdgFolder("XDG_STATE_HOME", ".local/state");
-  return state && `${state}/use-skills`;
-}
-
-/** The file name of a root's roster: its manifest's path, as far as a file name can be that long. */
-function rosterName(root: Root): string {
-  const name = encodeURIComponent(root.manifest);
-  return name.length < 200 ? `${name}.json` : `${name.slice(-180)}-${fnv1a(name)}.json`;
-}
-
-/** Reads a roster, its relative paths from `directory`; `undefined` where the file is not there or damaged. */
-function readRosterFile(path: string, directory: string): Roster | undefined {
-  return tryTo(() => {
-    const { manifest, folders, made } = JSON.parse(Deno.readTextFileSync(path)) as Roster;
-    const absolute = (paths: string[]) => paths.map((each) => resolve(directory, each));
-    return { manifest: `${manifest}`, folders: absolute(folders), made: absolute(made) };
-  });
-}
-
-/** The files of all rosters. */
-function rosterFiles(): string[] {
-  const place = rosterFolder();
-  return place && tryTo(() => Array.from(Deno.readDirSync(place), ({ name }) => `${place}/${name}`)) || [];
-}
-
-/** The rosters of all roots, also of those that are gone: a home's paths are from the home, a repo's from the repo. */
-function readRosters(): Roster[] {
-  return rosterFiles().flatMap((file) => {
-    const manifest = readRosterFile(file, "/")?.manifest ?? "/";
-    const directory = manifest === homeManifest() ? environment("HOME") ?? "/" : resolve(manifest, "..");
-    return readRosterFile(file, directory) ?? [];
-  });
-}
-
-/** The manifest of the home; `undefined` where neither XDG_CONFIG_HOME nor HOME says where that is. */
-function homeManifest(): string | undefined {
-  const config = xdgFolder("XDG_CONFIG_HOME", ".config");
-  return config && resolve(config, "use-skills/skills");
-}
-
-/** The roster of a root. */
-function readRoster(root: Root): Roster {
-  const place = rosterFolder();
-  const own = place && readRosterFile(`${place}/${rosterName(root)}`, root.directory);
-  return own ? { ...own, kept: true } : searchRoster(root);
-}
-
-/**
- * The roster of a root for which none is kept: it is new, or was moved here.
- *
- * Folders that it deployed into then still name it, so the known agents' are asked, and those on the roster of every
- * root that is gone.
- */
-function searchRoster(root: Root): Roster {
-  const isClaimed = (folder: string) => {
-    const claim = pathsFrom(folder, root.directory)(root.manifest);
-    return tryTo(() => readState(folder))?.entries.values().some((owned) => owned.for.includes(claim)) ?? false;
-  };
-  const moved = rosterFiles().map((file) => readRosterFile(file, root.directory)).find((roster) =>
-    roster && !ifThere(() => Deno.lstatSync(roster.manifest)) && roster.folders.some(isClaimed)
-  );
-  const top = new Set(tryTo(() => Array.from(Deno.readDirSync(root.directory), ({ name }) => name)));
-  const usual = [...AGENTS.keys()].map((agent) => agentFolder(agent, root)?.path ?? "").filter((path) =>
-    top.has(below(root.directory, path)?.split("/")[0] ?? path) && isClaimed(path)
-  );
-  return { manifest: root.manifest, folders: [...moved?.folders ?? [], ...usual], made: moved?.made ?? [] };
-}
-
-/** Changes the roster of a root, then does what goes with that before any other run looks; an empty one is not kept. */
-async function changeRoster(
-  root: Root,
-  change: (roster: Roster) => Omit<Roster, "manifest"> | Promise<Omit<Roster, "manifest">>,
-  then = () => {},
-): Promise<void> {
-  const place = rosterFolder();
-  if (place === undefined) return then();
-  Deno.mkdirSync(place, { recursive: true });
-  using _lock = await lock(place);
-  const { folders, made } = await change(readRoster(root));
-  const list = (paths: string[]) => [...new Set(paths)].sort().map(pathsFrom(root.directory, root.directory));
-  const targets = Object.fromEntries(list(folders).map((path) => [path, { parents: 0 }]));
-  const roster = { version: 1, manifest: root.manifest, folders: list(folders), made: list(made), targets };
-  const text = folders.length + made.length > 0 ? JSON.stringify(roster, undefined, 1) + "\n" : undefined;
-  replaceFile(`${place}/${rosterName(root)}`, text, `${place}/${WORKSHOP}`);
-  then();
-}
-
-/** Directories that must be made before `path` is there, outermost first. */
-function missingAbove(path: string): string[] {
-  return ifThere(() => Deno.lstatSync(path)) ? [] : [...missingAbove(resolve(path, "..")), path];
-}
-
-/** Removes a directory if it is one, empty, and no other run works in it; says whether it is gone. */
-async function removeIfEmpty(path: string): Promise<boolean> {
-  if (!ifThere(() => Deno.lstatSync(path))?.isDirectory) return true; // a link there is not what was made
-  using held = await lock(path);
-  return held !== undefined && (tryTo(() => (Deno.removeSync(path), true)) ?? false);
-}
-
-/** Whether a roster names just the folders that are in use. */
-function isCurrent(roster: Roster, used: string[], empty: string[]): boolean {
-  const isKnown = (path: string) => roster.folders.includes(path);
-  return (roster.kept === true || used.length === 0) && used.every(isKnown) && !empty.some(isKnown);
-}
-
-/** Brings the roster up to date once all is deployed, and removes directories that were made and are now empty. */
-async function tidy(root: Root, used: string[], empty: string[]): Promise<void> {
-  const isInUse = (path: string) => used.some((each) => below(path, each) !== undefined);
-  await changeRoster(root, async ({ folders, made }) => {
-    const gone = new Set<string>();
-    for (const path of made.toSorted().reverse()) {
-      if (!isInUse(path) && await removeIfEmpty(path)) gone.add(path);
-    }
-    return {
-      folders: [...folders, ...used].filter((path) => !empty.includes(path)),
-      made: made.filter((path) => !gone.has(path)),
-    };
-  });
-}
-
-// ── Deploy ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** The command line or the manifest is wrong: nothing was changed, exit status 2. */
-class Unusable extends Error {
-  /** @param problems The lines of the manifest that are wrong, where that is it. */
-  constructor(message: string, readonly problems: Problem[] = []) {
-    super(message);
-  }
-}
-
-/** A path, or the manifest's, as a person in the working directory would write it. */
-function showHere(root: Root, path = root.manifest): string {
-  const cwd = Deno.cwd();
-  const isInside = below(root.directory, cwd) !== undefined && below(root.directory, path) !== undefined;
-  if (isInside && !root.global) return pathsFrom(cwd, root.directory)(path);
-  return below(cwd, path) || show(path, { ...root, global: true });
-}
-
-/**
- * The text of a root's manifest.
- *
- * @throws {Unusable} If it cannot be read, or is not UTF-8.
- */
-function readManifest(root: Root): string {
-  try {
-    return readText(root.manifest);
-  } catch (error) {
-    if (error instanceof SyntaxError) {
-      throw new Unusable("", [{ line: Number(error.cause), message: "This line is not UTF-8" }]);
-    }
-    if (!(error instanceof Deno.errors.NotFound)) {
-      throw new Unusable(`Cannot read ${showHere(root)}: ${explain(error)}`);
-    }
-    if (root.global) throw new Unusable(`No ${showHere(root)}: "use-skills.ts init --global" writes one`);
-    throw new Unusable(`No .skills in ${root.directory} or above it in its repo: "use-skills.ts init" writes one`);
-  }
-}
-
-/**
- * What a manifest's text comes to.
- *
- * @throws {Unusable} If there are lines that the grammar does not cover.
- */
-function resolveManifest(text: string, root: Root, failures: ReadonlyMap<string, string>): Resolved {
-  const { entries, errors } = parseManifest(text);
-  if (errors.length > 0) throw new Unusable("", errors);
-  const lock = entries.some(isGitEntry) ? readLock(root) : new Map();
-  return resolveEntries(entries, root, { lock, failures });
-}
-
-/** How a root is to be deployed. */
-interface Mode extends Pick<Run, "copy" | "thorough"> {
-  /** Whether anything may be changed. */
-  write: boolean;
-  /** As if the manifest were empty. */
-  clean: boolean;
-  /** Why git references could not be had, by their text. */
-  failures?: ReadonlyMap<string, string>;
-}
-
-/** What came of a deployment: what was done, or with `write` off would be; what could not be; what else to say. */
-interface Outcome {
-  deeds: Deed[];
-  problems: Problem[];
-  notes: Set<string>;
-}
-
-/** Does what is to be done in a folder, planned anew under its lock; adds to the outcome what came of it. */
-async function deployFolder(early: Plan, run: Run, { deeds, problems, notes }: Outcome): Promise<void> {
-  const { root, inspect } = run;
-  const { folder } = early;
-  const shown = show(folder.path, root);
-  using held = await lock(folder.path);
-  if (held === undefined) return; // another run has removed it; it is made again in the next round
-  // What was seen before the lock may be gone, and come again, by now; only of an empty folder one sees at once that
-  // it is as it was.
-  const isAsPlanned = early.fresh && Deno.readDirSync(folder.path)[Symbol.iterator]().next().done === true;
-  const plan = isAsPlanned ? early : await planFolder(folder, run);
-  if (plan.settled) return;
-  const failures = await applyPlan(plan);
-  for (const deed of plan.steps.filter(isChange)) {
-    const { name, wish, action } = deed;
-    const failure = failures.get(name);
-    if (failure !== undefined) {
-      problems.push({ line: wish?.line, name, message: `Cannot ${action} ${quote(name)} in ${shown}: ${failure}` });
-      continue;
-    }
-    deeds.push(deed);
-    if (action === "release") notes.add(`use-skills: ${shown}/${name} stays: it is not what use-skills put there`);
-    if (wish === undefined) continue;
-    const { violations, requires } = await inspect(wish.skill);
-    const place = `${showHere(root)}:${wish.line}`;
-    if (violations.length > 0) {
-      notes.add(`${place}: Warning: ${quote(name)}: ${violations.map(({ message }) => message).join("; ")}`);
-    }
-    const missing = missingPrograms(requires);
-    if (missing.length > 0) notes.add(`${place}: ${quote(name)} needs what is not on the PATH: ${missing.join(", ")}`);
-  }
-  if (plan.foreignIgnore && plan.next.size > 0 && plan.state.text === undefined) {
-    const lines = ignoredLines([...plan.next.keys()].sort()).trim().split("\n").slice(1).join("\n");
-    notes.add(`use-skills: ${shown}/.gitignore is not ours and stays as it is; you may want to add\n${lines}`);
-  }
-}
-
-/** What a look at all folders of a root finds. */
-interface View {
-  roster: Roster;
-  /** What is to be done in folders that are not simply as deployed. */
-  plans: Plan[];
-  /** The folders that hold, or are to hold, something of ours; and those that do not. */
-  used: string[];
-  empty: string[];
-  problems: Problem[];
-}
-
-/** A problem with a whole folder, at the first line that wants something there. */
-function folderProblem(doing: string, { path, wishes }: Folder, root: Root, error: unknown): Problem {
-  const message = `Cannot ${doing} ${show(path, root)}: ${explain(error)}`;
-  return { line: wishes.values().next().value?.line, message };
-}
-
-/** Looks at all folders that a root deploys into, or ever has. `write`: only what is to be changed matters. */
-async function view(run: Run, write: boolean): Promise<View> {
-  const { root } = run;
-  const result: View = { roster: readRoster(root), plans: [], used: [], empty: [], problems: [] };
-  const folders = new Map(run.resolved.folders);
-  for (const path of result.roster.folders) {
-    if (folders.has(path)) continue;
-    if (tryTo(() => realFolder(path)) !== path) {
-      result.empty.push(path); // a link leads elsewhere now, to what we never made
-      continue;
-    }
-    const agent = [...AGENTS.keys()].find((agent) => agentFolder(agent, root)?.path === path);
-    const name = agent ?? show(path, root).replace(/^(?![~/])/, "./");
-    folders.set(path, { path, agents: [name], wishes: new Map() });
-  }
-  for (const folder of folders.values()) {
-    try {
-      if (write && !run.copy && tryTo(() => isAsDeployed(folder, root))) {
-        result.used.push(folder.path);
-      } else {
-        const plan = await planFolder(folder, run);
-        result.plans.push(plan);
-        (plan.next.size > 0 ? result.used : result.empty).push(folder.path);
-      }
-    } catch (error) {
-      result.problems.push(folderProblem("read", folder, root, error));
-    }
+    stops.forEach((remove) => remove());
   }
   return result;
 }
 
-/** Records the folders that plans need, then makes those that are missing; gives what could not be done. */
-async function makeFolders(plans: Plan[], roster: Roster, root: Root): Promise<Problem[]> {
-  const problems: Problem[] = [];
-  const folders = plans.filter((plan) => plan.next.size > 0).map((plan) => plan.folder);
-  const paths = folders.map(({ path }) => path);
-  const missing = paths.flatMap(missingAbove);
-  const make = () => {
-    for (const folder of missing.length > 0 ? folders : []) {
-      try {
-        Deno.mkdirSync(folder.path, { recursive: true });
-      } catch (error) {
-        problems.push(folderProblem("make", folder, root, error));
+/** Fetches what a manifest names and the lockfile or the store lacks, as far as it may. */
+async function fetchMissing(project: Project, files: Files, access: Access): Promise<FetchResult> {
+  const [known, refused]: [Map<string, Locked>, Map<string, string>] = [new Map(), new Map()];
+  const requests: FetchRequest[] = [];
+  for (const entry of files.entries.filter(isGitEntry)) {
+    const { text, reference } = entry;
+    const locked = files.lockfile.get(text);
+    if (gitEntryProblem(entry, project) || locked && !isLockedFor(reference, locked)) continue; // reported by findDesired
+    try {
+      if (locked && await isStored(locked)) {
+        if (isNewlyTrusted(entry, locked)) known.set(text, { ...locked, trusted: locked.tree });
+        continue;
       }
+      if (!locked && access.isFrozen) {
+        const wayOut = isRestricted()
+          ? `run "${thisCommand()}" once`
+          : "--frozen (or CI=true) doesn't change .skills.lock, so run sync without it and commit that file";
+        throw new Error(`${quote(text)} is new in .skills and not fetched yet: ${wayOut}`);
+      }
+      if (access.isOffline) throw new Error(`${quote(text)} is not on this machine, and --offline fetches nothing`);
+      requests.push({ entry, locked });
+    } catch (error) {
+      refused.set(text, reasonOf(error));
     }
-  };
-  if (missing.length === 0 && paths.every((path) => roster.folders.includes(path))) return problems;
-  try {
-    const add = (now: Roster) => ({ folders: [...now.folders, ...paths], made: [...now.made, ...missing] });
-    await changeRoster(root, add, make);
-  } catch (error) {
-    make();
-    throw error;
   }
-  return problems;
+  const { locked, failures } = await fetchAll(requests, access.isLargeAllowed);
+  return { locked: new Map([...known, ...locked]), failures: new Map([...refused, ...failures]) };
 }
 
-/** Problems by line, each once, with the nearest known word where one was not known. */
-async function inOrder(problems: readonly Problem[]): Promise<Problem[]> {
-  const once = [...new Map(problems.map((each) => [`${each.line} ${each.message}`, each])).values()];
-  once.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-  for (const problem of once.slice(0, MANY)) problem.message += await suggestion(problem.near);
-  return once;
+/** Brings the lockfile up to date with the manifest: adds what was fetched, removes what no entry names. */
+function updateLockfile(lockfile: Lockfile, entries: readonly Entry[], fetched: ReadonlyMap<string, Locked>): void {
+  const named = new Set(entries.map(({ text }) => text));
+  for (const text of lockfile.keys()) if (!named.has(text)) lockfile.delete(text);
+  for (const [text, locked] of fetched) if (named.has(text)) lockfile.set(text, locked);
 }
 
-/**
- * Deploys a root, or finds out what would be done.
- *
- * Each round does what is left to do, until a look at all of it finds nothing. So a run that began with an older
- * manifest than another corrects itself, and whoever looks last is right.
- */
-async function deploy(root: Root, { write, clean, failures: lacking = new Map(), ...mode }: Mode): Promise<Outcome> {
-  const inspect = remember(inspectSkill);
-  const resolved = remember((text) => resolveManifest(text, root, lacking));
-  const { deeds, notes }: Outcome = { deeds: [], problems: [], notes: new Set() };
-  const unrecorded = (error: unknown) => {
-    notes.add(`use-skills: Cannot record in ${rosterFolder()} which folders were deployed into: ${explain(error)}`);
-    return [];
-  };
-  let failures: Problem[] = []; // of the last round
-  let tries = 0; // another run may have been in the way of what failed
-  for (let round = 1;; round++) {
-    const run: Run = { ...mode, root, resolved: resolved(clean ? "" : readManifest(root)), inspect };
-    const { roster, plans, used, empty, problems } = await view(run, write);
-    const open = plans.filter((plan) => !plan.settled);
-    if (!write || open.length === 0 || tries > 2 || round > 50) {
-      if (write && !isCurrent(roster, used, empty)) {
-        await tidy(root, used, empty).catch((error) => deeds.length > 0 && unrecorded(error));
-      }
-      if (write && open.length > 0) problems.push(...failures);
-      if (round > 50) problems.push({ message: "Other runs keep changing what this one does: run it again" });
-      problems.push(...run.resolved.problems, ...plans.flatMap((plan) => plan.problems));
-      deeds.push(...plans.flatMap((plan) => plan.steps).filter((deed) => !write || deed.action === "blocked"));
-      return { deeds, problems: problems.length > 0 ? await inOrder(problems) : [], notes };
-    }
-    failures = await makeFolders(open, roster, root).catch(unrecorded);
-    for (const plan of open) {
-      try {
-        await deployFolder(plan, run, { deeds, problems: failures, notes });
-      } catch (error) {
-        failures.push(folderProblem("write into", plan.folder, root, error));
-        if (error instanceof Deno.errors.TimedOut) tries = 2;
-      }
-    }
-    if (failures.length > 0) tries++;
+/** What an update changes, for a reader. */
+async function describeUpdate(
+  repo: Repo,
+  text: string,
+  before: Locked,
+  after: Locked,
+  hidden: readonly string[],
+): Promise<string> {
+  const title = `${text}: ${before.commit.slice(0, 12)} -> ${after.commit.slice(0, 12)}`;
+  if (before.tree === after.tree) return `${title}, and the skill is the same`;
+  const lines = hidden.slice(0, MAX_PROBLEMS).map((each) => ` hidden character: ${each}`);
+  const problems = await repo.fetchCommits([before.commit]);
+  if (problems.size > 0) {
+    return [title, " (the old commit is gone, so the changes can't be shown)", ...lines].join("\n");
   }
+  const blobsOf = async ({ commit, path }: Locked) =>
+    findTree(await repo.list(commit, [path], 64 * MAX_LISTING_BYTES), path)?.blobs ?? [];
+  const [old, now] = [await blobsOf(before), await blobsOf(after)];
+  await repo.fetchBlobs([...old, ...now].filter(({ mode }) => mode !== MODE_SUBMODULE).map(({ hash }) => hash));
+  const modes = new Map(old.map(({ path, mode }) => [path, mode]));
+  const isNew = (mode: string) => (each: TreeEntry) => each.mode === mode && modes.get(each.path) !== mode;
+  return [
+    title,
+    await repo.diff(before.tree, after.tree),
+    ...now.filter(isNew(MODE_EXECUTABLE)).map(({ path }) => ` now executable: ${path}`),
+    ...now.filter(isNew(MODE_LINK)).map(({ path }) => ` now a link: ${path}`),
+    ...lines,
+  ].filter((line) => line !== "").join("\n");
+}
+
+/** Fetches the newest commit of each reference, and prints what changes. */
+async function fetchUpdates(
+  entries: readonly GitEntry[],
+  lockfile: Lockfile,
+  flags: Request["flags"],
+): Promise<FetchResult> {
+  const requests = entries.map((entry) => ({ entry }));
+  return await fetchAll(requests, flags["allow-large"], async (repo, entry, found, place) => {
+    const { text, reference } = entry;
+    const locked = lockfile.get(text);
+    const before = locked && isLockedFor(reference, locked) ? locked : undefined;
+    const isSame = before?.commit === found.commit;
+    if (before && !isSame && place.kind === "tag") {
+      throw new Error(
+        `The tag of ${quote(text)} was moved from ${before.commit.slice(0, 12)} to ${found.commit.slice(0, 12)}, and ` +
+          "tags should not move. If you know why, delete its line from .skills.lock, then sync",
+      );
+    }
+    if (isSame && !flags.trust) return undefined;
+    const after: Locked = { ...found, large: found.large ?? before?.large, trusted: before?.trusted };
+    const hidden = storedSkills(after).flatMap((skill) => examineStored(skill).hidden);
+    if (entry.trust && (hidden.length === 0 || flags.trust || before === undefined)) after.trusted = after.tree;
+    const description = before
+      ? await describeUpdate(repo, text, before, after, hidden)
+      : `${text}: ${after.commit.slice(0, 12)}, new`;
+    if (!flags.quiet && !isSame) warn(description);
+    const problem = hiddenProblem(hidden, entry, after);
+    if (problem) throw new Error(problem);
+    return after;
+  });
 }
 
 // ── Report ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How a step is told of: what was done, and what `list` says of the skill before. */
-const WORDS: Record<Step["action"], { done: string; state: string }> = {
+/** How an action is reported: what was done, and the state of the skill before, as `list` shows it. */
+const WORDS: Readonly<Record<Action["kind"], { done: string; state: string }>> = {
   ok: { done: "", state: "ok" },
   keep: { done: "", state: "ok" },
   link: { done: "linked", state: "missing" },
-  relink: { done: "relinked", state: "changed" },
+  relink: { done: "relinked", state: "drift" },
   copy: { done: "copied", state: "missing" },
-  recopy: { done: "recopied", state: "changed" },
-  adopt: { done: "took over", state: "ok" },
-  remove: { done: "removed", state: "changed" },
-  release: { done: "", state: "changed" },
-  blocked: { done: "", state: "blocked" },
+  recopy: { done: "copied again", state: "drift" },
+  adopt: { done: "adopted", state: "ok" },
+  prune: { done: "removed", state: "drift" },
+  release: { done: "", state: "drift" },
+  conflict: { done: "", state: "conflict" },
 };
 
-/** Prints for a person, on standard error; `place` comes first, in red where that can be seen. */
-function say(text: string, place = ""): void {
+/** Prints a message for people on standard error. `place` comes first, in red on a terminal. */
+function warn(text: string, place = ""): void {
   const isRed = place !== "" && Deno.stderr.isTerminal() && !environment("NO_COLOR");
-  console.error((isRed ? `\x1b[31m${harmless(place)}\x1b[39m` : harmless(place)) + harmless(text));
+  const start = escapeControls(place);
+  console.error((isRed ? `\x1b[31m${start}\x1b[39m` : start) + escapeControls(text));
 }
 
-/** Prints problems. */
-function sayProblems(problems: readonly Problem[], root: Root): void {
-  if (problems.length > MANY) say(`use-skills: ${problems.length} problems, of which the first ${MANY} are`);
-  for (const problem of problems.slice(0, MANY)) sayProblem(problem, root);
+function printProblems(problems: readonly Problem[], project: Project): void {
+  if (problems.length > MAX_PROBLEMS) warn(`use-skills: the first ${MAX_PROBLEMS} of ${problems.length} problems:`);
+  for (const { file, line, message } of problems.slice(0, MAX_PROBLEMS)) {
+    const place = showHere(project, file).replaceAll("\n", "\\n");
+    warn(` ${message}`, `${place}:${line === undefined ? "" : `${line}:`}`);
+  }
 }
 
-/** Prints a problem, or something less. */
-function sayProblem({ file, line, message }: Problem, root: Root, what = ""): void {
-  const place = `${showHere(root, file).replaceAll("\n", "\\n")}:${line === undefined ? "" : `${line}:`}`;
-  if (what === "") say(` ${message}`, place);
-  else say(`${place} ${what}: ${message}`);
-}
-
-/** Names for a person, the first of them if there are many. */
+/** Names for a reader; only the first ones if there are many. */
 function someOf(names: readonly string[]): string {
   return names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
 }
 
-/** Prints what was done, in a line for each kind of thing. */
-function sayDeeds(deeds: readonly Deed[]): void {
-  const told = deeds.filter(({ action }) => WORDS[action].done !== "");
-  const items = Map.groupBy(told, ({ action, name }) => `${action} ${name}`).values().map((same) => {
-    const agents = new Set(same.flatMap((deed) => deed.agents));
-    const [{ action, name }] = same as [Deed];
-    return { name, text: `${WORDS[action].done} % for ${[...agents].join(", ")}` };
+/** Prints what was done, one line for each kind of action and group of agents. */
+function printDone(actions: readonly PlannedAction[]): void {
+  const items = Map.groupBy(actions, ({ kind, name }) => `${kind} ${name}`).values().flatMap((same) => {
+    const [{ kind, name }] = same as [PlannedAction];
+    const agents = new Set(same.flatMap(({ agents }) => agents));
+    const { done } = WORDS[kind];
+    return done === "" ? [] : [{ name, done, agents: [...agents].join(", ") }];
   });
-  for (const [text, group] of Map.groupBy(items, (item) => item.text)) {
-    say(`use-skills: ${text.replace("%", () => someOf(group.map((item) => item.name)))}`);
+  for (const group of Map.groupBy(items, ({ done, agents }) => `${done} ${agents}`).values()) {
+    const [{ done, agents }] = group as [typeof group[number]];
+    warn(`use-skills: ${done} ${someOf(group.map(({ name }) => name))} for ${agents}`);
   }
 }
 
-/** Prints what would be done, a line each. */
-function sayPlan(deeds: readonly Deed[], root: Root): void {
-  for (const { action, path, wish, reason } of deeds) {
-    say(`would ${action} ${show(path, root)}${wish ? ` -> ${show(wish.skill, root)}` : ""}: ${reason}`);
+/** Prints what would be done, one line for each action. */
+function printPlanned(actions: readonly PlannedAction[], project: Project): void {
+  for (const { kind, path, desired, reason } of actions) {
+    const source = desired ? ` -> ${show(desired.source, project)}` : "";
+    warn(`would ${kind} ${show(path, project)}${source}: ${reason}`);
   }
 }
 
-/** Prints one JSON object: `version` counts changes of its shape that a reader must know of, `null` is for nothing. */
-function printJson(root: Root, found: Record<string, unknown>, problems: readonly Problem[]): void {
-  const listed = jsonProblems(root, problems);
-  console.log(harmless(JSON.stringify({ version: 1, root: root.directory, ...found, problems: listed }, undefined, 2)));
+/** Prints one JSON object. `version` changes if readers must change; missing values are `null`. */
+function printJson(project: Project, content: Record<string, unknown>, problems: readonly Problem[]): void {
+  const pathTo = pathsFrom(project.directory, project.directory);
+  const listed = problems.map(({ file = project.manifest, line = null, name = null, message }) => {
+    return { file: pathTo(file), line, name, message };
+  });
+  const json = { version: 2, root: project.directory, ...content, problems: listed };
+  console.log(escapeControls(JSON.stringify(json, undefined, 2)));
 }
 
-/** Problems as JSON has them. */
-function jsonProblems(root: Root, problems: readonly Problem[]) {
-  const pathTo = pathsFrom(root.directory, root.directory);
-  return problems.map(({ file = root.manifest, line = null, name = null, message }) => ({
-    ...{ file: pathTo(file), line, name, message },
+function jsonActions(actions: readonly PlannedAction[]) {
+  return actions.filter((action) => isChange(action) || action.kind === "conflict").map((action) => ({
+    action: action.kind === "release" ? "conflict" : action.kind,
+    agent: action.agents.join(","),
+    name: action.name,
+    path: action.path,
+    target: action.form?.target ?? action.owned?.target ?? null,
+    reason: action.reason,
   }));
 }
 
-/** What was done, or would be, as JSON has it. What a person has made their own is in the way there. */
-function jsonActions(deeds: readonly Deed[]) {
-  return deeds.filter((deed) => isChange(deed) || deed.action === "blocked").map((deed) => ({
-    action: deed.action === "release" ? "blocked" : deed.action,
-    agent: deed.agents.join(","),
-    name: deed.name,
-    path: deed.path,
-    target: deed.want?.target ?? deed.form?.target ?? null,
-    reason: deed.reason,
-  }));
+/** A skill, for `list`. */
+interface Row {
+  name: string;
+  from: string;
+  agents: string[];
+  state: string;
+  commit: string | null;
 }
 
-/** The rows of `list`: skills by name, source and state, each with the agents that have it so. */
-function listRows(deeds: readonly Deed[], root: Root, fetched: ReadonlyMap<string, { text: string; commit: string }>) {
-  const rows = new Map<
-    string,
-    { name: string; from: string; agents: string[]; state: string; commit: string | null }
-  >();
-  for (const { name, action, wish, form, path, agents, found } of deeds) {
-    if (!wish && (!form || action === "ok")) continue; // what another root has there is not ours to list
-    const skill = wish?.skill ?? (form && resolve(path, "..", form.target));
-    const isBroken = found.kind === "link" && form && skill && !ifThere(() => Deno.statSync(`${skill}/SKILL.md`));
-    const isEdited = action === "blocked" && found.kind === "directory" && found.hash !== undefined;
-    const state = isBroken ? "broken" : isEdited ? "changed" : WORDS[action].state;
-    const { text, commit = null } = fetched.get(skill ?? "") ?? {};
-    const from = text ?? (skill === undefined ? "" : show(skill, root));
+/** The rows of `list`: one for each name, source and state, with its agents. */
+function listRows(actions: readonly PlannedAction[], project: Project, lockfile: Lockfile): Row[] {
+  const origins = new Map<string, { text: string; commit: string }>();
+  for (const [text, locked] of lockfile) {
+    for (const { directory } of attempt(() => storedSkills(locked)) ?? []) {
+      origins.set(directory, { text, commit: locked.commit });
+    }
+  }
+  const rows = new Map<string, Row>();
+  for (const { name, kind, desired, owned, path, agents, actual } of actions) {
+    if (!desired && (!owned || kind === "ok")) continue; // another project's
+    const source = desired?.source ?? (owned && resolve(path, "..", owned.target));
+    const isBroken = actual.kind === "link" && owned && source && !exists(`${source}/SKILL.md`);
+    const isEdited = kind === "conflict" && actual.kind === "directory" && actual.hash !== undefined;
+    const state = isBroken ? "broken" : isEdited ? "edited" : WORDS[kind].state;
+    const origin = origins.get(source ?? "");
+    const from = origin?.text ?? (source ? show(source, project) : "");
     const key = JSON.stringify([name, from, state]);
-    const row = rows.get(key) ?? { name, from, agents: [], state, commit };
+    const row = rows.get(key) ?? { name, from, agents: [], state, commit: origin?.commit ?? null };
     row.agents.push(...agents);
     rows.set(key, row);
   }
   return [...rows.values()].sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }
 
-/** Lines with their columns aligned. */
+/** Lines with aligned columns. */
 function table(rows: readonly string[][]): string {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
   return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
@@ -3123,464 +3382,532 @@ function table(rows: readonly string[][]): string {
 /** What the command line asks for. */
 interface Request {
   command: string;
-  /** What follows the command. */
-  words: string[];
-  /** For `add`: the name, and the agents. */
+  /** The arguments of the command. */
+  args: string[];
+  /** For `add`. */
   as?: string;
   agents: string[];
   flags: Partial<Record<keyof typeof FLAGS, boolean>>;
   directory: string;
 }
 
-/** Reads the command line. */
-async function readArguments(args: string[]): Promise<Request> {
-  const { parseArgs }: typeof Cli = await import(LIBRARY.cli);
+/** The command line without words: what direnv runs. */
+const NO_REQUEST: Request = { command: "sync", args: [], agents: [], flags: {}, directory: "." };
+
+/** A command line without its meaning. */
+type ParsedWords = Omit<Request, "command" | "args"> & { words: string[] };
+
+/**
+ * Reads the command line. Without options, no library is loaded, so that it works on a machine that never reached JSR.
+ *
+ * @throws {UsageError} If it is wrong.
+ */
+async function parseCommandLine(words: string[]): Promise<Request> {
+  const none: ParsedWords = { ...NO_REQUEST, words };
+  const only = words.length === 1 ? words[0]! : "";
+  if (["--help", "-h"].includes(only)) return { ...none, command: "help", args: [] };
+  if (["--version", "-V"].includes(only)) return { ...none, command: "version", args: [] };
+  const isDoctor = words.some((word) => word === "doctor" || word === "validate");
+  const hasOptions = words.some((word) => word.startsWith("-"));
+  const parsed = !hasOptions ? none : isDoctor ? parseDoctorOptions(words) : await parseOptions(words);
+  const [command = "sync", ...args] = parsed.words;
+  if (parsed.flags.help || parsed.flags.version) {
+    return { ...none, command: parsed.flags.help ? "help" : "version", args: [] };
+  }
+  const accepted = Object.hasOwn(COMMANDS, command) ? COMMANDS[command]!.split(" ") : undefined;
+  if (accepted === undefined) {
+    const near = { word: command, words: Object.keys(COMMANDS) };
+    throw new UsageError(`Unknown command ${quote(command)}${await suggestion(near)}`);
+  }
+  if (args[0] !== undefined && !accepted.includes("...")) {
+    throw new UsageError(`Unexpected ${quote(args[0])} after ${command}`);
+  }
+  const { flags, as, agents } = parsed;
+  const given = [
+    ...Object.keys(flags).filter((name) => flags[name as keyof typeof FLAGS]),
+    as && "as",
+    agents[0] && "for",
+  ];
+  const wrong = given.find((name) => name && name !== "global" && !accepted.includes(name));
+  if (wrong) throw new UsageError(`${command} has no option --${wrong}`);
+  return { ...parsed, command, args };
+}
+
+/** Takes `-g` and `-C` from a command line of skill-doctor, which reads everything else itself. */
+function parseDoctorOptions(all: readonly string[]): ParsedWords {
+  const parsed: ParsedWords = { ...NO_REQUEST, words: [], flags: {} };
+  const rest = [...all];
+  for (let word; (word = rest.shift()) !== undefined;) {
+    if (word === "-g" || word === "--global") parsed.flags.global = true;
+    else if (word === "-C" || word === "--directory") parsed.directory = rest.shift() ?? ".";
+    else if (word.startsWith("--directory=")) parsed.directory = word.slice(12);
+    else if (word === "doctor" || word === "validate") parsed.words.unshift(word);
+    else parsed.words.push(word);
+  }
+  return parsed;
+}
+
+async function parseOptions(words: readonly string[]): Promise<ParsedWords> {
+  const { parseArgs } = await load<typeof Cli>(LIBRARIES.cli, "reads command line options");
   const names = Object.keys(FLAGS) as (keyof typeof FLAGS)[];
   const letters = names.filter((name) => FLAGS[name] !== "").map((name) => [FLAGS[name], name]);
-  const words: string[] = [];
-  const wrong: string[] = [];
-  const parsed: Record<string, unknown> = parseArgs(args, {
+  const args: string[] = [];
+  const unknown: string[] = [];
+  const parsed: Record<string, unknown> = parseArgs(words, {
     boolean: names,
     string: ["directory", "as", "for"],
     collect: ["for"],
     alias: { ...Object.fromEntries(letters), C: "directory" },
     unknown(argument: string, key?: string) {
-      (key === undefined ? words : wrong).push(argument);
+      (key === undefined ? args : unknown).push(argument);
       return false;
     },
   });
-  const [command = "sync", ...extra] = [...words, ...(parsed["_"] as unknown[]).map(String)];
-  const flags = Object.fromEntries(names.map((name) => [name, parsed[name] === true])) as Request["flags"];
-  const [directory, as] = [parsed["directory"], parsed["as"]] as (string | undefined)[];
+  const { directory = ".", as } = parsed as { directory?: string; as?: string };
   const agents = (parsed["for"] ?? []) as string[];
-  const options = COMMANDS.get(command);
-  if (directory === "") throw new Unusable("--directory needs a directory");
-  if (as === "" || agents.includes("")) throw new Unusable(`--${as === "" ? "as needs a name" : "for needs an agent"}`);
-  if (wrong[0] !== undefined) {
+  if (unknown[0] !== undefined) {
     const known = [...names, "directory", "as", "for"].map((name) => `--${name}`);
-    const near = { word: wrong[0].replace(/=.*/s, ""), words: known };
-    throw new Unusable(`Unknown option ${quote(wrong[0])}${await suggestion(near)}`);
+    const near = { word: unknown[0].replace(/=.*/s, ""), words: known };
+    throw new UsageError(`Unknown option ${quote(unknown[0])}${await suggestion(near)}`);
   }
-  if (options === undefined) {
-    throw new Unusable(
-      `Unknown command ${quote(command)}${await suggestion({ word: command, words: [...COMMANDS.keys()] })}`,
-    );
-  }
-  if (extra[0] !== undefined && !WITH_WORDS.includes(command)) {
-    throw new Unusable(`Unexpected ${quote(extra[0])} after ${command}`);
-  }
-  const given = [
-    ...names.filter((name) => flags[name]),
-    ...as === undefined ? [] : ["as"],
-    ...agents.length > 0 ? ["for"] : [],
-  ];
-  const stray = given.find((name) => ![...options, "global", "help", "version"].includes(name));
-  if (stray !== undefined) throw new Unusable(`--${stray} does not go with ${command}`);
-  return { command, words: extra, flags, directory: directory ?? ".", as, agents };
+  if (directory === "") throw new UsageError("--directory needs a directory");
+  if (as === "") throw new UsageError("--as needs a name");
+  if (agents.includes("")) throw new UsageError("--for needs an agent");
+  return {
+    words: [...args, ...(parsed["_"] as unknown[]).map(String)],
+    flags: Object.fromEntries(names.map((name) => [name, parsed[name] === true])),
+    ...{ as, agents, directory },
+  };
 }
 
-/** The directories from `start` up to the repo's root; a home, whose skills are its own tier, only as the start. */
-function* directoriesUp(start: string): Generator<string> {
-  for (let directory = start;; directory = resolve(directory, "..")) {
-    yield directory;
-    const home = environment("HOME");
-    if (directory === "/" || ifThere(() => Deno.lstatSync(`${directory}/.git`))) return;
-    if (home && ifThere(() => Deno.realPathSync(home)) === resolve(directory, "..")) return;
-  }
-}
-
-/** The root that a request is about, whether or not its manifest is there. */
-function findRoot({ command, flags, directory }: Request): Root {
-  if (flags.global) {
-    const [home, manifest] = [environment("HOME"), homeManifest()];
-    if (home === undefined || manifest === undefined) throw new Unusable("--global needs HOME to be set");
-    const directory = ifThere(() => Deno.realPathSync(home));
-    if (directory === undefined) throw new Unusable(`No directory ${quote(home)}, which HOME names`);
-    return { directory, manifest, global: true };
-  }
-  const rootAt = (each: string): Root => ({ directory: each, manifest: resolve(each, ".skills"), global: false });
-  const start = ifThere(() => Deno.realPathSync(directory));
-  const named = rootAt(start ?? resolve(Deno.cwd(), directory));
-  if (command === "clean" && !isThere(named.manifest)) { // what a repo that is gone has deployed can still be removed
-    const kept = readRosterFile(`${rosterFolder()}/${rosterName(named)}`, named.directory);
-    if (kept !== undefined && kept.folders.length > 0) return named;
-  }
-  if (start === undefined) throw new Unusable(`No directory ${quote(directory)}`);
-  for (const each of directoriesUp(start)) if (ifThere(() => Deno.lstatSync(`${each}/.skills`))) return rootAt(each);
-  if (command === "clean") { // the manifest may be gone already
-    for (const each of directoriesUp(start)) if (readRoster(rootAt(each)).folders.length > 0) return rootAt(each);
-  }
-  const top = directoriesUp(start).find((each) => ifThere(() => Deno.lstatSync(`${each}/.git`)));
-  return rootAt(command === "init" || command === "add" ? top ?? start : start);
-}
-
-const MANIFEST = `# The skills that the agents have here; use-skills.ts keeps their folders so. One a line, for example:
+const MANIFEST = `# The skills for coding agents in this directory, deployed by use-skills.ts.
+# One entry per line, for example:
 #
-# hq                              # by name: from skills/ here, SKILLS_PATH, or skills/ beside use-skills.ts
-# ./tools/skills/house-style      # a skill's folder
-# ~/notes/skills/*                # every skill in a folder
+# hq                              # a name: from skills/ here, SKILLS_PATH, or
+#                                 # skills/ next to use-skills.ts
+# ./tools/skills/house-style      # a skill's directory
+# ~/notes/skills/*                # every skill in a directory
 # ./skills/pdf as pdf-forms       # under another name
-# anthropics/skills/skills/pdf    # from GitHub; any git server has an address, too
-# hq for claude codex             # for these agents, not for the usual ones
+# anthropics/skills/skills/pdf    # from GitHub; any git URL works, too
+# hq for claude codex             # only for these agents
 `;
 
-/** How `.envrc` calls this script: from the repo, from the home, or from where `USE_SKILLS` says. */
-function scriptInEnvrc(root: Root): { call: string; isFound: boolean } {
+/** How `.envrc` calls this script: from the project, from the home, or from where `USE_SKILLS` says. */
+function scriptInEnvrc(project: Project): { call: string; pasted?: string; isFound: boolean } {
   if (import.meta.filename === undefined) return { call: `"\${USE_SKILLS:-${import.meta.url}}"`, isFound: true };
   const script = Deno.realPathSync(import.meta.filename);
   const home = environment("HOME");
-  const inRepo = below(root.directory, script);
-  const inHome = home && below(Deno.realPathSync(home), script);
-  const escaped = (inRepo ?? inHome ?? "use-skills/use-skills.ts").replace(/["$\`\\]/g, "\\$&");
-  if (inRepo) return { call: /[^\w./-]/.test(inRepo) ? `"${escaped}"` : inRepo, isFound: true };
+  const inProject = below(project.directory, script);
+  const inHome = home && attempt(() => below(Deno.realPathSync(home), script));
+  const escaped = (inProject ?? inHome ?? "use-skills/use-skills.ts").replace(/["$\`\\]/g, "\\$&");
+  if (inProject) {
+    const call = /[^\w./-]/.test(inProject) ? `"${escaped}"` : inProject;
+    return { call, pasted: call, isFound: true };
+  }
   return { call: `"\${USE_SKILLS:-$HOME/${escaped}}"`, isFound: inHome !== undefined };
 }
 
-/** The block for `.envrc`. Nothing in it may keep a person out of their directory, nor name this machine's paths. */
-function envrcBlock(call: string): string {
-  return `# use-skills: the agents have the skills that .skills names
-watch_file .skills
-watch_file .skills.lock
+/** The block for `.envrc`. Nothing in it may keep users out of the directory, or contain a path of this machine. */
+function envrcBlock(call: string, pasted = ""): string {
+  const run = `deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"`;
+  const asked = [".skills", pasted].filter((file) => file !== "").join(" ");
+  return `# use-skills: deploy the skills that .skills names
+watch_file .skills .skills.lock
 if ! has deno; then
   log_status "use-skills: deno is not installed, so no skills are deployed"
 elif declare -F require_allowed >/dev/null; then
-  if [ -e .skills.lock ]; then require_allowed .skills .skills.lock; else require_allowed .skills; fi
-  deno run -A --no-lock ${call} || log_status "use-skills: not all skills are deployed"
-else # this direnv cannot ask you about a changed .skills, so nothing new is fetched
-  deno run -A --no-lock ${call} sync --frozen || log_status "use-skills: not all skills are deployed"
+  require_allowed ${asked}
+  if [ -e .skills.lock ]; then require_allowed .skills.lock; fi
+  SKILLS_ALLOWED=1 ${run}
+else # this direnv can't ask you about a changed .skills, so nothing new is fetched
+  ${run}
 fi
 `;
 }
 
-/** The part of a reference or a name that a person may call a git entry by. */
-function isCalled(entry: Entry, root: Root, lock: ReadonlyMap<string, Locked>, word: string): boolean {
-  const locked = lock.get(entry.text);
-  const names = locked ? (tryTo(() => storedSkills(locked)) ?? []).map(({ name }) => name) : [];
-  return [entry.text, deployedName(entry, root), ...entry.as ? [] : names].includes(word);
-}
-
-/** The manifest's text with lines for standard agents put where no `for` line is above them, and others at its end. */
-function withLines(text: string, lines: readonly string[], isForAll: boolean): string {
-  const end = text.includes("\r\n") ? "\r\n" : "\n";
-  const mark = text.startsWith("\ufeff") ? "\ufeff" : "";
-  const own = text.slice(mark.length);
-  const whole = own === "" || own.endsWith("\n") ? own : own + end;
-  const all = whole.split("\n");
-  const following = isForAll ? all.findIndex((line) => /^\s*for\s/.test(line)) : -1;
-  if (following < 0) return mark + whole + lines.map((line) => line + end).join("");
-  const above = all.slice(0, following);
-  const last = above.findLastIndex((line) => /^\s*[^#\s]/.test(line));
-  const place = (last >= 0 ? last : above.findLastIndex((line) => !/^\s*#/.test(line))) + 1; // its comment stays with it
-  return mark + all.toSpliced(place, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
-}
-
-/** Changes the manifest as it is now, whoever else has just written it. */
-async function changeManifest(root: Root, change: (text: string) => string): Promise<void> {
-  makeDirectory(resolve(root.manifest, ".."));
-  using _lock = await lock(root.directory);
-  const before = ifThere(() => readText(root.manifest)) ?? "";
-  const after = change(before);
-  if (after !== before || !isThere(root.manifest)) replaceOwn(root.manifest, after);
-}
-
-/** Writes lines for references into the manifest, if all that they name can be had. */
-async function add(root: Root, { words, flags, as, agents }: Request): Promise<Problem[]> {
-  if (words.length === 0) throw new Unusable("Which skills are to be added? add REF...");
-  if (as !== undefined && words.length > 1) throw new Unusable("--as names one skill, and several are to be added");
-  const clauses = [...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]];
-  const lines = words.map((word) => [word, ...clauses].join(" "));
-  const added = parseManifest(lines.join("\n"));
-  if (added.errors[0]) throw new Unusable(added.errors[0].message);
-  const odd = words.find((word, index) => added.entries[index]?.text !== word || /\s/.test(word));
-  if (odd !== undefined) throw new Unusable(`${quote(odd)} is no reference: one word each, no white space in it`);
-  const before = ifThere(() => readText(root.manifest)) ?? "";
-  const lock = readLock(root);
-  const obtained = new Map<string, Locked>();
-  const failures = new Map<string, string>();
-  const git = added.entries.filter(isGitEntry).filter((entry) => !gitProblem(entry, root));
-  await forEachRepo(git, failures, async (repo, entry) => {
-    const locked = await obtain(repo, entry, lock.get(entry.text), { large: flags["allow-large"] });
-    obtained.set(entry.text, locked);
-    lock.set(entry.text, locked);
-  });
-  const text = withLines(before, lines, agents.length === 0);
-  const { entries, errors } = parseManifest(text);
-  if (errors.length > 0) throw new Unusable("", errors);
-  const twice = parseManifest(before).entries.find((entry) => words.includes(entry.text) && entry.as === as);
-  if (twice) return [{ message: `${quote(twice.text)} is in line ${twice.line} already` }];
-  const isNew = ({ line }: { line?: number }) =>
-    entries.some((entry) => entry.line === line && words.includes(entry.text));
-  const { problems, folders } = resolveEntries(entries, root, { lock, failures });
-  const wishes = [...folders.values()].flatMap((folder) => [...folder.wishes.values()]).filter(isNew);
-  for (const { line, name, skill } of new Map(wishes.map((wish) => [wish.skill, wish])).values()) {
-    const { problem } = await inspectSkill(skill);
-    if (problem) problems.push({ line, name, message: `Cannot add ${quote(name)}: ${problem.message}` });
-  }
-  const wrong = problems.filter(isNew);
-  if (wrong.length > 0) return wrong.map(({ message, near }) => ({ message, near }));
-  await changeManifest(root, (now) => {
-    const there = parseManifest(now).entries.map((entry) => `${entry.text} ${entry.as}`);
-    const missing = lines.filter((_, index) => !there.includes(`${words[index]} ${as}`));
-    return missing.length === 0 ? now : withLines(now, missing, agents.length === 0);
-  });
-  await changeLock(root, (now) => obtained.forEach((locked, text) => now.set(text, locked)));
-  return [];
-}
-
-/** Takes the lines of skills out of the manifest. */
-async function removeLines(root: Root, { words }: Request): Promise<void> {
-  if (words.length === 0) throw new Unusable("Which skills are to be removed? remove NAME...");
-  readManifest(root);
-  const lock = readLock(root);
-  await changeManifest(root, (text) => {
-    const { entries, errors } = parseManifest(text);
-    if (errors.length > 0) throw new Unusable("", errors);
-    const gone = new Set(words.flatMap((word) => linesOf(word, entries, root, lock)));
-    return text.split("\n").filter((_, index) => !gone.has(index + 1)).join("\n");
-  });
-}
-
-/** The lines that a skill comes from, by its name or by their reference. */
-function linesOf(word: string, entries: Entry[], root: Root, lock: ReadonlyMap<string, Locked>): number[] {
-  const found = entries.filter((entry) => isCalled(entry, root, lock, word));
-  const isMany = ({ text, reference }: Entry) => {
-    if (text === word || reference.kind === "name" || !reference.all) return false;
-    return reference.kind === "git" || isThere(resolve(expand(reference.path, root), word));
+/** Writes a manifest and the block in `.envrc`, unless they exist. */
+function init(project: Project, { flags }: Request): number {
+  const note = (text: string) => flags.quiet || warn(`use-skills: ${text}`);
+  const would = flags["dry-run"] ? "would write" : "wrote";
+  const write = (path: string, text: string, options: Deno.WriteFileOptions) => {
+    try {
+      if (!flags["dry-run"]) Deno.writeTextFileSync(path, text, options);
+    } catch (error) {
+      throw new Error(`Cannot write ${show(path, project)}: ${reasonOf(error)}`);
+    }
+    note(`${would} ${show(path, project)}`);
   };
-  const many = [...found, ...entries.filter(({ reference }) => reference.kind === "path")].find(isMany);
-  if (many) {
-    const way = "remove that, or name the others one by one";
-    throw new Unusable(`${quote(word)} comes from ${quote(many.text)} in line ${many.line}, with others: ${way}`);
+  if (exists(project.manifest)) {
+    note(`${show(project.manifest, project)} exists already`);
+  } else {
+    if (!flags["dry-run"]) Deno.mkdirSync(resolve(project.manifest, ".."), { recursive: true });
+    write(project.manifest, MANIFEST, { createNew: true });
   }
-  if (found.length === 0) throw new Unusable(`No line of ${showHere(root)} is for ${quote(word)}`);
-  return found.map(({ line }) => line);
+  if (project.global) return 0;
+  const { call, pasted, isFound } = scriptInEnvrc(project);
+  const path = resolve(project.directory, ".envrc");
+  const info = ifExists(() => Deno.lstatSync(path));
+  if (info && !info.isFile) {
+    warn(`${show(path, project)} is not a regular file: add this to it yourself\n\n${envrcBlock(call, pasted)}`);
+    return 1;
+  }
+  const text = info ? Deno.readTextFileSync(path) : "";
+  if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) {
+    note(`${show(path, project)} calls use-skills already`);
+  } else {
+    const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
+    write(path, gap + envrcBlock(call, pasted), { append: true });
+    if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which is outside your home");
+    note(`next: write skills into ${show(project.manifest, project)}, then run "direnv allow"`);
+  }
+  return 0;
 }
 
-/** Brings git references of the manifest up to date, or tells which are not. */
-async function updateLock(root: Root, { words, flags }: Request): Promise<Map<string, string>> {
-  const { entries, errors } = parseManifest(readManifest(root));
-  if (errors.length > 0) throw new Unusable("", errors);
-  const lock = readLock(root);
-  const git = [...new Map(entries.filter(isGitEntry).map((entry) => [entry.text, entry])).values()];
-  const unknown = words.find((word) => !git.some((entry) => isCalled(entry, root, lock, word)));
-  if (unknown !== undefined) throw new Unusable(`No line of ${showHere(root)} fetches ${quote(unknown)}`);
-  const chosen = git.filter((entry) => words.length === 0 || words.some((word) => isCalled(entry, root, lock, word)));
-  const [write, trust, quiet] = [!flags["dry-run"], flags.trust === true, flags.quiet === true];
-  const allowed = chosen.filter((entry) => !gitProblem(entry, root)); // deploying tells of the others
-  return await update(root, allowed, { write, trust, quiet, large: flags["allow-large"] });
+/** Whether a user can mean an entry by a word: its reference, or a name it deploys. */
+function isNamed(entry: Entry, project: Project, lockfile: Lockfile, word: string): boolean {
+  const locked = lockfile.get(entry.text);
+  const names = locked && !entry.as ? (attempt(() => storedSkills(locked)) ?? []).map(({ name }) => name) : [];
+  return [entry.text, deployedName(entry, project), ...names].includes(word);
 }
 
-/** Problems with what is in the store for a manifest. */
-async function checkStore(root: Root): Promise<Problem[]> {
-  const lock = readLock(root);
+/** A manifest's text with lines added: at the end, or before the first `for` line if they are for the default agents. */
+function insertLines(text: string, lines: readonly string[], areForDefault: boolean): string {
+  const end = text.includes("\r\n") ? "\r\n" : "\n";
+  const whole = text === "" || text.endsWith("\n") ? text : text + end;
+  const all = whole.split("\n");
+  const forLine = areForDefault ? all.findIndex((line) => /^\ufeff?\s*for\s/.test(line)) : -1;
+  if (forLine < 0) return whole + lines.map((line) => line + end).join("");
+  const above = all.slice(0, forLine);
+  const last = above.findLastIndex((line) => /^\s*[^#\s]/.test(line));
+  // The comment above a `for` line stays with it.
+  const position = (last >= 0 ? last : above.findLastIndex((line) => !/^\s*#/.test(line))) + 1;
+  return all.toSpliced(position, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
+}
+
+/** The manifest and lockfile, or empty ones if there is no manifest yet. */
+function readFilesOrNone(project: Project): Files {
+  return exists(project.manifest) ? readFiles(project) : { manifest: "", entries: [], ...readLockfile(project) };
+}
+
+/** Prepares `add`: fetches, and checks that everything the new lines name can be deployed. */
+async function planAdd(
+  project: Project,
+  request: Request,
+): Promise<{ deployment?: Partial<Deployment>; problems: Problem[] }> {
+  const { args, flags, as, agents } = request;
+  if (args.length === 0) throw new UsageError("Usage: use-skills.ts add REF... [--as NAME] [--for AGENT]");
+  if (as !== undefined && args.length > 1) throw new UsageError("--as needs one skill, but there are several");
+  const clauses = [...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]];
+  const lines = args.map((word) => [word, ...clauses].join(" "));
+  const added = parseManifest(lines.join("\n"));
+  if (added.errors[0]) throw new UsageError(added.errors[0].message);
+  const invalid = args.find((word, index) => added.entries[index]?.text !== word || /\s/.test(word));
+  if (invalid !== undefined) {
+    throw new UsageError(`${quote(invalid)} is not a reference: it contains white space or "#"`);
+  }
+
+  const files = readFilesOrNone(project);
+  const twice = files.entries.find((entry) => args.includes(entry.text) && entry.as === as);
+  if (twice) return { problems: [{ message: `${quote(twice.text)} is already in line ${twice.line}` }] };
+  const requests = added.entries.filter(isGitEntry).filter((entry) => !gitEntryProblem(entry, project))
+    .map((entry) => ({ entry, locked: files.lockfile.get(entry.text) }));
+  const { locked, failures } = await fetchAll(requests, flags["allow-large"]);
+  const editManifest = (text: string) => {
+    const current = parseManifest(text).entries.map((entry) => `${entry.text} ${entry.as}`);
+    const missing = lines.filter((_, index) => !current.includes(`${args[index]} ${as}`));
+    return missing.length === 0 ? text : insertLines(text, missing, agents.length === 0);
+  };
+  const { entries, errors } = parseManifest(editManifest(files.manifest));
+  if (errors.length > 0) throw new UsageError("", errors);
+  const isNew = ({ line }: { line?: number }) =>
+    entries.some((entry) => entry.line === line && args.includes(entry.text));
+  const lockfile = new Map([...files.lockfile, ...locked]);
+  const { problems, targets } = findDesired(entries, project, { lockfile, failures }, () => false);
+  for (const { line, name, source } of targets.values().flatMap(({ desired }) => desired.values())) {
+    if (!exists(`${source}/SKILL.md`)) {
+      problems.push({ line, name, message: `Cannot add ${quote(name)}: it has no SKILL.md` });
+    }
+  }
+  const ownProblems = problems.filter(isNew).map(({ message, near, name }) => ({ message, near, name }));
+  if (ownProblems.length > 0) return { problems: await sortProblems(ownProblems) };
+  const editLockfile = (lockfile: Lockfile, entries: readonly Entry[]) => updateLockfile(lockfile, entries, locked);
+  return { deployment: { editManifest, editLockfile }, problems: [] };
+}
+
+/** Prepares `remove`: finds the lines of the named skills. */
+function planRemove(project: Project, { args }: Request): Partial<Deployment> {
+  if (args.length === 0) throw new UsageError("Usage: use-skills.ts remove NAME...");
+  const { lockfile } = readFiles(project);
+  const linesOf = (word: string, entries: readonly Entry[]): number[] => {
+    const found = entries.filter((entry) => isNamed(entry, project, lockfile, word));
+    const isOneOfMany = ({ text, reference }: Entry) => {
+      if (text === word || reference.kind === "name" || !reference.all) return false;
+      return reference.kind === "git" || exists(resolve(expand(reference.path, project), word));
+    };
+    const many = [...found, ...entries.filter(({ reference }) => reference.kind === "path")].find(isOneOfMany);
+    if (many) {
+      throw new UsageError(
+        `${quote(word)} comes from ${quote(many.text)} in line ${many.line}, like others: remove that entry, or ` +
+          `replace it by entries for the others`,
+      );
+    }
+    if (found.length === 0) throw new UsageError(`No entry of ${showHere(project)} deploys ${quote(word)}`);
+    return found.map(({ line }) => line);
+  };
+  const editManifest = (text: string) => {
+    const { entries } = parseManifest(text);
+    const removed = new Set(args.flatMap((word) => linesOf(word, entries)));
+    return text.split("\n").filter((_, index) => !removed.has(index + 1)).join("\n");
+  };
+  return { editManifest, editLockfile: (lockfile, entries) => updateLockfile(lockfile, entries, new Map()) };
+}
+
+/** Prepares `update`: fetches the newest commits of the named entries, or of all. */
+async function planUpdate(project: Project, request: Request, files: Files): Promise<Partial<Deployment>> {
+  const { args } = request;
+  const git = [...new Map(files.entries.filter(isGitEntry).map((entry) => [entry.text, entry])).values()];
+  const isMeant = (word: string) => (entry: GitEntry) => isNamed(entry, project, files.lockfile, word);
+  const unknown = args.find((word) => !git.some(isMeant(word)));
+  if (unknown !== undefined) throw new UsageError(`No entry of ${showHere(project)} fetches ${quote(unknown)}`);
+  const chosen = git.filter((entry) => args.length === 0 || args.some((word) => isMeant(word)(entry)));
+  const updates = await fetchUpdates(
+    chosen.filter((entry) => !gitEntryProblem(entry, project)),
+    files.lockfile,
+    request.flags,
+  );
+  const locked = new Map([...files.lockfile, ...updates.locked]);
+  const missing = await fetchMissing(project, { ...files, lockfile: locked }, {});
+  const fetched = new Map([...updates.locked, ...missing.locked]);
+  return {
+    failures: new Map([...missing.failures, ...updates.failures]),
+    editLockfile: (lockfile, entries) => updateLockfile(lockfile, entries, fetched),
+  };
+}
+
+/** Problems with stored skills of a project. A damaged one is marked, so that the next sync replaces it. */
+async function checkStore({ entries, lockfile }: Files, project: Project): Promise<Problem[]> {
   const problems: Problem[] = [];
-  if (xdgFolder("XDG_DATA_HOME", ".local/share") === undefined) return problems; // every line of git's says so
-  for (const entry of parseManifest(readManifest(root)).entries.filter(isGitEntry)) {
-    const locked = lock.get(entry.text);
-    for (const { name, tree, directory } of locked ? storedSkills(locked) : []) {
-      if (!isThere(directory) || await isRight(directory, tree)) continue;
-      const isMarked = tryTo(() => (Deno.utimeSync(directory, new Date(), new Date()), true));
-      const way = isMarked ? "sync brings it back" : `remove ${show(resolve(directory, ".."), root)}, then sync`;
-      const message = `${quote(name)} in the store is not what its hash says: ${way}`;
-      problems.push({ line: entry.line, name, message });
+  for (const entry of entries.filter(isGitEntry)) {
+    const locked = lockfile.get(entry.text);
+    for (const skill of locked ? attempt(() => storedSkills(locked)) ?? [] : []) {
+      const { name, tree, directory } = skill;
+      if (!exists(directory) || await contentHash(directory) === tree) continue;
+      const isMarked = attempt(() => (Deno.utimeSync(directory, new Date(), new Date()), true));
+      const wayOut = isMarked ? "sync replaces it" : `delete ${show(resolve(directory, ".."), project)}, then sync`;
+      problems.push({ line: entry.line, name, message: `${quote(name)} in the store was changed: ${wayOut}` });
     }
   }
   return problems;
 }
 
-/** Bytes of all files below a path. */
-function sizeOf(path: string): number {
-  const { isDirectory, size } = Deno.lstatSync(path);
-  return isDirectory ? [...Deno.readDirSync(path)].reduce((sum, { name }) => sum + sizeOf(`${path}/${name}`), 0) : size;
-}
-
-/** The trees in the store that a root uses, as far as roots are known: by their locks, and by what is deployed. */
-function usedTrees(root: Root): Set<string> {
-  const texts = [readRoster(root), ...readRosters()].flatMap(({ manifest, folders }) => [
-    tryTo(() => Deno.readTextFileSync(`${manifest}.lock`)) ?? "",
-    ...folders.flatMap((folder) => tryTo(() => readState(folder))?.text ?? ""),
-  ]);
-  return new Set(texts.join("\n").match(/\b[0-9a-f]{40}\b/g));
-}
-
-/** Removes what is in the store and no root uses, and tells how much that was. */
-async function cleanStore(root: Root, flags: Request["flags"]): Promise<number> {
-  if (flags.json) throw new Unusable("--json does not go with --store");
-  using _store = await lock(makeDirectory(storeFolder()), patience());
-  const used = usedTrees(root);
-  const unused = [...Deno.readDirSync(storeFolder())].map(({ name }) => name).filter((name) => !used.has(name));
-  let bytes = 0;
-  for (const path of unused.map((name) => `${storeFolder()}/${name}`)) {
-    bytes += sizeOf(path);
-    if (flags["dry-run"]) continue;
-    const aside = Deno.makeTempDirSync({ dir: storeFolder(), prefix: ".new-" });
-    Deno.renameSync(path, `${aside}/old`); // so that it is gone in one step
-    removeAll(aside);
-  }
-  const freed = bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-  const would = flags["dry-run"] ? "would remove" : "removed";
-  if (!flags.quiet) {
-    say(`use-skills: ${would} what no known repo uses from the store: ${unused.length} skills, ${freed}`);
-  }
-  return 0;
-}
-
-/** Writes a manifest and the block in `.envrc`, each only where it is not there yet. */
-function init(root: Root, flags: Request["flags"]): number {
-  const note = (text: string) => flags.quiet || say(`use-skills: ${text}`);
-  const would = flags["dry-run"] ? "would write" : "wrote";
-  const write = (path: string, text: string, options: Deno.WriteFileOptions) => {
-    if (!flags["dry-run"]) Deno.writeTextFileSync(path, text, options);
-    note(`${would} ${show(path, root)}`);
-  };
-  if (ifThere(() => Deno.lstatSync(root.manifest))) {
-    note(`${show(root.manifest, root)} is there already`);
-  } else {
-    if (!flags["dry-run"]) Deno.mkdirSync(resolve(root.manifest, ".."), { recursive: true });
-    write(root.manifest, MANIFEST, { createNew: true });
-  }
-  if (root.global) return 0;
-  const { call, isFound } = scriptInEnvrc(root);
-  const path = resolve(root.directory, ".envrc");
-  const info = ifThere(() => Deno.lstatSync(path));
-  if (info && !info.isFile) {
-    say(`${show(path, root)} is not a plain file, so add this to it yourself:\n\n${envrcBlock(call)}`);
-    return 1;
-  }
-  const text = info ? Deno.readTextFileSync(path) : "";
-  if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) {
-    note(`${show(path, root)} calls use-skills already`);
-  } else {
-    const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
-    write(path, gap + envrcBlock(call), { append: true });
-    if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which lies outside your home");
-    note(`next: name skills in ${show(root.manifest, root)}, then "direnv allow"`);
-  }
-  return 0;
-}
-
-/** Runs `validate` and `doctor`, which are the skill skill-doctor's, on what the manifest asks for. */
-async function callDoctor(root: Root, { command, words, flags, directory }: Request): Promise<number> {
-  const path = import.meta.resolve("./skills/skill-doctor/scripts/doctor.ts");
-  const program = await import(path);
-  const start = Deno.realPathSync(root.global ? root.directory : directory);
-  let resolved: Resolved | undefined;
-  let problems: Problem[] = [];
-  try {
-    resolved = resolveManifest(readManifest(root), root, new Map());
-    problems = await inOrder(resolved.problems);
-  } catch (error) {
-    if (!(error instanceof Unusable)) throw error;
-    if (command === "validate" && words.length === 0) throw error;
-    if (isThere(root.manifest)) problems = error.problems.length > 0 ? error.problems : [{ message: error.message }];
-  }
-  const desired = {
-    ...{ directory: root.directory, manifest: root.manifest, global: root.global, start },
-    readable: resolved !== undefined,
-    targets: Array.from(resolved?.folders.values() ?? [], ({ path, agents, wishes }) => ({
-      ...{ path, agents },
-      skills: Array.from(wishes.values(), ({ name, line, skill }) => ({ name, line, source: skill })),
-    })),
-    keptNames: [...resolved?.keptNames ?? []],
-    problems: problems.map(({ file, line, name, message }) => ({ file, line, name, message })),
-    searchPath: searchPath(root),
-    store: tryTo(storeFolder),
-  };
-  const options = [...flags.json ? ["--json"] : [], ...flags.quiet ? ["--quiet"] : []];
-  return await program.main([command === "doctor" ? "show" : "validate", ...options, ...words], desired);
-}
-
-/** Runs a command and returns the exit status. */
-async function run(request: Request): Promise<number> {
-  const { command, flags } = request;
-  const root = findRoot(request);
-  if (command === "init") return init(root, flags);
-  if (flags.store) return await cleanStore(root, flags);
-  if (command === "validate" || command === "doctor") return await callDoctor(root, request);
-  const isSync = command === "sync";
-  const write = !["check", "list"].includes(command) && !flags["dry-run"];
-  let failures = new Map<string, string>();
-  if (command === "add") {
-    const wrong = await inOrder(await add(root, request));
-    sayProblems(wrong, root);
-    if (wrong.length > 0) return 1;
-  } else if (command === "remove") {
-    await removeLines(root, request);
-  } else if (command === "update") {
-    failures = await updateLock(root, request);
-  }
-  if (write && command !== "clean") {
-    const { entries, errors } = parseManifest(readManifest(root));
-    const access = {
-      frozen: isSync && (flags.frozen || environment("CI") === "true"),
-      offline: flags.offline,
-      large: flags["allow-large"],
-    };
-    if (errors.length === 0) failures = new Map([...await supply(root, entries, access), ...failures]);
-  }
-  let isUnreadable = false;
-  const mode = { write, clean: command === "clean", thorough: command === "check", failures };
-  const { deeds, problems, notes } = await deploy(root, { ...mode, copy: isSync ? flags.copy === true : undefined })
-    .catch((error): Outcome => {
-      isUnreadable = error instanceof Unusable && error.problems.length > 0;
-      if (!isUnreadable) throw error;
-      return { deeds: [], problems: error.problems, notes: new Set() };
-    });
-  const changes = deeds.filter(isChange);
-  if (command === "check" && !isUnreadable) problems.push(...await checkStore(root));
-  if (command === "list") {
-    const fetched = isUnreadable
-      ? []
-      : [...readLock(root)].flatMap(([text, locked]) =>
-        (tryTo(() => storedSkills(locked)) ?? []).map(({ directory }) =>
-          [directory, { text, commit: locked.commit }] as const
-        )
-      );
-    const rows = listRows(deeds, root, new Map(fetched));
-    if (flags.json) printJson(root, { skills: rows }, problems);
-    else if (rows.length > 0) {
-      console.log(
-        harmless(
-          table(
-            rows.map((row) => [row.name, row.from, row.agents.join(", "), row.state, row.commit?.slice(0, 12) ?? ""]),
-          ),
-        ),
-      );
+/** Removes from the store and the cache what no project of this user needs, and prints how much that was. */
+async function cleanStore(project: Project, { flags }: Request): Promise<number> {
+  if (flags.json) throw new UsageError("--store has no --json");
+  const store = makePrivateDirectory(storeDirectory());
+  using _lock = await lockDirectory(store, fetchTimeout());
+  const used = new Set<string>();
+  for (const { manifest, targets } of [{ manifest: project.manifest, ...readIndex(project) }, ...readAllIndexes()]) {
+    const texts = [`${manifest}.lock`, ...targets.keys().map((target) => `${target}/${STATE_FILE}`)]
+      .map((path) => attempt(() => Deno.readTextFileSync(path)) ?? "");
+    for (const [tree] of texts.join("\n").matchAll(/\b[0-9a-f]{40}\b/g)) used.add(tree);
+    for (const [, url] of texts[0]!.matchAll(/"url":("(?:[^"\\]|\\.)*")/g)) {
+      used.add(fileNameOf(attempt(() => JSON.parse(url!)) ?? ""));
     }
-  } else {
-    if (flags.json) printJson(root, { actions: jsonActions(deeds) }, problems);
-    if (!flags.quiet && write) sayDeeds(deeds);
-    if (!flags.quiet && !write) sayPlan(changes, root);
-    for (const note of flags.quiet ? [] : notes) say(note);
   }
-  sayProblems(problems, root);
-  if (isUnreadable) return 2;
-  return command !== "list" && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
+  const caches = `${xdgDirectory("XDG_CACHE_HOME", ".cache")}/git`;
+  const removeUnused = async (directory: string) => {
+    const unused = [...namesIn(directory).keys()].filter((name) => !used.has(name));
+    let bytes = 0;
+    for (const path of unused.map((name) => `${directory}/${name}`)) {
+      using _cacheLock = directory === caches ? await lockDirectory(path) : undefined;
+      for (const { info } of walk(path)) bytes += info.size;
+      if (flags["dry-run"]) continue;
+      const moved = Deno.makeTempDirSync({ dir: store, prefix: ".new-" });
+      try {
+        Deno.renameSync(path, `${moved}/old`); // so that it is gone in one step
+      } catch {
+        removeAll(path); // on another file system
+      }
+      removeAll(moved);
+    }
+    return `${unused.length} of them, ${
+      bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`
+    }`;
+  };
+  const would = flags["dry-run"] ? "would remove" : "removed";
+  const skills = await removeUnused(store);
+  const repos = await removeUnused(caches);
+  if (!flags.quiet) {
+    warn(`use-skills: ${would} skills that no known project uses from the store: ${skills}`);
+    warn(`use-skills: ${would} repos that no known project uses from the cache: ${repos}`);
+  }
+  return 0;
+}
+
+/** What a project's manifest asks for, whatever could be fetched. */
+function desiredOf(project: Project): DesiredState {
+  const { entries, lockfile } = readFiles(project);
+  return findDesired(entries, project, { lockfile, failures: new Map() }, () => true);
+}
+
+/**
+ * The program of the skill `skill-doctor`, from a place that the user has chosen: next to this file, in SKILLS_PATH, or
+ * in the home's manifest. The manifest of a project counts only if this file is part of the project. Otherwise, a repo
+ * that was merely cloned would decide which code runs.
+ */
+function findDoctor(project: Project): string {
+  const script = import.meta.filename ? Deno.realPathSync(import.meta.filename) : "";
+  const places = [resolve("/", script, "../skills"), ...(environment("SKILLS_PATH") ?? "").split(":")]
+    .filter((place) => place.startsWith("/")).map((place) => `${place}/skill-doctor`);
+  const home = attempt(() => findProject({ ...NO_REQUEST, flags: { global: true } }));
+  for (const owner of [home, below(project.directory, script) === undefined ? undefined : project]) {
+    const targets = owner && attempt(() => desiredOf(owner))?.targets.values() || [];
+    for (const { desired } of targets) places.push(...desired.get("skill-doctor")?.source ?? []);
+  }
+  const paths = [...new Set(places)].map((place) => `${place}/scripts/doctor.ts`);
+  const found = paths.find(exists);
+  if (found) return found;
+  const checkout = findCheckout("skill-doctor") ?? "~/use-skills";
+  throw new Error(
+    `No skill-doctor at ${someOf(paths.map((path) => show(path, project)))}: run ${checkout}/use-skills.ts instead, ` +
+      `or set SKILLS_PATH=${checkout}/skills`,
+  );
+}
+
+/** Runs a command of skill-doctor with the desired state. */
+async function runDoctor(project: Project, { command, args, directory }: Request): Promise<number> {
+  const { main } = await import(`file://${findDoctor(project)}`);
+  let state: DesiredState | undefined;
+  let problems: readonly Problem[] = [];
+  try {
+    state = desiredOf(project);
+    problems = await sortProblems(state.problems);
+  } catch (error) {
+    if (!(error instanceof UsageError) || command === "validate" && !args.some((arg) => !arg.startsWith("-"))) {
+      throw error;
+    }
+    if (exists(project.manifest)) problems = error.problems.length > 0 ? error.problems : [{ message: error.message }];
+  }
+  const targets = [...state?.targets.values() ?? []].map(({ path, agents, desired }) => {
+    return { path, agents, skills: [...desired.values()] };
+  });
+  return await main([command === "doctor" ? "show" : command, ...args], {
+    directory: project.directory,
+    manifest: project.manifest,
+    global: project.global,
+    start: project.global ? project.directory : Deno.realPathSync(directory),
+    readable: state !== undefined,
+    targets,
+    keptNames: [...state?.failedNames ?? []],
+    problems,
+    searchPath: [...new Set(searchPath(project))],
+    store: attempt(storeDirectory),
+  });
+}
+
+/** Runs a command that compares or deploys, and prints what came of it. */
+async function runDeployment(project: Project, request: Request): Promise<number> {
+  const { command, flags } = request;
+  const write = !["check", "list"].includes(command) && !flags["dry-run"];
+  const deployment: Deployment = { write, isThorough: command === "check" };
+  let files: Files = { manifest: "", entries: [], lockfile: new Map() };
+  let reread = () => files;
+  if (command === "clean") {
+    deployment.clean = true;
+  } else if (command === "add") {
+    const { deployment: added, problems } = await planAdd(project, request);
+    if (added === undefined) {
+      printProblems(problems, project);
+      return 1;
+    }
+    Object.assign(deployment, added);
+    files = readFilesOrNone(project);
+    reread = () => readFilesOrNone(projectAgain(project));
+  } else {
+    files = readFiles(project);
+    reread = () => readFiles(projectAgain(project));
+    if (command === "remove") Object.assign(deployment, planRemove(project, request));
+    if (command === "update") Object.assign(deployment, await planUpdate(project, request, files));
+    if (command === "sync") {
+      deployment.copy = flags.copy === true;
+      const isFrozen = flags.frozen || environment("CI") === "true" || isRestricted();
+      if (write && files.entries.some(isGitEntry)) {
+        const access = { isFrozen, isOffline: flags.offline, isLargeAllowed: flags["allow-large"] };
+        const { locked, failures } = await fetchMissing(project, files, access);
+        deployment.failures = failures;
+        if (!isFrozen) deployment.editLockfile = (lockfile, entries) => updateLockfile(lockfile, entries, locked);
+      } else if (write && !isFrozen && files.lockfile.size > 0) {
+        deployment.editLockfile = (lockfile, entries) => updateLockfile(lockfile, entries, new Map());
+      }
+    }
+  }
+  const { actions, problems, notes } = await deploy(project, files, reread, deployment);
+  if (command === "check") problems.push(...await checkStore(files, project));
+  const changes = actions.filter(isChange);
+  if (command === "list") {
+    const rows = listRows(actions, project, files.lockfile);
+    const cells = rows.map((
+      { name, from, agents, state, commit },
+    ) => [name, from, agents.join(", "), state, commit?.slice(0, 12) ?? ""]);
+    if (flags.json) printJson(project, { skills: rows }, problems);
+    else if (rows.length > 0) console.log(escapeControls(table(cells)));
+    printProblems(problems, project);
+    return 0;
+  }
+  if (flags.json) printJson(project, { actions: jsonActions(actions) }, problems);
+  if (!flags.quiet) {
+    if (write) printDone(actions);
+    else printPlanned(changes, project);
+    for (const note of notes) warn(note);
+  }
+  printProblems(problems, project);
+  return problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
+}
+
+/** A project with what is next to its manifest now. */
+function projectAgain(project: Project): Project {
+  return { ...project, siblings: namesIn(resolve(project.manifest, "..")) };
+}
+
+async function runCommand(request: Request): Promise<number> {
+  const project = findProject(request);
+  try {
+    if (request.command === "init") return init(project, request);
+    if (request.flags.store) return await cleanStore(project, request);
+    if (request.command === "doctor" || request.command === "validate") return await runDoctor(project, request);
+    return await runDeployment(project, request);
+  } catch (error) {
+    if (!(error instanceof UsageError) || error.problems.length === 0) throw error;
+    if (request.flags.json) {
+      printJson(project, request.command === "list" ? { skills: [] } : { actions: [] }, error.problems);
+    }
+    printProblems(error.problems, project);
+    return 2;
+  }
 }
 
 /**
  * The program.
  *
- * @param args The command line's words.
- * @returns The exit status: 0 done, 1 something could not be done or differs, 2 wrong usage or manifest.
+ * @param args The words of the command line.
+ * @returns The exit status: 0 done, 1 something failed or differs, 2 wrong usage or manifest.
  */
 export async function main(args: string[]): Promise<number> {
   try {
-    if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
+    if (Deno.build.os === "windows") throw new Error("Windows is not supported: use WSL");
     if (!("toHex" in Uint8Array.prototype)) throw new Error(`Deno ${Deno.version.deno} is too old: 2.5 is needed`);
-    const asDirenvCalls: Request = { command: "sync", words: [], flags: {}, directory: ".", agents: [] };
-    const request = args.length === 0 ? asDirenvCalls : await readArguments(args);
-    if (request.flags.help) console.log(HELP);
-    else if (request.flags.version) console.log(VERSION);
-    else return await run(request);
+    const request = await parseCommandLine(args);
+    if (request.command === "help") console.log(HELP);
+    else if (request.command === "version") console.log(VERSION);
+    else return await runCommand(request);
     return 0;
   } catch (error) {
-    say(` ${explain(error)}`, "use-skills:");
-    return error instanceof Unusable ? 2 : 1;
+    warn(` ${reasonOf(error)}`, "use-skills:");
+    return error instanceof UsageError ? 2 : 1;
   }
 }
 
 if (import.meta.main) {
-  Error.stackTraceLimit = 0; // errors are how one learns that a path is not there, and stacks are what they cost
+  Error.stackTraceLimit = 0; // Stack traces are slow, and never printed.
   Deno.exit(await main(Deno.args));
 }

@@ -1,13 +1,14 @@
 /**
- * Measures the programs against their goals and prints a Markdown table: `deno task bench [--runs N] [--in DIR]`.
+ * Measures the programs against their goals and prints a Markdown table:
+ * `deno task bench [--runs N] [--in DIR] [--only TEXT]`.
  *
- * What direnv waits for at every `cd` is a process from start to exit, so whole processes are measured. A machine
- * has other things to do: the two programs of a row run in turn, so that both meet the same of it, and medians
- * count.
+ * direnv waits for a whole process on every `cd`, so whole processes are measured. The machine has other things to do,
+ * so the two programs of a row run in turn, and medians count.
  *
- * Everything happens in one temporary folder, which is removed in the end, after Ctrl-C too.
+ * Everything happens in one temporary directory, which is removed at the end, also after Ctrl-C.
  */
 import { parseArgs } from "jsr:@std/cli@^1/parse-args";
+import { Forge } from "./forge.ts";
 
 // ── Programs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -18,22 +19,24 @@ interface Program {
   repo: string;
   home: string;
   env: Record<string, string>;
-  kind: "first deployment" | "nothing to do" | "release" | "worker";
+  kind: "first deployment" | "nothing to do" | "fetch" | "release" | "worker";
   /** How many skills each of these folders of the repo holds afterwards. */
   count: number;
   folders: string[];
-  /** What else brings the repo into the state that a run starts from. */
+  /** Brings the repo into the state that a run starts from. */
   reset?: () => void;
+  /** The exit status, if not 0. */
+  status?: number;
 }
 
-const FOLDERS = [".claude/skills", ".opencode/skills", ".codex/skills"];
+const FOLDERS = [".claude/skills", ".opencode/skills", ".agents/skills"];
 /** All that any of the programs makes in a repo. */
 const MADE = [".agents", ".claude", ".codex", ".opencode", "skills-lock.json", "releases", "program.tar.gz"];
 
 const [script, releaser, worker] = ["use-skills.ts", "release.ts", "skills/hq/scripts/worker.ts"].map((name) =>
   new URL(`../${name}`, import.meta.url).pathname
 );
-const options = parseArgs(Deno.args, { string: ["runs", "in"] });
+const options = parseArgs(Deno.args, { string: ["runs", "in", "only"] });
 const temporary = Deno.realPathSync(Deno.makeTempDirSync({ dir: options.in ?? memory(), prefix: "use-skills-bench-" }));
 const interruption = new AbortController();
 const { signal } = interruption;
@@ -62,7 +65,6 @@ function setUp(count: number, kind: Program["kind"]) {
     PATH: Deno.env.get("PATH") ?? "",
     HOME: home, // The XDG folders are in it, since no variable says otherwise.
     TMPDIR: temporary,
-    CODEX_HOME: `${repo}/.codex`, // Makes Codex the third agent that an entry goes to by itself.
     DENO_DIR: `${temporary}/deno`,
     DENO_NO_UPDATE_CHECK: "1",
     JSR_URL: Deno.env.get("JSR_URL") ?? "", // A folder in vendor/ is named by it.
@@ -105,6 +107,47 @@ async function lockedSkills(count: number): Promise<Program> {
   const lines = names.map((name) => `file://${home}/origin//skills/${name}\n`);
   Deno.writeTextFileSync(`${repo}/.skills`, lines.join(""));
   return { ...program, name: "use-skills, from git" };
+}
+
+/** A server with so many skills in one repo, all of them locked, and nothing of them on this machine before each run. */
+async function fetchLocked(count: number): Promise<Program> {
+  const forge = await Forge.start({ tls: false });
+  signal.addEventListener("abort", () => forge[Symbol.asyncDispose]());
+  const program = useSkills(count, "fetch");
+  const { repo, home } = program;
+  const names = Array.from({ length: count }, (_, index) => `skill-${index + 1}`);
+  const files = Object.fromEntries(names.map((name) => [`skills/${name}/SKILL.md`, skillText(name)]));
+  await forge.commit("team/skills", files);
+  remove(`${repo}/skills`);
+  Deno.writeTextFileSync(`${home}/.gitconfig`, forge.config("https://git.example.org/"));
+  const lines = names.map((name) => `https://git.example.org/team/skills//skills/${name}\n`);
+  Deno.writeTextFileSync(`${repo}/.skills`, lines.join(""));
+  const reset = () => {
+    for (const name of MADE) remove(`${repo}/${name}`);
+    for (const name of [".local", ".cache"]) remove(`${home}/${name}`);
+  };
+  return { ...program, name: "use-skills, from git", reset };
+}
+
+/** A hostile repo: a few small trees, each of which contains the one before many times. */
+function fetchNestedTrees(): Program {
+  const program = useSkills(0, "fetch");
+  const { repo, home } = program;
+  const origin = { ...program, repo: `${home}/origin` };
+  Deno.mkdirSync(origin.repo);
+  succeed(origin, ["git", "init", "--quiet", "--bare"]);
+  const blob = succeed(origin, ["git", "hash-object", "-w", "--stdin"], skillText("bomb")).trim();
+  let tree = succeed(origin, ["git", "mktree"], `100644 blob ${blob}\tSKILL.md\n`).trim();
+  for (let level = 0; level < 4; level++) {
+    const inner = Array.from({ length: 800 }, (_, index) => `040000 tree ${tree}\t${`${index}`.padStart(4, "0")}\n`);
+    tree = succeed(origin, ["git", "mktree"], `${inner.join("")}100644 blob ${blob}\tSKILL.md\n`).trim();
+  }
+  const identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"];
+  const commit = succeed(origin, ["git", ...identity, "commit-tree", tree, "-m", "bomb"]).trim();
+  succeed(origin, ["git", "update-ref", "refs/heads/main", commit]);
+  Deno.writeTextFileSync(`${repo}/.skills`, `file://${origin.repo}#main as bomb\n`);
+  const reset = () => [".local", ".cache"].forEach((name) => remove(`${home}/${name}`));
+  return { ...program, name: "use-skills, from git", reset, status: 1, folders: [] };
 }
 
 /** What no Deno program can be faster than. */
@@ -310,9 +353,9 @@ function ready(program: Program, output: "null" | "piped"): Deno.Command {
 async function warmUp(program: Program): Promise<void> {
   const { name, repo, folders, count } = program;
   for (let run = 0; run < 3; run++) {
-    const { success, stdout, stderr } = await ready(program, "piped").output();
+    const { code, stdout, stderr } = await ready(program, "piped").output();
     const text = [stdout, stderr].map((each) => new TextDecoder().decode(each)).join("");
-    if (!success) throw new Error(`${name} fails:\n${text}`);
+    if (code !== (program.status ?? 0)) throw new Error(`${name} fails:\n${text}`);
   }
   for (const folder of folders) {
     const skills = Array.from(Deno.readDirSync(`${repo}/${folder}`)).filter((each) => each.name.startsWith("skill-"));
@@ -325,9 +368,9 @@ async function warmUp(program: Program): Promise<void> {
 async function duration(program: Program): Promise<number> {
   const command = ready(program, "null");
   const start = performance.now();
-  const { success } = await command.spawn().status;
+  const { code } = await command.spawn().status;
   const end = performance.now();
-  if (!success) throw new Error(`${program.name} failed while it was timed`);
+  if (code !== (program.status ?? 0)) throw new Error(`${program.name} failed while it was timed`);
   return end - start;
 }
 
@@ -342,7 +385,9 @@ async function peakMemory(program: Program): Promise<number> {
   const child = ready(program, "null").spawn();
   let peak = 0;
   for (let mark; (mark = highWaterMark(child.pid)) !== undefined;) peak = mark;
-  if (!(await child.status).success) throw new Error(`${program.name} failed while its memory was measured`);
+  if ((await child.status).code !== (program.status ?? 0)) {
+    throw new Error(`${program.name} failed while its memory was measured`);
+  }
   return peak;
 }
 
@@ -373,55 +418,95 @@ function remove(path: string): void {
 
 interface Row {
   measure: string;
-  /** Only its name where it cannot be measured here. */
-  of: Program | string;
-  over: Program | { name: string; megabytes: number };
+  /** Only the name if it can't be measured here. */
+  of: () => Program | string | Promise<Program | string>;
+  over: (() => Program | Promise<Program>) | Limit;
   goal?: number;
-  /** `duration`, where it says nothing else. */
+  /** {@linkcode duration} by default. */
   gauge?: typeof duration;
   /** The most runs that it is worth. */
   most?: number;
 }
 
-async function rows(): Promise<Row[]> {
+/** A fixed number instead of a second program. */
+interface Limit {
+  name: string;
+  value: number;
+}
+
+function rows(): Row[] {
   const [idle, first] = ["nothing to do", "first deployment"] as const;
-  const bare = emptyFile();
-  const memorable = Deno.build.os === "linux" ? useSkills(1000, idle) : "use-skills";
-  const npmSkills = await installNpmSkills();
-  const large = await releaseLarge();
-  const itself = { name: "the file", megabytes: LARGE / 1e6 };
-  const tasks = setUpManyTasks();
+  const onLinux = (make: () => Program | Promise<Program>, name: string) => () =>
+    Deno.build.os === "linux" ? make() : name;
+  const npmSkills = once(installNpmSkills);
+  const large = once(releaseLarge);
+  const tasks = once(() => Promise.resolve(setUpManyTasks()));
+  const npm = (kind: Program["kind"]) => async () => (await npmSkills())?.(10, kind) ?? "npm's `skills`";
+  const file = { name: "the file", value: LARGE / 1e6 };
   return [
-    { measure: `${idle}, 10 x 3`, of: useSkills(10, idle), over: bare, goal: 1.3 },
-    { measure: `${idle}, 1,000 x 3`, of: useSkills(1000, idle), over: bare, goal: 3 },
-    { measure: `${idle}, 10 locked x 3`, of: await lockedSkills(10), over: bare, goal: 1.35 },
-    { measure: `${first}, 10 x 3`, of: useSkills(10, first), over: bare, goal: 2.5 },
-    { measure: `${first}, 1,000 x 3`, of: useSkills(1000, first), over: denoLoop(1000, first), goal: 4 },
-    { measure: `peak memory, ${idle}, 1,000 x 3`, of: memorable, over: bare, goal: 1.5, gauge: peakMemory },
-    { measure: "release of 90 MiB", of: large, over: await tarLarge(), goal: 1.5, most: 5 },
+    { measure: `${idle}, 10 x 3`, of: () => useSkills(10, idle), over: emptyFile, goal: 1.35 },
+    { measure: `${idle}, 1,000 x 3`, of: () => useSkills(1000, idle), over: emptyFile, goal: 2.6 },
+    { measure: `${idle}, 10 locked x 3`, of: () => lockedSkills(10), over: emptyFile, goal: 1.4 },
+    { measure: `${first}, 10 x 3`, of: () => useSkills(10, first), over: emptyFile, goal: 2 },
+    { measure: `${first}, 1,000 x 3`, of: () => useSkills(1000, first), over: () => denoLoop(1000, first), goal: 4 },
+    {
+      measure: `peak memory, ${idle}, 1,000 x 3`,
+      of: onLinux(() => useSkills(1000, idle), "use-skills"),
+      over: emptyFile,
+      goal: 1.6,
+      gauge: peakMemory,
+    },
+    {
+      measure: "200 locked entries of one repo, empty store",
+      of: () => fetchLocked(200),
+      over: { name: "5 s", value: 5000 },
+      goal: 1,
+      most: 5,
+    },
+    {
+      measure: "peak memory, 4 levels of 800 nested trees",
+      of: onLinux(fetchNestedTrees, "use-skills"),
+      over: { name: "150 MB", value: 150 },
+      goal: 1,
+      gauge: peakMemory,
+      most: 5,
+    },
+    { measure: "release of 90 MiB", of: large, over: tarLarge, goal: 1.5, most: 5 },
     {
       measure: "peak memory, release of 90 MiB",
-      of: Deno.build.os === "linux" ? large : "release",
-      over: itself,
+      of: onLinux(large, "release"),
+      over: file,
       goal: 4,
       gauge: peakMemory,
       most: 5,
     },
-    { measure: "200 tasks of 10 events", of: listTasks(tasks), over: listRefs(tasks), goal: 15 },
-    { measure: "a task in a repo of 1,000 files", of: spawnTask(), over: addWorktree(), goal: 3 },
+    {
+      measure: "200 tasks of 10 events",
+      of: async () => listTasks(await tasks()),
+      over: async () => listRefs(await tasks()),
+      goal: 15,
+    },
+    { measure: "a task in a repo of 1,000 files", of: spawnTask, over: addWorktree, goal: 3 },
     ...[first, idle].flatMap((kind) => [
-      { measure: `${kind}, 10 x 3`, of: shellLoop(10, kind), over: useSkills(10, kind) },
-      { measure: `${kind}, 10 x 3`, of: npmSkills?.(10, kind) ?? "npm's `skills`", over: useSkills(10, kind) },
+      { measure: `${kind}, 10 x 3`, of: () => shellLoop(10, kind), over: () => useSkills(10, kind) },
+      { measure: `${kind}, 10 x 3`, of: npm(kind), over: () => useSkills(10, kind) },
     ]),
   ];
 }
 
+/** `make`, called once. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => made ??= make();
+}
+
 /** Measures the two programs of a row in turn, and gives the cells of its line. */
 async function measureRow(
-  { measure, of, over, goal, gauge = duration, most = Infinity }: Row,
+  { measure, goal, gauge = duration, most = Infinity, ...row }: Row,
   runs: number,
 ): Promise<string[]> {
   const aim = goal === undefined ? "none" : `<= ${goal}`;
+  const [of, over] = [await row.of(), "value" in row.over ? row.over : await row.over()];
   if (typeof of === "string") return [measure, of, "not measured", over.name, "", "", aim];
   console.error(`${measure}: ${of.name} over ${over.name}`);
   await warmUp(of);
@@ -429,7 +514,7 @@ async function measureRow(
   const [ours, theirs]: [number[], number[]] = [[], []];
   for (let run = 0; run < Math.min(runs, most); run++) {
     ours.push(await gauge(of));
-    theirs.push("words" in over ? await gauge(over) : over.megabytes);
+    theirs.push("words" in over ? await gauge(over) : over.value);
   }
   const ratio = median(ours) / median(theirs);
   const verdict = goal === undefined ? "" : ratio <= goal ? ", met" : ", missed";
@@ -465,7 +550,8 @@ async function main(): Promise<void> {
   if (!Number.isInteger(runs) || runs < 1) throw new RangeError("--runs needs a whole number from 1 up");
   const place = temporary.replace(/\/[^/]*$/, "");
   const lines: string[][] = [];
-  for (const row of await rows()) lines.push(await measureRow(row, runs));
+  const chosen = rows().filter(({ measure }) => measure.includes(options.only ?? ""));
+  for (const row of chosen) lines.push(await measureRow(row, runs));
   console.log(`${machine()}. Medians of ${runs} runs, or 5 for the releases, files in ${place}.\n\n${table(lines)}`);
 }
 
