@@ -1,0 +1,144 @@
+/** Tests of the command line: help, options, wrong usage, `add` and `remove` of skills on this machine. */
+import { assert, assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { Sandbox, scenario } from "./helpers.ts";
+
+describe("help", () => {
+  it("names every command and option, and fits 80 columns", async () => {
+    using box = new Sandbox();
+    for (const option of ["--help", "-h"]) {
+      const { status, stdout, stderr } = await box.run(option);
+      assertEquals([status, stderr], [0, ""]);
+      assertEquals(stdout.split("\n").filter((line) => line.length > 80), []);
+      for (const word of ["sync", "check", "list", "add", "remove", "update", "clean", "init", "validate", "doctor"]) {
+        assertMatch(stdout, new RegExp(`^  ${word} `, "m"));
+      }
+      for (
+        const word of ["--global", "--directory", "--copy", "--dry-run", "--json", "--quiet", "--version", "--frozen"]
+      ) {
+        assert(stdout.includes(word), word);
+      }
+    }
+    assertEquals((await box.run("sync", "--help")).stdout, (await box.run("--help")).stdout);
+  });
+
+  it("prints the version alone", async () => {
+    using box = new Sandbox();
+    for (const option of ["--version", "-V"]) assertMatch((await box.run(option)).stdout, /^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe("wrong usage", () => {
+  const cases: [args: string[], message: string][] = [
+    [["chekc"], 'Unknown command "chekc", did you mean "check"?'],
+    [["frobnicate"], 'Unknown command "frobnicate"'],
+    [["--dryrun"], 'Unknown option "--dryrun", did you mean "--dry-run"?'],
+    [["--jsno"], 'Unknown option "--jsno", did you mean "--json"?'],
+    [["-x"], 'Unknown option "-x"'],
+    [["sync", "hq"], 'Unexpected "hq" after sync'],
+    [["check", "hq"], 'Unexpected "hq" after check'],
+    [["--directory="], "--directory needs a directory"],
+    [["check", "--copy"], "check has no option --copy"],
+    [["list", "--dry-run"], "list has no option --dry-run"],
+    [["clean", "--frozen"], "clean has no option --frozen"],
+    [["sync", "--as", "x"], "sync has no option --as"],
+    [["sync", "--for", "pi"], "sync has no option --for"],
+    [["add"], "Usage: use-skills.ts add REF... [--as NAME] [--for AGENT]"],
+    [["add", "hq", "one", "--as", "x"], "--as needs one skill, but there are several"],
+    [["add", "hq", "--as="], "--as needs a name"],
+    [["add", "hq", "--for="], "--for needs an agent"],
+    [
+      ["add", "hq one"],
+      'Unexpected "one": an entry is REF [as NAME] [trust] [for AGENT...], without white space in REF',
+    ],
+    [["add", "hq trust"], '"hq trust" is not a reference: it contains white space or "#"'],
+    [["add", "hq # one"], '"hq # one" is not a reference: it contains white space or "#"'],
+    [["remove"], "Usage: use-skills.ts remove NAME..."],
+    [["remove", "gone"], 'No entry of .skills deploys "gone"'],
+    [["update", "hq"], 'No entry of .skills fetches "hq"'],
+    [["clean", "--store", "--json"], "--store has no --json"],
+    [["-C", "nowhere"], 'No directory "nowhere"'],
+  ];
+  for (const [args, message] of cases) {
+    scenario(`such as ${args.join(" ")} exits with 2 and changes nothing`)
+      .skills("hq").manifest("hq").remember().run(...args).refuses(`use-skills: ${message}`).untouched();
+  }
+
+  const no = 'use-skills: No .skills in /box/repo or above it in its repo: "use-skills.ts init" creates one';
+  for (const args of [["sync"], ["check"], ["list"], ["remove", "hq"], ["update"]]) {
+    scenario(`such as ${args[0]} without a manifest exits with 2`).directory(".git").run(...args).refuses(no);
+  }
+});
+
+describe("add", () => {
+  scenario("writes entries at the end, and deploys them")
+    .skills("hq", "one", "./tools/two").manifest("hq # first")
+    .run("add", "one", "./tools/two").says("use-skills: linked hq, one, two for claude, opencode, codex")
+    .is(".skills", "644 hq # first\none\n./tools/two\n");
+
+  scenario("writes --as and --for")
+    .skills("hq").manifest("# mine")
+    .run("add", "hq", "--as", "x", "--for", "claude", "--for", "pi").says("use-skills: linked x for claude, pi")
+    .is(".skills", "644 # mine\nhq as x for claude pi\n");
+
+  scenario("writes entries for the default agents before the first for line")
+    .skills("hq", "one").manifest("# all", "hq", "", "# some", "for claude", "hq as x")
+    .run("add", "one").is(".skills", "644 # all\nhq\none\n\n# some\nfor claude\nhq as x\n");
+
+  scenario("keeps CRLF, and a last line without an end")
+    .skills("hq", "one").write(".skills", "hq\r\n# end").run("add", "one").is(".skills", "644 hq\r\n# end\r\none\r\n");
+
+  scenario("creates the manifest at the root of the repo")
+    .directory(".git", "a").skills("hq").from("a").run("add", "hq").is(".skills", "644 hq\n").lacks("a/.skills");
+
+  scenario("writes nothing if an entry would fail")
+    .skills("hq").directory("skills/empty").manifest("hq").sync().remember()
+    .run("add", "./gone").fails('.skills: "./gone" does not exist')
+    .run("add", "empty").fails('.skills: Cannot add "empty": it has no SKILL.md')
+    .run("add", "hq").fails('.skills: "hq" is already in line 1')
+    .run("add", "hq", "--for", "cursr").fails('.skills: "hq" is already in line 1')
+    .run("add", "hq", "--as", "x", "--for", "cursr").fails('.skills: Unknown agent "cursr", did you mean "cursor"?')
+    .untouched();
+
+  scenario("replaces the file that a manifest links to, with its mode")
+    .skills("hq", "one").write("config/skills", "hq\n").do((box) => Deno.chmodSync(box.at("config/skills"), 0o640))
+    .link(".skills", "config/skills")
+    .run("add", "one").is(".skills", "-> config/skills").is("config/skills", "640 hq\none\n");
+});
+
+describe("remove", () => {
+  scenario("deletes lines, keeps the others, and prunes")
+    .skills("hq", "one", "./tools/two").manifest("# mine", "hq  # first", "one as x", "./tools/two").sync()
+    .run("remove", "x", "./tools/two").says("use-skills: removed two, x for claude, opencode, codex")
+    .is(".skills", "644 # mine\nhq  # first\n");
+
+  scenario("refuses one of many skills of an entry")
+    .skills("hq", "one").manifest("./skills/*").sync().remember()
+    .run("remove", "hq").refuses(
+      'use-skills: "hq" comes from "./skills/*" in line 1, like others: remove that entry, or replace it by entries for the others',
+    )
+    .untouched();
+});
+
+describe("on a terminal", () => {
+  scenario("places are red, unless NO_COLOR is set", "script")
+    .manifest("./gone").do(async (box) => {
+      const call = (await box.call()).map((word) => `'${word}'`).join(" ");
+      for (
+        const [value, expected] of [["", '\x1b[31m.skills:1:\x1b[39m "./gone" does not exist\n'], [
+          "1",
+          '.skills:1: "./gone" does not exist\n',
+        ]]
+      ) {
+        const start = await box.start({ environment: { NO_COLOR: value ?? "" } });
+        const { stdout } = await new Deno.Command("script", {
+          args: ["-qec", call, "/dev/null"],
+          cwd: start.cwd,
+          env: { PATH: Deno.env.get("PATH") ?? "", TERM: "xterm", ...start.environment },
+          clearEnv: true,
+          stdin: "null",
+        }).output();
+        assertEquals(new TextDecoder().decode(stdout).replaceAll("\r", ""), expected);
+      }
+    });
+});
