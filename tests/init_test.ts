@@ -1,0 +1,101 @@
+/** Tests of `init`: the manifest and the block for `.envrc`. */
+import { assert, assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { parseManifest } from "../use-skills.ts";
+import { execute, installed, Sandbox, scenario, succeed } from "./helpers.ts";
+
+const wrote = [
+  "use-skills: wrote .skills",
+  "use-skills: wrote .envrc",
+  "use-skills: next: export USE_SKILLS with the path of use-skills.ts, which is outside your home",
+  'use-skills: next: write skills into .skills, then run "direnv allow"',
+];
+
+/** The lines of the block that call the script. */
+const block = (call: string, asked = ".skills") =>
+  `# use-skills: deploy the skills that .skills names
+watch_file .skills .skills.lock
+if ! has deno; then
+  log_status "use-skills: deno is not installed, so no skills are deployed"
+elif declare -F require_allowed >/dev/null; then
+  require_allowed ${asked}
+  if [ -e .skills.lock ]; then require_allowed .skills.lock; fi
+  SKILLS_ALLOWED=1 deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"
+else # this direnv can't ask you about a changed .skills, so nothing new is fetched
+  deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"
+fi
+`;
+
+/** Runs a copy of the script. */
+async function runCopy(box: Sandbox, path: string, ...args: string[]) {
+  const { script } = await installed("use-skills.ts");
+  box.write(path, Deno.readTextFileSync(script));
+  return await execute([Deno.execPath(), "run", "-A", "--no-lock", box.at(path), ...args], await box.start());
+}
+
+describe("init", () => {
+  const outside = block('"${USE_SKILLS:-$HOME/use-skills/use-skills.ts}"');
+
+  scenario("writes a manifest of comments, and the block for .envrc")
+    .run("init").says(...wrote).is(".envrc", `644 ${outside}`)
+    .do((box) => assertEquals(parseManifest(box.read(".skills")), { entries: [], errors: [] }))
+    .do((box) => assertMatch(box.read(".skills"), /^(#.*\n)+$/))
+    .sync().says().remember()
+    .run("init").says("use-skills: .skills exists already", "use-skills: .envrc calls use-skills already").untouched();
+
+  for (const text of ["export A=1\n", "export A=1"]) {
+    scenario(`keeps what is in .skills and in an .envrc ${text.endsWith("\n") ? "with" : "without"} a last line end`)
+      .skills("hq").manifest("hq").write(".envrc", text)
+      .run("init").says("use-skills: .skills exists already", ...wrote.slice(1))
+      .is(".skills", "644 hq\n").is(".envrc", `644 export A=1\n\n${outside}`);
+  }
+
+  scenario("prints the block if .envrc isn't a regular file")
+    .write("rc", "mine\n").link(".envrc", "rc")
+    .run("init").fails(
+      wrote[0]!,
+      ".envrc is not a regular file: add this to it yourself",
+      "",
+      ...outside.split("\n"),
+    )
+    .is("rc", "644 mine\n");
+
+  scenario("only says what it would write with --dry-run")
+    .remember().run("init", "--dry-run").says(...wrote.map((line) => line.replace(": wrote", ": would write")))
+    .untouched();
+
+  scenario("says nothing with --quiet").run("init", "-q").says().is(".envrc", `644 ${outside}`);
+
+  scenario("works at the root of the repo")
+    .directory(".git", "a").from("a").run("init").is(".envrc", `644 ${outside}`).lacks("a/.skills", "a/.envrc");
+
+  it("refers to a script in the home by its path there", async () => {
+    using box = new Sandbox();
+    const { status, stderr } = await runCopy(box, `${box.home}/src/tools/use-skills.ts`, "init");
+    assertEquals([status, stderr], [0, [wrote[0], wrote[1], wrote[3], ""].join("\n")]);
+    assertEquals(box.read(".envrc"), block('"${USE_SKILLS:-$HOME/src/tools/use-skills.ts}"'));
+    assert(!box.read(".envrc").includes(box.path));
+  });
+
+  it("refers to a pasted script by its path in the repo, and has direnv ask about it", async () => {
+    using box = new Sandbox();
+    await runCopy(box, "tools/use-skills.ts", "init");
+    assertEquals(box.read(".envrc"), block("tools/use-skills.ts", ".skills tools/use-skills.ts"));
+  });
+
+  it("quotes the path of a pasted script if the shell needs it", async () => {
+    using box = new Sandbox();
+    box.manifest();
+    await runCopy(box, "my tools/$x/use-skills.ts", "init");
+    assertEquals(box.read(".envrc"), block('"my tools/\\$x/use-skills.ts"', '.skills "my tools/\\$x/use-skills.ts"'));
+    await succeed(["bash", "-n", box.at(".envrc")]);
+  });
+
+  scenario("writes the home's manifest with --global")
+    .run("init", "--global").says("use-skills: wrote ~/.config/use-skills/skills").lacks(
+      ".skills",
+      ".envrc",
+      "/box/home/.envrc",
+    )
+    .run("init", "-g").says("use-skills: ~/.config/use-skills/skills exists already");
+});
