@@ -443,6 +443,7 @@ export class Scenario {
   readonly #steps: [step: (box: Sandbox) => unknown, place: string][] = [];
   #expected: Expectation = { status: 0 };
   #cwd: string | undefined;
+  #pasted: string | undefined;
   #memory: [trees: Tree, stamps: Tree] | undefined;
 
   /** Does anything else. */
@@ -498,6 +499,21 @@ export class Scenario {
   from(path: string): this {
     return this.do((box) => this.#cwd = box.at(insert(path, box)));
   }
+  /** Writes a copy of the program, and has the following runs use it as `.envrc` does. */
+  paste(path = "use-skills.ts"): this {
+    return this.do(async (box) => {
+      this.#pasted = box.at(insert(path, box));
+      box.write(this.#pasted, Deno.readTextFileSync((await installed(box.program)).script));
+    });
+  }
+  /** Has the following runs find no library: the cache is empty, and no registry answers. */
+  withoutLibraries(): this {
+    return this.do((box) => {
+      using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const registry = `http://127.0.0.1:${listener.addr.port}/`; // Nobody listens any more when this is used.
+      box.environment = { ...box.environment, JSR_URL: registry, DENO_DIR: `${box.path}/empty`, NO_COLOR: "1" };
+    });
+  }
   /** Sets the environment of the following runs. */
   environment(variables: Record<string, string>): this {
     return this.do((box) => {
@@ -510,7 +526,8 @@ export class Scenario {
   /** Runs the program. */
   run(...args: string[]): this {
     return this.#run(async (box, words) => {
-      return await execute(await box.call(...words), await box.start(this.#cwd ? { cwd: this.#cwd } : {}));
+      const pasted = this.#pasted && [Deno.execPath(), "run", "-A", "--no-lock", "--no-config", this.#pasted, ...words];
+      return await execute(pasted || await box.call(...words), await box.start(this.#cwd ? { cwd: this.#cwd } : {}));
     }, args);
   }
   /** Runs the program without a command, with these options. */
@@ -595,10 +612,11 @@ function insert(text: string, box: Sandbox): string {
   return text.replace(/\/box(?=\/|$|[^\w-])/g, box.path);
 }
 
-/** A text with `/box` and `/installed` in place of the paths of this run. */
+/** A text with `/box`, `/installed` and `REGISTRY` in place of what this run has, without what Deno itself prints. */
 async function generalize(text: string, box: Sandbox): Promise<string> {
   const directory = (await installed(box.program)).script.replace(/\/program\/[^/]*$/, "");
-  return text.replaceAll(box.path, "/box").replaceAll(directory, "/installed");
+  return text.replaceAll(box.path, "/box").replaceAll(directory, "/installed")
+    .replaceAll(box.environment["JSR_URL"] ?? "\0", "REGISTRY/").replaceAll(/^Download .*\n/gm, "");
 }
 
 /**

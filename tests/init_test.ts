@@ -1,8 +1,8 @@
 /** Tests of `init`: the manifest and the block for `.envrc`. */
-import { assert, assertEquals, assertMatch } from "jsr:@std/assert@^1";
-import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { describe } from "jsr:@std/testing@^1/bdd";
 import { parseManifest } from "../use-skills.ts";
-import { execute, installed, Sandbox, scenario, succeed } from "./helpers.ts";
+import { scenario, succeed } from "./helpers.ts";
 
 const wrote = [
   "use-skills: wrote .skills",
@@ -25,13 +25,6 @@ else # this direnv can't ask you about a changed .skills, so nothing new is fetc
   deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"
 fi
 `;
-
-/** Runs a copy of the script. */
-async function runCopy(box: Sandbox, path: string, ...args: string[]) {
-  const { script } = await installed("use-skills.ts");
-  box.write(path, Deno.readTextFileSync(script));
-  return await execute([Deno.execPath(), "run", "-A", "--no-lock", box.at(path), ...args], await box.start());
-}
 
 describe("init", () => {
   const outside = block('"${USE_SKILLS:-$HOME/use-skills/use-skills.ts}"');
@@ -69,27 +62,18 @@ describe("init", () => {
   scenario("works at the root of the repo")
     .directory(".git", "a").from("a").run("init").is(".envrc", `644 ${outside}`).lacks("a/.skills", "a/.envrc");
 
-  it("refers to a script in the home by its path there", async () => {
-    using box = new Sandbox();
-    const { status, stderr } = await runCopy(box, `${box.home}/src/tools/use-skills.ts`, "init");
-    assertEquals([status, stderr], [0, [wrote[0], wrote[1], wrote[3], ""].join("\n")]);
-    assertEquals(box.read(".envrc"), block('"${USE_SKILLS:-$HOME/src/tools/use-skills.ts}"'));
-    assert(!box.read(".envrc").includes(box.path));
-  });
+  scenario("refers to a script in the home by its path there")
+    .paste("/box/home/src/tools/use-skills.ts").run("init").says(wrote[0]!, wrote[1]!, wrote[3]!)
+    .is(".envrc", `644 ${block('"${USE_SKILLS:-$HOME/src/tools/use-skills.ts}"')}`);
 
-  it("refers to a pasted script by its path in the repo, and has direnv ask about it", async () => {
-    using box = new Sandbox();
-    await runCopy(box, "tools/use-skills.ts", "init");
-    assertEquals(box.read(".envrc"), block("tools/use-skills.ts", ".skills tools/use-skills.ts"));
-  });
+  scenario("refers to a pasted script by its path in the repo, and has direnv ask about it")
+    .paste("tools/use-skills.ts").run("init").says(wrote[0]!, wrote[1]!, wrote[3]!)
+    .is(".envrc", `644 ${block("tools/use-skills.ts", ".skills tools/use-skills.ts")}`);
 
-  it("quotes the path of a pasted script if the shell needs it", async () => {
-    using box = new Sandbox();
-    box.manifest();
-    await runCopy(box, "my tools/$x/use-skills.ts", "init");
-    assertEquals(box.read(".envrc"), block('"my tools/\\$x/use-skills.ts"', '.skills "my tools/\\$x/use-skills.ts"'));
-    await succeed(["bash", "-n", box.at(".envrc")]);
-  });
+  scenario("quotes the path of a pasted script if the shell needs it")
+    .paste("my tools/$x/use-skills.ts").run("init")
+    .is(".envrc", `644 ${block('"my tools/\\$x/use-skills.ts"', '.skills "my tools/\\$x/use-skills.ts"')}`)
+    .do((box) => succeed(["bash", "-n", box.at(".envrc")]));
 
   scenario("writes the home's manifest with --global")
     .run("init", "--global").says("use-skills: wrote ~/.config/use-skills/skills").lacks(
