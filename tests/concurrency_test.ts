@@ -1,0 +1,203 @@
+/** Tests of runs at the same time, and of people who edit during a run. */
+import { assert, assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { deployed, execute, isThere, kill, type Result, Sandbox, skillText, tree, whatIs } from "./helpers.ts";
+
+const times = (count: number) => Array.from({ length: count }, (_, index) => index);
+
+/** The files of a repo that aren't use-skills' own. */
+function files(box: Sandbox): string[] {
+  return Object.entries(tree(box.repo)).filter(([, what]) => what !== "directory").map(([path]) => path);
+}
+
+describe("runs at the same time", () => {
+  for (const options of [[], ["--copy"]]) {
+    it(`all succeed, and the last manifest is deployed as ${options[0] ? "copies" : "links"}`, async () => {
+      using box = new Sandbox();
+      box.environment = { CODEX_HOME: `${box.path}/codex` };
+      const names = times(30).map((index) => `skill-${index}`);
+      box.skills(...names);
+      const first = names.slice(0, 20);
+      const last = ["skill-1 as x", ...names.slice(10).map((name) => `${name} for claude cursor`)];
+      box.manifest(...last);
+      await box.done(...options);
+      const wanted = tree(box.repo);
+      await box.done("clean");
+
+      box.manifest(...first);
+      const runs = times(6).map(() => box.run(...options));
+      await Promise.race(runs);
+      box.write(".skills.new", last.map((line) => `${line}\n`).join(""));
+      Deno.renameSync(box.at(".skills.new"), box.at(".skills"));
+      runs.push(...times(6).map(() => box.run(...options)));
+      for (const { status, stderr } of await Promise.all(runs)) {
+        assertEquals(status, 0, stderr);
+        assertEquals(stderr.replace(/^use-skills: (linked|copied|copied again|removed|relinked) .*\n/gm, ""), "");
+      }
+      assertEquals(await box.done(...options), "");
+      assertEquals(tree(box.repo), wanted);
+      assertEquals(deployed(`${box.path}/codex/skills`), { x: options[0] ? "copy" : box.at("skills/skill-1") });
+      await box.done("clean");
+      assertEquals(files(box), [".skills", ...files(box).filter((path) => path.startsWith("skills/"))]);
+    });
+  }
+
+  it("of clean and sync all succeed", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "one");
+    box.manifest("hq", "one for ./a/b/c");
+    const results = await Promise.all(times(10).map((index) => box.run(index % 2 === 0 ? "sync" : "clean")));
+    for (const { status, stderr } of results) assertEquals(status, 0, stderr);
+    await box.done();
+    assertEquals(deployed(box.at("a/b/c")), { one: "../../../skills/one" });
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "../../skills/hq" });
+    await box.done("clean");
+    assertEquals(files(box), [".skills", "skills/hq/SKILL.md", "skills/one/SKILL.md"]);
+  });
+
+  it("of add lose no entry", async () => {
+    using box = new Sandbox();
+    const names = times(6).map((index) => `skill-${index}`);
+    box.skills(...names);
+    box.manifest();
+    for (const { status, stderr } of await Promise.all(names.map((name) => box.run("add", name)))) {
+      assertEquals(status, 0, stderr);
+    }
+    assertEquals(box.read(".skills").trim().split("\n").sort(), names);
+    assertEquals(Object.keys(deployed(box.at(".claude/skills"))), names);
+  });
+
+  it("of two projects share a target", async () => {
+    using box = new Sandbox();
+    box.environment = { CODEX_HOME: `${box.path}/codex` };
+    const call = await box.call();
+    const runs: Promise<Result>[] = [];
+    for (const name of ["one", "two", "three", "four"]) {
+      box.enter(name);
+      box.skills(name);
+      box.manifest(`${name} for codex`);
+      runs.push(execute(call, await box.start()));
+    }
+    for (const { status, stderr } of await Promise.all(runs)) assertEquals(status, 0, stderr);
+    assertEquals(Object.keys(deployed(`${box.path}/codex/skills`)), ["four", "one", "three", "two"]);
+  });
+});
+
+/** A project with an owned copy, whose next run replaces it by a large one, which takes a while. */
+async function beforeReplacement(): Promise<Sandbox> {
+  const box = new Sandbox();
+  box.skills("hq");
+  box.manifest("hq for claude");
+  await box.done("--copy");
+  for (const index of times(1500)) box.write(`skills/hq/data/${index}`, `${index}`.repeat(500));
+  return box;
+}
+
+/** Starts a run, and calls `act` as soon as the new copy is being prepared. */
+async function duringCopy(box: Sandbox, act: (child: Deno.ChildProcess) => void): Promise<Deno.CommandOutput> {
+  const child = await box.spawn("--copy");
+  let hasEnded = false;
+  const output = child.output().finally(() => hasEnded = true);
+  while (!hasEnded && !isThere(box.at(".claude/.use-skills.tmp/hq.new/data"))) await Deno.lstat(box.path);
+  assert(!hasEnded, "The run ended before the copy was seen");
+  act(child);
+  return await output;
+}
+
+describe("a copy that the user edits during a run", () => {
+  const edit = (box: Sandbox) => box.write(".claude/skills/hq/note", "mine");
+
+  it("is kept and reported", async () => {
+    using box = await beforeReplacement();
+    const { code, stderr } = await duringCopy(box, () => edit(box));
+    assertEquals(code, 1);
+    assertEquals(
+      new TextDecoder().decode(stderr),
+      '.skills:1: Cannot recopy "hq" in .claude/skills: it changed during this run\n',
+    );
+    assertEquals(box.read(".claude/skills/hq/note"), "mine");
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
+    assertMatch(await box.fails(1, "--copy"), /this copy was edited/);
+    await box.done("clean");
+    assertEquals(box.read(".claude/skills/hq/note"), "mine");
+  });
+
+  it("is kept if the run is then killed", async () => {
+    using box = await beforeReplacement();
+    await duringCopy(box, (child) => {
+      edit(box);
+      kill(child);
+    });
+    await box.fails(1, "--copy");
+    assertEquals(box.read(".claude/skills/hq/note"), "mine");
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
+  });
+
+  it("is kept if the user replaces it by something else", async () => {
+    using box = await beforeReplacement();
+    const { code } = await duringCopy(box, () => {
+      Deno.renameSync(box.at(".claude/skills/hq"), box.at("saved"));
+      box.write(".claude/skills/hq", "mine");
+    });
+    assertEquals([code, whatIs(box.at(".claude/skills/hq"))], [1, "644 mine"]);
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "file" });
+  });
+});
+
+describe("a copy that a killed run moved away", () => {
+  /** The state after a kill between moving the old copy away and moving the new one into place. */
+  async function killedBetween(isEdited: boolean): Promise<Sandbox> {
+    const box = new Sandbox();
+    box.skills("hq");
+    box.manifest("hq for claude");
+    await box.done("--copy");
+    const state = JSON.parse(box.read(".claude/skills/.use-skills.json"));
+    box.directory(".claude/.use-skills.tmp");
+    Deno.renameSync(box.at(".claude/skills/hq"), box.at(".claude/.use-skills.tmp/hq.old"));
+    if (isEdited) box.write(".claude/.use-skills.tmp/hq.old/note", "mine");
+    box.write(".claude/.use-skills.tmp/hq.new/SKILL.md", "partial");
+    box.write("skills/hq/more", "more");
+    box.write(".claude/skills/.use-skills.json", JSON.stringify({ ...state, pending: true }));
+    return box;
+  }
+
+  it("is removed by the next run if it wasn't edited", async () => {
+    using box = await killedBetween(false);
+    await box.done("--copy");
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
+    assertEquals(box.read(".claude/skills/hq/more"), "more");
+    assertEquals(await box.done("--copy"), "");
+  });
+
+  it("is put back under its name by the next run if it was edited", async () => {
+    using box = await killedBetween(true);
+    const { stderr } = await box.run("--copy");
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" }, stderr);
+    assertEquals(box.read(".claude/skills/hq/note"), "mine");
+    assertMatch(await box.fails(1, "--copy"), /this copy was edited/);
+  });
+
+  it("is put back under another name if its name is taken", async () => {
+    using box = await killedBetween(true);
+    box.write(".claude/skills/hq/SKILL.md", skillText("hq"));
+    box.write(".claude/skills/hq.edited", "taken");
+    await box.run("--copy");
+    assertEquals(Object.keys(deployed(box.at(".claude/skills"))), ["hq", "hq.edited", "hq.edited-2"]);
+    assertEquals(box.read(".claude/skills/hq.edited-2/note"), "mine");
+  });
+
+  it("is put back by clean, too", async () => {
+    using box = await killedBetween(true);
+    await box.run("clean");
+    assertEquals(box.read(".claude/skills/hq/note"), "mine");
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
+  });
+
+  it("is put back in a target that the manifest no longer names", async () => {
+    using box = await killedBetween(true);
+    box.manifest("# nothing");
+    await box.run();
+    assertEquals(box.read(".claude/skills/hq/note"), "mine");
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
+  });
+});
