@@ -1,5 +1,5 @@
 /** Tests of runs at the same time, and of people who edit during a run. */
-import { assert, assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { deployed, execute, isThere, kill, type Result, Sandbox, skillText, tree, whatIs } from "./helpers.ts";
 
@@ -93,16 +93,47 @@ async function beforeReplacement(): Promise<Sandbox> {
   return box;
 }
 
-/** Starts a run, and calls `act` as soon as the new copy is being prepared. */
+/** Runs the program, stops it while it prepares the new copy, calls `act`, and lets it go on. */
 async function duringCopy(box: Sandbox, act: (child: Deno.ChildProcess) => void): Promise<Deno.CommandOutput> {
-  const child = await box.spawn("--copy");
-  let hasEnded = false;
-  const output = child.output().finally(() => hasEnded = true);
-  while (!hasEnded && !isThere(box.at(".claude/.use-skills.tmp/hq.new/data"))) await Deno.lstat(box.path);
-  assert(!hasEnded, "The run ended before the copy was seen");
-  act(child);
-  return await output;
+  for (let attempt = 0; attempt < 10; attempt++) {
+    box.write("skills/hq/attempt", `${attempt}`); // so that there is something to copy
+    const child = await box.spawn("--copy");
+    let hasEnded = false;
+    const output = child.output().finally(() => hasEnded = true);
+    while (!hasEnded && !isThere(box.at(".claude/.use-skills.tmp/hq.new/data"))) await Deno.lstat(box.path);
+    if (!hasEnded) child.kill("SIGSTOP");
+    const [isPrepared, isMoved] = ["new", "old"].map((kind) => isThere(box.at(`.claude/.use-skills.tmp/hq.${kind}`)));
+    const isInTime = !hasEnded && isPrepared && !isMoved;
+    if (isInTime) act(child);
+    if (!hasEnded) child.kill("SIGCONT");
+    const result = await output;
+    if (isInTime) return result;
+  }
+  throw new Error("Every run was over before it could be stopped");
 }
+
+describe("a copy in preparation", () => {
+  it("is next to the target, ignored by git, and the old copy is complete", async () => {
+    using box = await beforeReplacement();
+    const before = tree(box.at(".claude/skills/hq"));
+    const { code } = await duringCopy(box, () => {
+      assertEquals(box.read(".claude/.use-skills.tmp/.gitignore"), "*\n");
+      assertEquals(deployed(box.at(".claude/skills")), { "../.use-skills.tmp": "debris", hq: "copy" });
+      assertEquals(tree(box.at(".claude/skills/hq")), before);
+    });
+    assertEquals(code, 0);
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
+  });
+
+  it("is removed by the next run if this one is killed, and the old copy stays complete until then", async () => {
+    using box = await beforeReplacement();
+    const before = tree(box.at(".claude/skills/hq"));
+    await duringCopy(box, kill);
+    assertEquals(tree(box.at(".claude/skills/hq")), before);
+    assertEquals(await box.done("--copy"), "use-skills: copied again hq for claude\n");
+    assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
+  });
+});
 
 describe("a copy that the user edits during a run", () => {
   const edit = (box: Sandbox) => box.write(".claude/skills/hq/note", "mine");
