@@ -1,7 +1,8 @@
 /** Tests of the command line: help, options, wrong usage, `add` and `remove` of skills on this machine. */
 import { assert, assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { Sandbox, scenario } from "./helpers.ts";
+import { Sandbox } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 describe("help", () => {
   it("names every command and option, and fits 80 columns", async () => {

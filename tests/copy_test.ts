@@ -1,7 +1,8 @@
 /** Tests of `sync --copy`: what a copy contains, when it is replaced, and what is refused. */
 import { assert, assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { deployed, execute, requires, Sandbox, scenario, skillText, succeed } from "./helpers.ts";
+import { deployed, execute, requires, Sandbox, skillText, succeed } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 describe("sync --copy", () => {
   scenario("copies files, directories, links inside the skill, and the executable bit")

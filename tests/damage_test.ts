@@ -1,7 +1,8 @@
 /** Tests of damaged and hostile files: state files, the target index, and lockfiles. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { deployed, isThere, Sandbox, scenario, tree } from "./helpers.ts";
+import { deployed, isThere, Sandbox, tree } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const STATE = ".claude/skills/.use-skills.json";
 

@@ -1,7 +1,8 @@
 /** Tests of the block in `.envrc`, with direnv. */
 import { assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { deployed, execute, installed, isThere, requires, Sandbox, scenario, succeed } from "./helpers.ts";
+import { deployed, execute, installed, isThere, requires, Sandbox, succeed } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const itWithDirenv = requires("direnv");
 
@@ -61,15 +62,18 @@ describe(".envrc", () => {
     assertEquals(deployed(box.at(".codex/skills")), { one: "../../skills/one" });
   });
 
-  itWithDirenv("fetches and locks nothing new if direnv can't ask about it", async () => {
+  itWithDirenv("fetches nothing new and deploys to no new place outside if direnv can't ask about it", async () => {
     using box = await prepare("unset -f require_allowed\n");
-    box.manifest("one", "a/b/c");
+    box.manifest("one", "a/b/c", `two for ${box.path}/far`);
     const { stderr } = await enter(box, ...allow);
-    const message =
-      '.skills:2: "a/b/c" is new in .skills and not fetched yet: run "deno run -A --no-config use-skills.ts" once\n';
-    assertStringIncludes(stderr, message);
+    const once = 'run "deno run -A --no-config use-skills.ts" once\n';
+    assertStringIncludes(
+      stderr,
+      `.skills:2: "a/b/c" is new in .skills and not fetched yet: ${once}` +
+        `.skills:3: Cannot deploy to ${box.path}/far: it is new and outside the project: ${once}`,
+    );
     assertEquals(deployed(box.at(".claude/skills")), { one: "../../skills/one" });
-    assertEquals(isThere(box.at(".skills.lock")), false);
+    assertEquals([isThere(box.at(".skills.lock")), isThere(`${box.path}/far`)], [false, false]);
   });
 
   itWithDirenv("passes SKILLS_ALLOWED, and no option, if direnv asked about every file", async () => {

@@ -1,7 +1,8 @@
 /** Tests of the `.gitignore` in each target. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { type Sandbox, scenario, skillText } from "./helpers.ts";
+import { type Sandbox, skillText } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const status = (expected: string) => async (box: Sandbox) =>
   assertEquals(await box.git("status", "--porcelain", "-uall"), expected);

@@ -1,6 +1,6 @@
 /** Tests of `--global`: the home's manifest and targets. */
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { scenario } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const MANIFEST = "/box/home/.config/use-skills/skills";
 

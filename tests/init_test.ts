@@ -2,7 +2,8 @@
 import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
 import { parseManifest } from "../use-skills.ts";
-import { scenario, succeed } from "./helpers.ts";
+import { succeed } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const wrote = [
   "use-skills: wrote .skills",

@@ -2,7 +2,7 @@
 import { assertEquals, assertThrows } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { nameProblem, parseManifest, parseReference } from "../use-skills.ts";
-import { scenario } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 /** A git reference; `tail` is a ref and a path in one. */
 function git(url: string, path: string, more: { ref?: string; tail?: string; all?: true } = {}) {

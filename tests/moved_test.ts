@@ -1,6 +1,6 @@
 /** Tests of `clean` and the target index: moved projects, deleted manifests, and the directories that are removed. */
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { scenario } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const HQ = { hq: "../../skills/hq" };
 

@@ -1,7 +1,8 @@
 /** Tests of ownership: what isn't owned stays, what is as desired is adopted, and projects share targets. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { deployed, execute, isThere, requires, Sandbox, scenario, succeed } from "./helpers.ts";
+import { deployed, execute, isThere, requires, Sandbox, succeed } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const wayOut = 'move it away, or write "as NAME" after the entry';
 const conflict = (name: string, reason: string, target = ".claude/skills") =>

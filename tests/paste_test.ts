@@ -1,6 +1,7 @@
 /** Tests of a pasted file: alone in a repo, without libraries, a network or a configuration. */
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { type Sandbox, scenario, tree } from "./helpers.ts";
+import { type Sandbox, tree } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { VERSION } from "../use-skills.ts";
 

@@ -1,7 +1,8 @@
 /** Tests of targets: which directories the agents of an entry stand for, and which of them are refused. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { deployed, scenario } from "./helpers.ts";
+import { deployed } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
 
 const HQ = { hq: "../../skills/hq" };
 const ABSOLUTE = { hq: "/box/repo/skills/hq" };
