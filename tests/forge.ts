@@ -9,19 +9,24 @@ import { createHash } from "node:crypto";
 import { deflateSync } from "node:zlib";
 import { isThere, kill, succeed } from "./helpers.ts";
 
-/** What a path is in a commit: a file's text or bytes; an executable file; a link's text; another repo's commit. */
+/**
+ * What a path is in a commit: a file's text or bytes; an executable file; a link's text; another repo's commit; the id
+ * of a tree in the repo.
+ */
 export type FileContent =
   | string
   | Uint8Array
   | { executable: string | Uint8Array }
   | { link: string }
-  | { submodule: string };
+  | { submodule: string }
+  | { tree: string };
 
 /**
  * What a request meets. `hang` never answers; `stall` answers until half of a pack is sent; `garbage` is noise under
- * git's own content type; `dumb` serves files, as a server does that knows nothing of git; `html` is the page of something that is no git server; a number is an HTTP status.
+ * git's own content type; `dumb` serves files, as a server does that knows nothing of git; `html` is the page of
+ * something that is no git server; a number is an HTTP status; `error` is what git's own protocol reports.
  */
-export type Mode = "serve" | "hang" | "stall" | "garbage" | "html" | "dumb" | number;
+export type Mode = "serve" | "hang" | "stall" | "garbage" | "html" | "dumb" | number | { error: string };
 
 /** How a server is started. */
 export interface ForgeOptions {
@@ -38,7 +43,14 @@ function entry(content: FileContent): { mode: string; id?: string; blob: string 
   if (typeof content === "string" || content instanceof Uint8Array) return { mode: "100644", blob: content };
   if ("executable" in content) return { mode: "100755", blob: content.executable };
   if ("link" in content) return { mode: "120000", blob: content.link };
+  if ("tree" in content) return { mode: "40000", id: content.tree, blob: "" };
   return { mode: "160000", id: content.submodule, blob: "" };
+}
+
+/** The bytes of a name, in which U+DC80 to U+DCFF stand for single bytes that are not UTF-8. */
+function nameBytes(name: string): Buffer {
+  const parts = name.split(/([\udc80-\udcff])/);
+  return Buffer.concat(parts.map((part, index) => Buffer.from(index % 2 ? [part.charCodeAt(0) - 0xdc00] : part)));
 }
 
 /** A key and a certificate that it signs itself, for loopback and for as long as the tests run. */
@@ -191,13 +203,33 @@ export class Forge implements AsyncDisposable {
     return commit;
   }
 
+  /**
+   * Writes trees in trees, all the same, in a repo that exists: few objects that stand for many files.
+   *
+   * @returns The id of the outermost tree. It has `width ** levels` files.
+   */
+  nestedTrees(repo: string, levels: number, width: number): string {
+    const names = Array.from({ length: width }, (_, index) => `${index}`);
+    let content: FileContent = "x";
+    for (let level = 0; level < levels; level++) {
+      const { mode, id, blob } = entry(content);
+      const each = { mode, id: id ?? this.#write(repo, "blob", blob) };
+      content = { tree: this.#tree(repo, names.map((name) => [name, each])) };
+    }
+    return (content as { tree: string }).tree;
+  }
+
   /** Writes the tree of these paths, with the trees in it; gives its id. */
   #tree(repo: string, entries: [path: string, { mode: string; id: string }][]): string {
     const rows: { key: Buffer; row: Buffer }[] = [];
     const add = (name: string, mode: string, id: string) => {
       // Git's order is that of the names' bytes, where a folder's name ends with a slash.
-      const key = Buffer.from(mode === "40000" ? `${name}/` : name);
-      rows.push({ key, row: Buffer.concat([Buffer.from(`${mode} ${name}\0`), Buffer.from(id, "hex")]) });
+      const bytes = nameBytes(name);
+      const key = mode === "40000" ? Buffer.concat([bytes, Buffer.from("/")]) : bytes;
+      rows.push({
+        key,
+        row: Buffer.concat([Buffer.from(`${mode} `), bytes, Buffer.from([0]), Buffer.from(id, "hex")]),
+      });
     };
     const folders = Map.groupBy(entries, ([path]) => path.includes("/") ? path.slice(0, path.indexOf("/")) : undefined);
     for (const [name, { mode, id }] of folders.get(undefined) ?? []) add(name, mode, id);
@@ -221,6 +253,19 @@ export class Forge implements AsyncDisposable {
     // Noise, of which a large repo is made here, gets no smaller for more effort.
     Deno.writeFileSync(file, deflateSync(object, { level: 1 }));
     return id;
+  }
+
+  /**
+   * Has the server send a message to the client before each pack, as progress.
+   *
+   * @param text The message, in which `\r` and `\n` written with a backslash are line ends.
+   * @param seconds How long the server waits before it sends the message.
+   */
+  sayBefore(text: string, seconds: number): void {
+    const hook = `${this.path}/say`;
+    const say = `printf '%b' '${text}' >&2`;
+    Deno.writeTextFileSync(hook, `#!/bin/sh\nsleep ${seconds}\n${say}\nexec "$@"\n`, { mode: 0o755 });
+    Deno.writeTextFileSync(`${this.path}/.gitconfig`, `[uploadpack]\n\tpackObjectsHook = ${hook}\n`, { append: true });
   }
 
   // ── Ways here ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -278,6 +323,11 @@ exec git upload-pack "$HOME/\${path%.git}.git"
       return new Response("\0\xffzzzz".repeat(99), {
         headers: { "content-type": `application/x-git-upload-pack-${kind}` },
       });
+    }
+    if (typeof mode === "object") {
+      const packet = (text: string) => (Buffer.byteLength(text) + 4).toString(16).padStart(4, "0") + text;
+      const body = `${packet("# service=git-upload-pack\n")}0000${packet(`ERR ${mode.error}`)}`;
+      return new Response(body, { headers: { "content-type": "application/x-git-upload-pack-advertisement" } });
     }
     if (mode === "hang") await this.#end.promise;
     const status = mode === "hang" ? 503 : mode;

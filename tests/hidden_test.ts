@@ -1,4 +1,4 @@
-/** What the scan of fetched skills finds and what it lets through, row by row. */
+/** Which characters of fetched files count as hidden and which do not, one case per line. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { hiddenCharacters } from "../use-skills.ts";
@@ -7,11 +7,12 @@ const utf8 = (text: string) => new TextEncoder().encode(text);
 const tags = (text: string) => text.replace(/./gs, (tag) => String.fromCodePoint(0xE0000 + tag.charCodeAt(0)));
 const flag = (name: string) => "\u{1F3F4}" + tags(`${name}\x7F`);
 
-/** `line:column code point what` of each. */
-const hits = (bytes: Uint8Array) =>
-  hiddenCharacters(bytes).map(({ line, column, codePoint, what }) =>
-    `${line}:${column} ${codePoint.toString(16).toUpperCase().padStart(4, "0")} ${what.split(" ")[0]}`
-  );
+/** `line:column code point kind` of each. */
+const hits = (bytes: Uint8Array, isText?: boolean) =>
+  hiddenCharacters(bytes, isText).map(({ line, column, character, kind }) => {
+    const codePoint = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
+    return `${line}:${column} ${codePoint} ${kind.split(" ")[0]}`;
+  });
 
 const ROWS: [name: string, text: string, ...expected: string[]][] = [
   ["finds none in plain text", "# A\tskill\r\n\fwith ~ all {of} ASCII\n"],
@@ -126,6 +127,14 @@ const ROWS: [name: string, text: string, ...expected: string[]][] = [
     "1:8 009B control",
   ],
 
+  ["finds a carriage return that overwrites a line", "Do evil\rDo good\n", "1:8 000D carriage"],
+  ["leaves a carriage return that overwrites nothing", "a\r"],
+  ["finds carriage returns in a row", "a\r\r\n", "1:2 000D carriage"],
+  ["leaves a few unusual spaces", "a\u2003\u2003b\u2009%\u2002\u2003 ⠀⠀x"],
+  ["finds a run of unusual spaces", `a${"\u2003\u2002\u200A\u2000"}b`, "1:2 2003 run"],
+  ["finds a run of empty braille patterns", "a⠀⠀⠀⠀b ⠿⠀⠿", "1:2 2800 run"],
+  ["finds a run of both", "\u2000⠀\u2001", "1:1 2000 run"],
+
   ["counts lines of Windows", "a\r\nb\r\n\u200B", "3:1 200B zero-width"],
   ["counts no byte order mark", "\uFEFFab\u200B", "1:3 200B zero-width"],
   ["counts characters, not units", "😀𝒳é\u200B 漢\u200B", "1:4 200B zero-width", "1:7 200B zero-width"],
@@ -143,7 +152,7 @@ const bytesOf = (...parts: (string | number[])[]) =>
   Uint8Array.from(parts.flatMap((part) => typeof part === "string" ? [...utf8(part)] : part));
 const utf16 = (text: string, little: boolean) =>
   Uint8Array.from(
-    ("\uFEFF" + text).split("").flatMap((unit) => {
+    text.split("").flatMap((unit) => {
       const code = unit.charCodeAt(0);
       return little ? [code & 255, code >> 8] : [code >> 8, code & 255];
     }),
@@ -165,9 +174,15 @@ describe("hiddenCharacters()", () => {
     assertEquals(hits(bytesOf(new Array(9000).fill(0), "\u200B")), ["1:9001 200B zero-width"]));
   for (const little of [true, false]) {
     it(`reads UTF-16, ${little ? "little" : "big"} end first`, () =>
-      assertEquals(hits(utf16("a\n😀\u200B", little)), ["2:2 200B zero-width"]));
+      assertEquals(hits(utf16("\uFEFFa\n😀\u200B", little)), ["2:2 200B zero-width"]));
+    it(`reads UTF-16 without a byte order mark, ${little ? "little" : "big"} end first`, () =>
+      assertEquals(hits(utf16("Do good\u200B\n", little)), ["1:8 200B zero-width"]));
+    it(`finds none in plain UTF-16 without a byte order mark, ${little ? "little" : "big"} end first`, () =>
+      assertEquals(hits(utf16("Do good – naïve\r\n", little)), []));
   }
   it("finds none in what is not text", () => assertEquals(hits(bytesOf(compressed(200_000))), []));
+  it("finds some in what does not look like text, but is read as text", () =>
+    assertEquals(hits(bytesOf(compressed(8000), "\n\u200B"), true).at(-1), "40:1 200B zero-width"));
   it("finds none in data inside of text", () =>
     assertEquals(hits(bytesOf("%PDF-1.4\n".repeat(2000), compressed(200_000))), []));
   it("finds what is in text before data", () =>
