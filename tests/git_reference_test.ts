@@ -2,7 +2,7 @@
 import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
 import { AGENTS, manyNames, PDF, Setting, skillFiles } from "./git_helpers.ts";
-import { isThere, requires, skillText, stamps, tree } from "./helpers.ts";
+import { deployed, isThere, requires, skillText, stamps, tree } from "./helpers.ts";
 
 const it = requires("git", "openssl");
 
@@ -24,7 +24,9 @@ describe("a git reference", () => {
       `"team/skills/skills/pdf": {"commit":"${commit}","path":"skills/pdf","tree":"${hash}","url":"https://github.com/team/skills"}`;
     assertEquals(box.read(".skills.lock"), `{\n"skills": {\n${line}\n},\n"version": 1\n}\n`);
     const skill = `${setting.storePath}/${hash}/pdf`;
-    assertEquals(setting.links, { pdf: skill });
+    for (const target of [".claude/skills", ".opencode/skills", ".agents/skills"]) {
+      assertEquals(deployed(box.at(target)), { pdf: skill });
+    }
     assertEquals(tree(skill), {
       "SKILL.md": `444 ${skillText("pdf")}`,
       a: "directory",

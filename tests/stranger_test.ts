@@ -31,6 +31,16 @@ describe("a stranger's skill", () => {
     ],
     ["a link that will lead out of it", { "a/l": { link: "../../later" } }, `${REFUSED}the link "a/l" is broken`],
     [
+      "a link out of it by way of another link",
+      { up: { link: "a/b" }, "a/b/x": "", "a/b/out": { link: "../../up/../../.." } },
+      `${REFUSED}the link "a/b/out" leads out of the skill, to "STORE/.new-*/files"`,
+    ],
+    [
+      "a link that will lead out of it by way of another link",
+      { "q/d": { link: ".." }, "q/x": { link: "d/../later" } },
+      `${REFUSED}the link "q/x" is broken`,
+    ],
+    [
       "an absolute link",
       { l: { link: "/etc/passwd" } },
       `${REFUSED}the link "l" leads out of the skill, to "/etc/passwd"`,
