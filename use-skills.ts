@@ -14,18 +14,14 @@
  * @module
  */
 import type * as Cli from "jsr:@std/cli@^1/parse-args";
-import type * as Text from "jsr:@std/text@^1/levenshtein-distance";
 
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The version of this program. */
 export const VERSION = "0.2.0";
 
 /**
  * The skills directories of each agent: in a project, and in a home. `${VARIABLE:-default}` is read as a shell does;
  * a directory that starts with `$VARIABLE` exists only if the variable is set.
- *
- * Sources: the agents' documentation, and the agents themselves.
  */
 export const AGENTS: Readonly<Record<string, { project: readonly string[]; home: string }>> = {
   claude: { project: [".claude/skills"], home: "${CLAUDE_CONFIG_DIR:-.claude}/skills" },
@@ -132,10 +128,7 @@ ${Object.keys(AGENTS).join(" ").replace(/(.{1,74})( |$)/g, "    $1\n").trimEnd()
 Exit status: 0 done; 1 a problem or a difference; 2 wrong usage or manifest`;
 
 /** What {@linkcode load} imports. The types imported above have the same specifiers. */
-const LIBRARIES = {
-  cli: "jsr:@std/cli@^1/parse-args",
-  text: "jsr:@std/text@^1/levenshtein-distance",
-};
+const LIBRARIES = { cli: "jsr:@std/cli@^1/parse-args" };
 
 /** Words of the manifest's grammar, which cannot be names of skills. */
 const KEYWORDS = ["mode", "for", "as", "trust"];
@@ -146,6 +139,9 @@ const MAX_PROBLEMS = 50;
 /** The size limits of a fetched skill, and of git's list of a repo's files, without `--allow-large`. */
 const MAX_SKILL = { files: 5_000, bytes: 50 * 2 ** 20 };
 const MAX_LISTING_BYTES = 8 * 2 ** 20;
+
+/** How much of git's messages is kept, in characters. */
+const MAX_MESSAGES = 2 ** 16;
 
 /** The size limits of a manifest's line, a lockfile, and other files of ours. */
 const MAX_LINE_BYTES = 4096;
@@ -166,49 +162,30 @@ const TEMPORARY = ".use-skills.new";
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Something that is wrong. */
-export interface Problem {
-  /** The file it is about, if not the manifest. */
-  file?: string;
-  /** The line in that file, from 1. */
-  line?: number;
-  /** The skill's name. */
-  name?: string;
+interface Problem {
+  file?: string; // the file it is about, if not the manifest
+  line?: number; // the line in that file, from 1
+  name?: string; // the skill's name
   message: string;
-  /** An unknown word and the known ones, for "did you mean". */
-  near?: Near;
 }
 
-interface Near {
-  word: string;
-  words: readonly string[];
-}
-
-/** Wrong usage or an invalid manifest: nothing was changed, exit status 2. */
+/** Wrong usage or an invalid manifest (`problems`: its lines): nothing was changed, exit status 2. */
 class UsageError extends Error {
-  /** @param problems The invalid lines of the manifest. */
   constructor(message: string, readonly problems: readonly Problem[] = []) {
     super(message);
   }
 }
 
-/** An environment variable. An empty one counts as unset. */
+/** An environment variable. An empty one counts as unset, and so does a relative one that XDG says to ignore. */
 function environment(name: string): string | undefined {
-  return Deno.env.get(name) || undefined;
+  const value = Deno.env.get(name) || undefined;
+  return name.startsWith("XDG_") && !value?.startsWith("/") ? undefined : value;
 }
 
-/** Whether direnv runs this program. */
-function isUnderDirenv(): boolean {
-  return environment("DIRENV_IN_ENVRC") !== undefined;
-}
-
-/** A directory of the XDG base directory specification, which tells programs to ignore relative values. */
 function xdgDirectory(variable: string, fallback: string): string {
-  const value = environment(variable);
-  if (value?.startsWith("/")) return resolve(value, "use-skills");
-  const home = environment("HOME");
-  if (home === undefined) throw new Error(`Neither ${variable} nor HOME is set`);
-  return resolve(home, fallback, "use-skills");
+  const base = environment(variable) ?? environment("HOME");
+  if (base === undefined) throw new Error(`Neither ${variable} nor HOME is set`);
+  return resolve(base, environment(variable) ? "" : fallback, "use-skills");
 }
 
 /** `value` in quotes, shortened if it is very long. */
@@ -265,11 +242,7 @@ function attempt<T>(read: () => T): T | undefined {
 
 /** Whether something is at a path, be it a broken link. A path that cannot be examined counts as taken. */
 function exists(path: string): boolean {
-  try {
-    return ifExists(() => Deno.lstatSync(path)) !== undefined;
-  } catch {
-    return true;
-  }
+  return attempt(() => ifExists(() => Deno.lstatSync(path)) !== undefined) ?? true;
 }
 
 /** `compute`, called once for each key. */
@@ -281,7 +254,11 @@ function memoize<T>(compute: (key: string) => T): (key: string) => T {
   };
 }
 
-/** The last segment of a path. */
+/** Pairs in the order of their keys. */
+function sortByKey<T>(pairs: Iterable<readonly [string, T]>): (readonly [string, T])[] {
+  return [...pairs].sort(([a], [b]) => a < b ? -1 : 1);
+}
+
 function lastSegment(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
@@ -324,14 +301,14 @@ function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/**
- * Imports a part of the standard library.
- *
- * @param specifier A value of {@linkcode LIBRARIES}.
- * @param purpose What it is needed for, to complete "which ...".
- * @throws {Error} If it cannot be loaded, or if a configuration file replaces it by other code.
- */
+/** Imports a part of the standard library, which `purpose`. */
 async function load<T>(specifier: string, purpose: string): Promise<T> {
+  if (environment("DIRENV_IN_ENVRC")) {
+    throw new Error(
+      `Options don't work in .envrc, because a repo could replace ${specifier}, which ${purpose}: remove them ` +
+        `("use-skills.ts init" updates the block)`,
+    );
+  }
   if (import.meta.resolve(specifier) !== specifier) {
     throw new Error(`A deno.json replaces ${specifier} by other code: run with --no-config`);
   }
@@ -346,32 +323,36 @@ async function load<T>(specifier: string, purpose: string): Promise<T> {
   }
 }
 
-/** Words by similarity to `word`, the most similar first; `undefined` if the library for that can't be loaded. */
-async function bySimilarity(word: string, words: readonly string[]): Promise<[string, number][] | undefined> {
-  if (isUnderDirenv()) return undefined; // A misspelt name is no reason to run code from elsewhere on `cd`.
-  const library = await load<typeof Text>(LIBRARIES.text, "finds similar words").catch(() => undefined);
-  return library && words.map((each): [string, number] => [each, library.levenshteinDistance(word, each)])
-    .sort(([, a], [, b]) => a - b);
+/** How many characters must be inserted, deleted or replaced to turn one text into another (Levenshtein's distance). */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (const character of from) {
+    const next = [row[0]! + 1];
+    for (const [column, other] of [...to].entries()) {
+      const replaced = row[column]! + (character === other ? 0 : 1);
+      next.push(Math.min(replaced, row[column + 1]! + 1, next[column]! + 1));
+    }
+    row = next;
+  }
+  return row.at(-1)!;
+}
+
+/** Words with their distance to `word`, the nearest first. One that `word` is the start of has the distance 0. */
+function bySimilarity(word: string, words: readonly string[]): { distance: number; name: string }[] {
+  return words.map((name) => ({ name, distance: name.startsWith(word) ? 0 : editDistance(word, name) }))
+    .sort((a, b) => a.distance - b.distance);
 }
 
 /** `, did you mean "X"?` with the most similar known word, or nothing if none is similar. */
-async function suggestion({ word, words }: Near): Promise<string> {
-  const longer = word === "" ? undefined : words.find((each) => each.startsWith(word));
-  const [[similar, distance] = ["", Infinity]] = longer || word.length > 64
-    ? []
-    : await bySimilarity(word, words) ?? [];
-  const found = longer ?? (distance <= Math.ceil(word.length / 3) ? similar : undefined);
-  return found === undefined ? "" : `, did you mean ${quote(found)}?`;
+function suggestion(word: string, words: readonly string[]): string {
+  const [nearest] = word === "" ? [] : bySimilarity(word, words);
+  const isSimilar = nearest !== undefined && nearest.distance <= Math.ceil(word.length / 3);
+  return isSimilar ? `, did you mean ${quote(nearest.name)}?` : "";
 }
 
 /**
- * Locks a directory until the returned handle is closed. The lock is the operating system's, so a killed run leaves
- * none behind.
- *
- * @param seconds How long to wait for another run.
- * @param exclusive `false` for a lock that many can hold, but not together with an exclusive one.
- * @returns `undefined` if the directory does not exist, or if its file system has no locks.
- * @throws {Error} If another run still holds the lock after that time.
+ * Locks a directory until the returned handle is closed, if it exists and its file system has locks. The lock is the
+ * operating system's, so a killed run leaves none behind. Many can hold one that isn't exclusive.
  */
 async function lockDirectory(path: string, seconds = LOCK_SECONDS, exclusive = true): Promise<Deno.FsFile | undefined> {
   const handle = ifExists(() => Deno.openSync(path));
@@ -394,7 +375,11 @@ async function lockDirectory(path: string, seconds = LOCK_SECONDS, exclusive = t
 
 /** Creates a private directory. One that exists must be ours, and becomes private. */
 function makePrivateDirectory(path: string): string {
-  Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
+  try {
+    Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw new Error(`Cannot create ${path}: ${reasonOf(error)}`);
+  }
   const { uid, mode } = Deno.statSync(path);
   const user = Deno.uid();
   if (uid !== user && user !== 0) throw new Error(`${path} belongs to another user`);
@@ -405,17 +390,13 @@ function makePrivateDirectory(path: string): string {
 // ── Project ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A project, or a home, whose manifest is deployed. */
-export interface Project {
-  /** Where the targets are, as a real path. */
-  directory: string;
-  /** The manifest's path. */
-  manifest: string;
+interface Project {
+  directory: string; // where the targets are, as a real path
+  manifest: string; // the manifest's path
   global: boolean;
-  /** What is next to the manifest, so that nothing has to be tried that doesn't exist. */
-  siblings: Names;
+  siblings: Names; // what is next to the manifest, so that nothing has to be tried that doesn't exist
 }
 
-/** The entries of a directory by name. */
 type Names = ReadonlyMap<string, Deno.DirEntry>;
 
 /** The entries of a directory; none if it can't be read. */
@@ -423,71 +404,61 @@ function namesIn(directory: string): Names {
   return new Map(attempt(() => Array.from(Deno.readDirSync(directory), (entry) => [entry.name, entry])));
 }
 
-function projectAt(directory: string, siblings = namesIn(directory)): Project {
-  return { directory, manifest: resolve(directory, ".skills"), global: false, siblings };
+function projectAt(directory: string): Project {
+  const manifest = resolve(directory, ".skills");
+  return { directory, manifest, global: false, siblings: namesIn(directory) };
 }
 
 /** The projects from `start` up to the repo's root. A home is a tier of its own, so it isn't entered from below. */
-function projectsUp(start: string): Project[] {
+function* projectsUp(start: string): Generator<Project> {
   const home = environment("HOME");
   const realHome = home && attempt(() => Deno.realPathSync(home));
-  const found = [projectAt(start)];
-  for (let directory = start; !found.at(-1)!.siblings.has(".git") && directory !== "/";) {
-    directory = resolve(directory, "..");
-    if (directory === realHome) break;
-    found.push(projectAt(directory));
+  for (let directory = start; directory === start || directory !== realHome; directory = resolve(directory, "..")) {
+    const project = projectAt(directory);
+    yield project;
+    if (project.siblings.has(".git") || directory === "/") return;
   }
-  return found;
 }
 
-/** The home's manifest. */
-function homeManifest(): string {
-  return resolve(xdgDirectory("XDG_CONFIG_HOME", ".config"), "skills");
-}
-
-/**
- * Finds the project that a command is about, whether or not it has a manifest.
- *
- * @throws {UsageError} If the directory or the home does not exist.
- */
+/** Finds the project that a command is about, whether or not it has a manifest. */
 function findProject({ command, flags, directory }: Request): Project {
   if (flags.global) {
     const home = environment("HOME");
     if (home === undefined) throw new UsageError("--global needs HOME to be set");
     const real = attempt(() => Deno.realPathSync(home));
     if (real === undefined) throw new UsageError(`HOME is ${quote(home)}, which does not exist`);
-    const manifest = homeManifest();
-    return { directory: real, manifest, global: true, siblings: namesIn(resolve(manifest, "..")) };
+    const parent = xdgDirectory("XDG_CONFIG_HOME", ".config");
+    return { directory: real, manifest: `${parent}/skills`, global: true, siblings: namesIn(parent) };
   }
   const start = directory === "." ? Deno.cwd() : attempt(() => Deno.realPathSync(directory));
-  const found = start === undefined ? [] : projectsUp(start);
-  const withManifest = found.find(({ siblings }) => siblings.has(".skills"));
-  if (withManifest) return withManifest;
-  if (command === "clean") { // The manifest, or the whole project, may be gone already.
-    const candidates = start === undefined ? [projectAt(resolve(Deno.cwd(), directory))] : found;
-    const withTargets = candidates.find((each) => readIndex(each).targets.size > 0);
-    if (withTargets) return withTargets;
-  }
-  if (found[0] === undefined) throw new UsageError(`No directory ${quote(directory)}`);
-  const isNew = command === "init" || command === "add";
-  return isNew && found.find(({ siblings }) => siblings.has(".git")) || found[0];
+  const found = start === undefined ? [projectAt(resolve(Deno.cwd(), directory))] : [...projectsUp(start)];
+  const has = (name: string) => found.find(({ siblings }) => siblings.has(name));
+  const project = has(".skills") ??
+    // The manifest, or the whole project, may be gone already.
+    (command === "clean" ? found.find((each) => readIndex(each).targets.size > 0) : undefined);
+  if (project) return project;
+  if (start === undefined) throw new UsageError(`No directory ${quote(directory)}`);
+  return (command === "init" || command === "add" ? has(".git") : undefined) ?? found[0]!;
+}
+
+/** `path` with `~` for the home. */
+function fromHome(path: string): string {
+  const home = environment("HOME");
+  const inside = home && below(home, path);
+  return inside ? `~/${inside}` : path;
 }
 
 /** `path` for a reader: from the project, from the home, or absolute. */
 function show(path: string, project: Project): string {
   const inside = project.global ? undefined : below(project.directory, path);
-  if (inside !== undefined) return inside || ".";
-  const home = environment("HOME");
-  const fromHome = home && below(home, path);
-  return fromHome ? `~/${fromHome}` : path;
+  return inside === undefined ? fromHome(path) : inside || ".";
 }
 
 /** A path, by default the manifest's, as one writes it in the working directory. */
 function showHere(project: Project, path = project.manifest): string {
   const cwd = Deno.cwd();
-  const isInside = below(project.directory, cwd) !== undefined && below(project.directory, path) !== undefined;
-  if (isInside && !project.global) return pathsFrom(cwd, project.directory)(path);
-  return below(cwd, path) || show(path, { ...project, global: true });
+  const shown = project.global ? path : pathsFrom(cwd, project.directory)(path);
+  return shown === path ? below(cwd, path) || fromHome(path) : shown;
 }
 
 /** A path from the manifest or the environment as an absolute one. */
@@ -498,24 +469,20 @@ function expand(path: string, project: Project): string {
 }
 
 /**
- * Reads a file of ours that others may have put there, such as the author of a pull request.
- *
- * @throws {Error} If it is too large, not a regular file, or a link that leads out of the project. A home's files may
- * be links into a repo of dotfiles.
+ * Reads a file of ours that others may have put there, such as the author of a pull request. A link that leads out of
+ * the project is refused; but a home's files may be links into a repo of dotfiles.
  */
 function readOwnFile(path: string, project: Project, maxBytes = MAX_FILE_BYTES): string {
-  let info = Deno.lstatSync(path);
-  if (info.isSymlink) {
-    const real = attempt(() => Deno.realPathSync(path));
-    if (real === undefined) throw new Error("it is a broken link");
-    if (!project.global && below(project.directory, real) === undefined) {
-      throw new Error(`it is a link out of the project, to ${real}`);
-    }
-    info = Deno.statSync(real);
+  const { isSymlink } = Deno.lstatSync(path);
+  const real = isSymlink ? attempt(() => Deno.realPathSync(path)) : path;
+  if (real === undefined) throw new Error("it is a broken link");
+  if (isSymlink && !project.global && below(project.directory, real) === undefined) {
+    throw new Error(`it is a link out of the project, to ${real}`);
   }
-  if (!info.isFile) throw new Error("it is not a regular file");
-  if (info.size > maxBytes) throw new Error(`it has more than ${maxBytes / 2 ** 20} MiB`);
-  return Deno.readTextFileSync(path);
+  const { isFile, size } = Deno.statSync(real);
+  if (!isFile) throw new Error("it is not a regular file");
+  if (size > maxBytes) throw new Error(`it has more than ${maxBytes / 2 ** 20} MiB`);
+  return Deno.readTextFileSync(real);
 }
 
 /** Replaces a file in one step: at the place a link leads to, with the mode it has. `undefined` removes it. */
@@ -543,12 +510,6 @@ export type Reference =
    */
   | { kind: "git"; url: string; path: string; all?: true; ref?: string; tail?: string };
 
-/** The agents after `for`, and the line where they are written. */
-export interface AgentList {
-  line: number;
-  names: string[];
-}
-
 /** A line of the manifest that names skills. */
 export interface Entry {
   line: number;
@@ -557,17 +518,12 @@ export interface Entry {
   reference: Reference;
   as?: string;
   trust: boolean;
-  /** `undefined` if neither the line nor an earlier `for` line names agents. */
-  agents?: AgentList;
+  /** The agents after `for` in this line or in an earlier `for` line, and the number of that line. */
+  agents?: { line: number; names: string[] };
 }
 
-/** Whether a reference contains a password, or a user that isn't part of an ssh address. */
-function hasCredentials(text: string): boolean {
-  const [, scheme = "", rest = text] = /^([a-z][a-z0-9+.-]*):\/\/([^]*)$/i.exec(text) ?? [];
-  const authority = rest.split("/", 1)[0] ?? "";
-  const user = authority.slice(0, Math.max(0, authority.lastIndexOf("@")));
-  return scheme === "" || scheme === "ssh" ? user.includes(":") : user !== "";
-}
+/** A reference that contains a password, or a user that isn't part of an ssh address. */
+const CREDENTIALS = /^(?:(?:ssh:\/\/)?[^/:]*:[^/]*@|(?!ssh:)[a-z][a-z0-9+.-]*:\/\/[^/]+@)/i;
 
 /**
  * Reads a reference.
@@ -587,7 +543,7 @@ export function parseReference(text: string): Reference {
     throw new SyntaxError("Quotes are not supported: for a path with white space, create a link without");
   }
   if (!/[/:]/.test(text)) return { kind: "name", name: text };
-  if (hasCredentials(text)) {
+  if (CREDENTIALS.test(text)) {
     throw new SyntaxError("This URL contains a user or a password: remove it and use git's credential helper");
   }
   if (/^(\.\.?|~)?\//.test(text)) {
@@ -596,61 +552,44 @@ export function parseReference(text: string): Reference {
     if (path.includes("*")) throw new SyntaxError(`"*" is only allowed as the last segment, not in ${quote(text)}`);
     return { kind: "path", path, all };
   }
-  return parseGitReference(text);
-}
-
-/** Reads a reference to a git repo. */
-function parseGitReference(text: string): Reference {
-  const git = (url: string, inside: string, ref?: string, isTail = false): Reference => {
-    const all = /(^|\/)\*$/.test(inside) && { all: true as const };
-    const path = (all ? inside.slice(0, -1) : inside).split("/").filter((segment) => segment !== "").join("/");
-    if (/[/:]\.\.?(\/|$)/.test(`${url}//${path}`)) {
-      throw new SyntaxError(`"." and ".." are not allowed in a URL or in a repo's path: ${quote(text)}`);
-    }
-    const place = isTail ? { path: "", tail: path } : { path, ref };
-    return { kind: "git", url: url.endsWith("/") ? url.slice(0, -1) : url, ...place, ...all };
-  };
-
   for (const pattern of BROWSE_URLS) {
     const [, url, tail] = pattern.exec(text) ?? [];
     if (url && tail) {
-      const decoded = attempt(() => decodeURIComponent(tail)) ?? tail;
-      return git(url, decoded.endsWith("/SKILL.md") ? decoded.slice(0, -9) : decoded, undefined, true);
+      const { path, ...rest } = gitReference(text, url, attempt(() => decodeURIComponent(tail)) ?? tail);
+      return { ...rest, path: "", tail: path.replace(/\/SKILL\.md$/, "") };
     }
   }
 
-  const hash = text.indexOf("#");
-  const address = hash < 0 ? text : text.slice(0, hash);
-  const ref = hash < 0 ? undefined : text.slice(hash + 1);
+  const [, address = "", ref] = /^([^#]*)(?:#(.*))?$/.exec(text) ?? [];
   if (ref === "") throw new SyntaxError(`A branch, tag or commit is missing after "#" in ${quote(text)}`);
-
-  const [, scheme, rest = ""] = /^([a-zA-Z][\w+.-]*):\/\/(.+)$/.exec(address) ?? [];
-  const isScp = /^[\w.-]+@[\w.-]+:./.test(address);
-  if (scheme !== undefined || isScp) {
-    if (scheme === "http") {
-      throw new SyntaxError(
-        `http is not supported, because anyone on the way can change what it transfers: use https for ${
-          quote(text)
-        }, ` +
-          `or map it in your git configuration with url.BASE.insteadOf`,
-      );
-    }
-    if (scheme !== undefined && !["https", "ssh", "file"].includes(scheme)) {
-      throw new SyntaxError(`Only https, ssh and file URLs are supported, not ${quote(text)}`);
-    }
-    const whole = isScp ? address : rest;
-    const slashes = whole.indexOf("//", 1);
-    const all = whole.endsWith("/*");
-    const repo = slashes >= 0 ? whole.slice(0, slashes) : all ? whole.slice(0, -2) : whole;
-    const inside = slashes >= 0 ? whole.slice(slashes + 2) : all ? "*" : "";
-    return git(isScp ? repo : `${scheme}://${repo.split("?", 1)[0]}`, inside, ref);
+  const [scheme] = /^[a-zA-Z][\w+.-]*(?=:\/\/.)/.exec(address) ?? [];
+  if (scheme === "http") {
+    throw new SyntaxError(
+      `http is not supported, because anyone on the way can change what it transfers: use https for ${quote(text)}, ` +
+        `or map it in your git configuration with url.BASE.insteadOf`,
+    );
   }
-
-  const [owner = "", repo = "", ...inside] = address.split("/");
-  if (/^[a-zA-Z0-9][a-zA-Z0-9-]*$/.test(owner) && /^[\w.-]+$/.test(repo)) {
-    return git(`https://github.com/${owner}/${repo}`, inside.join("/"), ref);
+  if (scheme !== undefined && !["https", "ssh", "file"].includes(scheme)) {
+    throw new SyntaxError(`Only https, ssh and file URLs are supported, not ${quote(text)}`);
   }
+  if (scheme !== undefined || /^[\w.-]+@[\w.-]+:./.test(address)) {
+    const [, url = "", path, all = ""] = /^((?:\w+:\/\/)?.+?)(?:\/\/(.*)|\/(\*))?$/.exec(address) ?? [];
+    return { ...gitReference(text, url.replace(/\?.*/, ""), path ?? all), ref };
+  }
+  const [, repo, path = ""] = /^([a-zA-Z0-9][a-zA-Z0-9-]*\/[\w.-]+)(?:\/(.*))?$/.exec(address) ?? [];
+  if (repo !== undefined) return { ...gitReference(text, `https://github.com/${repo}`, path), ref };
   throw new SyntaxError(`${quote(text)} is not a name, a path (./ ../ / ~/), OWNER/REPO or a git URL`);
+}
+
+/** A reference to a path in a repo, which can end with `*`. `text` is what the user wrote. */
+function gitReference(text: string, url: string, inside: string): GitEntry["reference"] {
+  const segments = inside.split("/").filter((segment) => segment !== "");
+  const all = segments.at(-1) === "*";
+  const path = (all ? segments.slice(0, -1) : segments).join("/");
+  if (/[/:]\.\.?(\/|$)/.test(`${url}//${path}`)) {
+    throw new SyntaxError(`"." and ".." are not allowed in a URL or in a repo's path: ${quote(text)}`);
+  }
+  return { kind: "git", url: url.replace(/\/$/, ""), path, ...all && { all } };
 }
 
 /** Reads the words after a reference: `[as NAME] [trust] [for AGENT...]`. */
@@ -686,7 +625,7 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
 export function parseManifest(text: string): { entries: Entry[]; errors: Problem[] } {
   const entries: Entry[] = [];
   const errors: Problem[] = [];
-  let current: AgentList | undefined; // of the last `for` line
+  let current: Entry["agents"]; // of the last `for` line
   for (const [index, raw] of text.replace(/^\ufeff/, "").split("\n").entries()) {
     const line = index + 1;
     try {
@@ -694,15 +633,15 @@ export function parseManifest(text: string): { entries: Entry[]; errors: Problem
         throw new SyntaxError("This line has more than 4,096 bytes");
       }
       if (raw.includes("\ufffd")) throw new SyntaxError("This line is not UTF-8"); // what the decoder makes of it
+      if (raw.includes("\0")) throw new SyntaxError("This line contains a NUL");
       const [first = "", ...rest] = raw.replace(/(^|\s)#.*/, "").trim().split(/\s+/);
       if (first === "") continue;
       if (/^(<{7}|={7}|>{7})$/.test(first)) {
         throw new SyntaxError("This is a merge conflict: keep the lines you want");
       }
+      if (first === "as" && rest.length > 0) throw new SyntaxError(`A reference is missing before "as"`);
       if (first === "for") {
         current = parseClauses(["for", ...rest], line).agents;
-      } else if (first === "as" && rest.length > 0) {
-        throw new SyntaxError(`A reference is missing before "as"`);
       } else {
         const reference = parseReference(first);
         const { as, trust, agents = current } = parseClauses(rest, line);
@@ -723,8 +662,8 @@ export function parseManifest(text: string): { entries: Entry[]; errors: Problem
  * @returns The reason; `undefined` if the name is allowed.
  */
 export function nameProblem(name: string): string | undefined {
-  if (name.length <= 64 && /^[a-z0-9]+(-[a-z0-9]+)*$/.test(name) && !KEYWORDS.includes(name)) return undefined;
   if (KEYWORDS.includes(name)) return `${quote(name)} is a keyword of .skills, not a skill name`;
+  if (name.length <= 64 && /^[a-z0-9]+(-[a-z0-9]+)*$/.test(name)) return undefined;
   const rule = `${quote(name)} is not a skill name: 1 to 64 lowercase letters, digits and single hyphens`;
   const odd = /[^ -~]/u.exec(name)?.[0];
   if (odd) return `${rule}; it contains U+${codePoint(odd)}`;
@@ -733,45 +672,20 @@ export function nameProblem(name: string): string | undefined {
   return similar === "" ? rule : `${rule}, did you mean ${quote(similar)}?`;
 }
 
-/** The number of a character, as Unicode writes it. */
 function codePoint(character: string): string {
   return character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0");
-}
-
-/**
- * The text of a project's manifest.
- *
- * @throws {UsageError} If it doesn't exist or can't be read.
- */
-function readManifest(project: Project): string {
-  if (!project.siblings.has(lastSegment(project.manifest)) && !exists(project.manifest)) {
-    if (project.global) throw new UsageError(`No ${showHere(project)}: "use-skills.ts init --global" creates one`);
-    throw new UsageError(
-      `No .skills in ${project.directory} or above it in its repo: "use-skills.ts init" creates one`,
-    );
-  }
-  try {
-    return readOwnFile(project.manifest, project);
-  } catch (error) {
-    throw new UsageError(`Cannot read ${showHere(project)}: ${reasonOf(error)}`);
-  }
 }
 
 // ── Lockfile ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What a git reference is locked to: enough to get the same files on every machine. */
-export interface Locked {
+interface Locked {
   commit: string;
-  /** Larger than a skill may be without `--allow-large`. */
-  large?: true;
-  /** The directory in the repo; "" for its root. */
-  path: string;
-  /** Of a reference to many skills: the git tree hash of each, by its path below `path`. */
-  skills?: Record<string, string>;
-  /** The git tree hash of the directory. */
-  tree: string;
-  /** The tree hash for which hidden characters are trusted. */
-  trusted?: string;
+  large?: true; // larger than a skill may be without `--allow-large`
+  path: string; // the directory in the repo; "" for its root
+  skills?: Record<string, string>; // of a reference to many skills: the git tree hash of each, by its path below `path`
+  tree: string; // the git tree hash of the directory
+  trusted?: string; // the tree hash for which hidden characters are trusted
   url: string;
 }
 
@@ -794,8 +708,7 @@ function isLocked(value: unknown): value is Locked {
   if (typeof value !== "object" || value === null) return false;
   const { commit, tree, url, path, skills, trusted, large } = value as Partial<Locked>;
   const isHash = (hash: unknown) => typeof hash === "string" && COMMIT.test(hash);
-  const isPath = (path: unknown) =>
-    typeof path === "string" && path.split("/").every((segment) => !["", ".", ".."].includes(segment));
+  const isPath = (path: unknown) => typeof path === "string" && !/(^|\/)\.{0,2}(\/|$)/.test(path);
   const all = Object.entries(skills ?? {});
   return isHash(commit) && isHash(tree) && typeof url === "string" && (path === "" || isPath(path)) &&
     (skills === undefined || all.length > 0) && all.every(([path, tree]) => isPath(path) && isHash(tree)) &&
@@ -803,56 +716,49 @@ function isLocked(value: unknown): value is Locked {
 }
 
 function renderLockfileEntry(reference: string, locked: Locked): string {
-  const fields = Object.entries(locked).filter(([, value]) => value !== undefined);
-  const sorted = fields.sort(([a], [b]) => a < b ? -1 : 1);
-  return `${JSON.stringify(reference)}: ${JSON.stringify(Object.fromEntries(sorted))}`;
+  return `${JSON.stringify(reference)}: ${JSON.stringify(Object.fromEntries(sortByKey(Object.entries(locked))))}`;
 }
 
 /** The text of a lockfile, one line per entry, sorted, so that git can merge it; `undefined` if there are no entries. */
 function renderLockfile(lockfile: Lockfile): string | undefined {
-  const sorted = [...lockfile].sort(([a], [b]) => a < b ? -1 : 1);
-  const lines = sorted.map(([reference, locked]) => renderLockfileEntry(reference, locked));
+  const lines = sortByKey(lockfile).map(([reference, locked]) => renderLockfileEntry(reference, locked));
   return lines.length === 0 ? undefined : `{\n"skills": {\n${lines.join(",\n")}\n},\n"version": 1\n}\n`;
 }
 
-/**
- * Reads the text of a lockfile.
- *
- * @param shown Its path, for messages.
- * @throws {UsageError} If it isn't what this program writes.
- */
+/** Reads the text of a lockfile, whose path is `shown` in messages. Only what this program writes is accepted. */
 function parseLockfile(text: string, shown: string): Lockfile {
   let json: { version?: number; skills?: Record<string, unknown> } | null;
   try {
     json = JSON.parse(text);
   } catch (error) {
-    const line = text.slice(0, Number(/position (\d+)/.exec(reasonOf(error))?.[1] ?? text.length)).split("\n").length;
+    const reason = reasonOf(error);
+    const position = /position (\d+)/.exec(reason)?.[1] ?? (reason.includes("end of JSON") ? text.length : 0);
+    const line = text.slice(0, Number(position)).split("\n").length;
     throw new UsageError(
       `${shown}:${line}: this is not valid JSON. After a merge, keep one line per skill, a comma between the lines, ` +
         `and no conflict markers`,
     );
   }
-  const version = json?.version ?? 0;
+  const { version = 0, skills } = json ?? {};
   if (version > 1) throw new UsageError(`${shown} was written by a newer use-skills: update this one`);
   const restore = "restore the file from git, or delete it and sync";
-  const entries = typeof json?.skills === "object" ? Object.entries(json.skills ?? {}) : [];
-  if (version !== 1 || entries.length === 0) throw new UsageError(`${shown} is not a lockfile: ${restore}`);
-  const invalid = entries.find(([, locked]) => !isLocked(locked));
-  if (invalid) throw new UsageError(`${shown} has an invalid entry, ${quote(invalid[0])}: ${restore}`);
-  // JSON.parse silently takes the last of two equal keys, so compare with what would have been written.
-  const lockfile = new Map(entries as [string, Locked][]);
-  const lines = text.split(/,?\r?\n/).filter((line) => line.startsWith('"'));
+  const lockfile = new Map(Object.entries(skills ?? {}) as [string, Locked][]);
+  if (version !== 1 || lockfile.size === 0) throw new UsageError(`${shown} is not a lockfile: ${restore}`);
   const expected = new Set(['"skills": {', '"version": 1']);
-  for (const [reference, locked] of lockfile) expected.add(renderLockfileEntry(reference, locked));
-  const odd = lines.find((line) => !expected.delete(line));
-  if (odd !== undefined || expected.size > 0) {
-    const line = odd === undefined ? "" : `:${text.split(/,?\r?\n/).lastIndexOf(odd) + 1}`;
-    throw new UsageError(`${shown}${line} is not as use-skills writes it, or has an entry twice: ${restore}`);
+  for (const [reference, locked] of lockfile) {
+    if (!isLocked(locked)) throw new UsageError(`${shown} has an invalid entry, ${quote(reference)}: ${restore}`);
+    expected.add(renderLockfileEntry(reference, locked));
+  }
+  // JSON.parse silently takes the last of two equal keys, so compare with what would have been written.
+  const lines = text.split(/,?\r?\n/);
+  const odd = lines.findIndex((line) => line.startsWith('"') && !expected.delete(line));
+  if (odd >= 0 || expected.size > 0) {
+    const place = odd < 0 ? shown : `${shown}:${odd + 1}`;
+    throw new UsageError(`${place} is not as use-skills writes it, or has an entry twice: ${restore}`);
   }
   return lockfile;
 }
 
-/** The manifest and the lockfile of a project, read and parsed. */
 interface Files {
   manifest: string;
   entries: Entry[];
@@ -860,29 +766,35 @@ interface Files {
   lockfileText?: string;
 }
 
-/**
- * Reads a project's manifest and lockfile.
- *
- * @throws {UsageError} If one of them is invalid.
- */
-function readFiles(project: Project): Files {
-  const manifest = readManifest(project);
+/** Reads a project's manifest or lockfile; `undefined` if it doesn't exist. */
+function readProjectFile(path: string, project: Project, maxBytes?: number): string | undefined {
+  try {
+    return project.siblings.has(lastSegment(path)) ? readOwnFile(path, project, maxBytes) : undefined;
+  } catch (error) {
+    throw new UsageError(`Cannot read ${showHere(project, path)}: ${reasonOf(error)}`);
+  }
+}
+
+function validEntries(manifest: string): Entry[] {
   const { entries, errors } = parseManifest(manifest);
   if (errors.length > 0) throw new UsageError("", errors);
-  return { manifest, entries, ...readLockfile(project) };
+  return entries;
 }
 
 function readLockfile(project: Project): Pick<Files, "lockfile" | "lockfileText"> {
   const path = lockfilePath(project);
-  const isKnown = project.siblings.has(lastSegment(path));
-  try {
-    const lockfileText = isKnown ? ifExists(() => readOwnFile(path, project, MAX_LOCKFILE_BYTES)) : undefined;
-    if (lockfileText === undefined) return { lockfile: new Map() };
-    return { lockfile: parseLockfile(lockfileText, showHere(project, path)), lockfileText };
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    throw new UsageError(`Cannot read ${showHere(project, path)}: ${reasonOf(error)}`);
+  const lockfileText = readProjectFile(path, project, MAX_LOCKFILE_BYTES);
+  const lockfile = lockfileText === undefined ? new Map() : parseLockfile(lockfileText, showHere(project, path));
+  return { lockfile, lockfileText };
+}
+
+function readFiles(project: Project): Files {
+  const manifest = readProjectFile(project.manifest, project);
+  if (manifest === undefined) {
+    const place = project.global ? showHere(project) : `.skills in ${project.directory} or above it in its repo`;
+    throw new UsageError(`No ${place}: "use-skills.ts init${project.global ? " --global" : ""}" creates one`);
   }
+  return { manifest, entries: validEntries(manifest), ...readLockfile(project) };
 }
 
 /** Whether a lockfile entry belongs to a reference: same repo, directory, number of skills, and commit if it names one. */
@@ -897,14 +809,11 @@ function isLockedFor({ url, path, ref, tail, all }: GitEntry["reference"], locke
 
 // ── Store: fetched skills, read-only, addressed by content hash ─────────────────────────────────────────────────
 
-/** A skill of a locked reference. */
 interface StoredSkill {
   name: string;
-  /** Its path in the repo. */
-  path: string;
+  path: string; // its path in the repo
   tree: string;
-  /** Where it is, or will be, in the store. */
-  directory: string;
+  directory: string; // where it is, or will be, in the store
 }
 
 /** Next to a stored skill that was checked: one of these two files. The second lists hidden characters. */
@@ -918,46 +827,32 @@ function storeDirectory(): string {
   return `${xdgDirectory("XDG_DATA_HOME", ".local/share")}/store`;
 }
 
-/**
- * The skills of a locked reference.
- *
- * @throws {Error} If one has a path that cannot be a skill's.
- */
-function storedSkills({ url, path, tree, skills }: Locked): StoredSkill[] {
+function storedSkills({ url, path: top, tree, skills = { "": tree } }: Locked): StoredSkill[] {
   const store = storeDirectory();
-  const stored = (path: string, tree: string): StoredSkill => {
-    const repo = url.endsWith(".git") ? url.slice(0, -4) : url;
-    const name = lastSegment(path || repo.replace(/^[^/:]*:/, ""));
+  return Object.entries(skills).map(([inside, tree]) => {
+    const path = [top, inside].filter((part) => part !== "").join("/");
+    const name = lastSegment(path || url.replace(/^[^/:]*:|\.git$/g, ""));
     if (/^\.{0,2}$/.test(name) || [CLEAN_MARKER, HIDDEN_MARKER].includes(name) || name.length > 255) {
       throw new Error(`${quote(path)} cannot be a skill's path`);
     }
     return { name, path, tree, directory: `${store}/${tree}/${name}` };
-  };
-  if (skills === undefined) return [stored(path, tree)];
-  return Object.entries(skills).map(([inside, tree]) => stored(path ? `${path}/${inside}` : inside, tree));
+  });
 }
 
-/** What the store knows about a skill. */
-interface StoreEntry {
-  /** It was checked, and looks unchanged: `check` reads every file, this looks at two modification times. */
-  isIntact: boolean;
-  /** It was checked. */
-  isChecked: boolean;
-  /** The hidden characters that were found. */
-  hidden: string[];
-}
-
-function examineStored({ name, directory }: StoredSkill): StoreEntry {
-  const parent = resolve(directory, "..");
-  const names = namesIn(parent);
+/**
+ * What the store knows about a skill: whether it was checked, whether it looks unchanged since (`check` reads every
+ * file, this looks at two modification times), and which hidden characters were found.
+ */
+function examineStored({ name, directory }: StoredSkill): { isChecked: boolean; isIntact: boolean; hidden: string[] } {
+  const marker = (name: string) => resolve(directory, "..", name);
+  const names = namesIn(marker("."));
   const isUnchanged = (path: string) => Deno.lstatSync(path).mtime?.getTime() === STORE_TIME * 1000;
   const isChecked = names.has(name) && (names.has(CLEAN_MARKER) || names.has(HIDDEN_MARKER));
-  const isIntact = isChecked &&
-    (attempt(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) ?? false);
-  const hidden = names.has(HIDDEN_MARKER)
-    ? attempt(() => JSON.parse(Deno.readTextFileSync(`${parent}/${HIDDEN_MARKER}`)) as string[]) ?? ["unreadable list"]
+  const isIntact = isChecked && attempt(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) === true;
+  const hidden: string[] = names.has(HIDDEN_MARKER)
+    ? attempt(() => JSON.parse(Deno.readTextFileSync(marker(HIDDEN_MARKER)))) ?? ["unreadable list"]
     : [];
-  return { isIntact, isChecked, hidden: hidden.map((each) => `${name}/${each}`) };
+  return { isChecked, isIntact, hidden: hidden.map((each) => `${name}/${each}`) };
 }
 
 /** Why a stored skill must not be deployed; `undefined` if it may. */
@@ -982,11 +877,7 @@ function gitEntryProblem({ text, reference, as }: GitEntry, project: Project): s
   return reference.all && as !== undefined ? `"as" needs one skill, but ${quote(text)} names many` : undefined;
 }
 
-/**
- * The directories of the skills that a git reference names, according to the lockfile and the store.
- *
- * @throws {Error} If it isn't locked, isn't stored, or must not be deployed.
- */
+/** The directories of the skills that a git reference names, according to the lockfile and the store. */
 function locateGit(entry: GitEntry, project: Project, lockfile: Lockfile): string[] {
   const { text, reference } = entry;
   const problem = gitEntryProblem(entry, project);
@@ -1000,9 +891,10 @@ function locateGit(entry: GitEntry, project: Project, lockfile: Lockfile): strin
   }
   return storedSkills(locked).map((skill) => {
     const { isChecked, hidden } = examineStored(skill);
-    if (!isChecked) throw new Error(`${quote(text)} is not on this machine: run sync`);
-    const reason = hiddenProblem(hidden, entry, locked);
-    if (reason) throw new Error(reason);
+    const problem = isChecked
+      ? hiddenProblem(hidden, entry, locked)
+      : `${quote(text)} is not on this machine: run sync`;
+    if (problem) throw new Error(problem);
     return skill.directory;
   });
 }
@@ -1019,43 +911,25 @@ export interface Desired {
 }
 
 /** A skills directory of one or more agents. */
-export interface Target {
-  /** Its real path, also if it doesn't exist yet. */
-  path: string;
-  /** The agents that the manifest names for it. */
-  agents: string[];
-  /** The agent whose directory this is because of an environment variable. */
-  variableOf?: string;
+interface Target {
+  path: string; // its real path, also if it doesn't exist yet
+  agents: string[]; // the agents that the manifest names for it
+  variableOf?: string; // the agent whose directory this is because of an environment variable
   desired: Map<string, Desired>;
 }
 
 /** What a manifest asks for on this machine. */
-export interface DesiredState {
-  /** By path. */
-  targets: Map<string, Target>;
-  /** Names of entries that failed: what was deployed for them stays. */
-  failedNames: Set<string>;
-  /** Directories of entries with `/*` that failed: what was deployed from there stays. */
-  failedSources: string[];
-  /** The names for each agent. */
-  namesByAgent: Map<string, Set<string>>;
+interface DesiredState {
+  targets: Map<string, Target>; // by path
+  failedNames: Set<string>; // of entries that failed, and directories of `DIRECTORY/*`: what was deployed stays
   problems: Problem[];
-}
-
-/** What is known about the git references of a manifest. */
-interface Fetched {
-  lockfile: Lockfile;
-  /** Why a reference could not be fetched, by its text. */
-  failures: ReadonlyMap<string, string>;
 }
 
 /** An agent's skills directory as written, before links are resolved. */
 interface AgentDirectory {
   path: string;
-  /** It may be outside the project: an absolute path or an environment variable names it. */
-  mayBeOutside: boolean;
-  /** It depends on an environment variable. */
-  isVariable: boolean;
+  mayBeOutside: boolean; // it may be outside the project: an absolute path or an environment variable names it
+  isVariable: boolean; // it depends on an environment variable
 }
 
 /** The skills directories of an agent, or the directory that is named instead of an agent. */
@@ -1064,98 +938,65 @@ function agentDirectories(agent: string, project: Project): AgentDirectory[] {
     return [{ path: expand(agent, project), mayBeOutside: !agent.startsWith("."), isVariable: false }];
   }
   const known = Object.hasOwn(AGENTS, agent) ? AGENTS[agent] : undefined;
-  const templates = project.global ? known && [known.home] : known?.project;
-  if (templates === undefined) {
-    throw new Error(`Unknown agent ${quote(agent)}`, { cause: { word: agent, words: Object.keys(AGENTS) } });
-  }
-  return templates.flatMap((template) => {
-    const [, name, fallback, optional, rest = ""] = /^\$(?:\{(\w+):-([^}]+)\}|(\w+))\/(.+)$/.exec(template) ?? [];
-    const variable = name ?? optional;
-    if (variable === undefined) {
-      return { path: resolve(project.directory, template), mayBeOutside: false, isVariable: false };
-    }
-    const given = environment(variable);
-    const value = variable.startsWith("XDG_") && !given?.startsWith("/") ? undefined : given;
-    const directory = value ?? fallback;
-    if (directory === undefined) return [];
-    return {
-      ...{ path: resolve(project.directory, directory, rest), mayBeOutside: value !== undefined, isVariable: true },
-    };
+  if (known === undefined) throw new Error(`Unknown agent ${quote(agent)}${suggestion(agent, Object.keys(AGENTS))}`);
+  return (project.global ? [known.home] : known.project).flatMap((template) => {
+    const [, variable, fallback, rest = template] = /^\$\{?(\w+)(?::-([^}]+)\})?\/(.+)$/.exec(template) ?? [];
+    const value = variable && environment(variable);
+    if (variable && !value && !fallback) return [];
+    const path = resolve(project.directory, value ?? fallback ?? ".", rest);
+    return { path, mayBeOutside: value !== undefined, isVariable: variable !== undefined };
   });
 }
 
+function knownDirectories(project: Project): { agent: string; path: string }[] {
+  return Object.keys(AGENTS).flatMap((agent) => agentDirectories(agent, project).map(({ path }) => ({ agent, path })));
+}
+
 /**
- * The real path of a directory, also if it or those above it don't exist yet.
- *
- * @param isTarget Whether this run creates a directory. A fresh clone can contain a link to a target before the target.
- * @throws {Error} If a file or a broken link is in the way.
+ * The real path of a directory, also if it or those above it don't exist yet. A link to an agent's directory need not
+ * lead anywhere: a fresh clone can contain a link to a target before the target.
  */
-function realDirectory(path: string, isTarget: (path: string) => boolean): string {
-  if (path === "/") return path;
-  const parent = realDirectory(resolve(path, ".."), isTarget);
-  const real = resolve(parent, lastSegment(path));
+function realDirectory(path: string, project: Project): string {
+  if (path === "/" || path === project.directory) return path;
+  const real = resolve(realDirectory(resolve(path, ".."), project), lastSegment(path));
   const info = ifExists(() => Deno.lstatSync(real));
   if (info?.isSymlink) {
-    const destination = attempt(() => Deno.realPathSync(real)) ?? resolve(parent, Deno.readLinkSync(real));
-    if (exists(destination) || isTarget(destination)) return destination;
+    const destination = attempt(() => Deno.realPathSync(real)) ?? resolve(real, "..", Deno.readLinkSync(real));
+    const isAgents = () => knownDirectories(project).some(({ path }) => below(destination, path) !== undefined);
+    if (exists(destination) || isAgents()) return destination;
     throw new Error(`${path} is a broken link`);
   }
   if (info && !info.isDirectory) throw new Error(`${path} is not a directory`);
   return real;
 }
 
-/**
- * The real path of a target.
- *
- * @param isKnown Whether the project has deployed to a path before.
- * @throws {Error} If nothing can or may be deployed there.
- */
+/** The real path of a target. `isKnown` says whether the project has deployed to a path before. */
 function targetPath(
   { path, mayBeOutside, isVariable }: AgentDirectory,
   project: Project,
-  isTarget: (path: string) => boolean,
   isKnown: (path: string) => boolean,
 ): string {
-  const fail = (reason: string) => new Error(`Cannot deploy to ${show(path, project)}: ${reason}`);
-  let real = path;
   try {
-    if (!isPlain(path, project)) real = realDirectory(path, isTarget);
+    const real = realDirectory(path, project);
+    if (real.split("/").includes(".git")) throw new Error("it is inside .git");
+    if (below(project.directory, real) !== undefined) return real;
+    if (!mayBeOutside) throw new Error(`it leads out of the project, to ${real}: name that path if you want this`);
+    if (project.global || isVariable || isKnown(real) || !isRestricted()) return real;
+    throw new Error(`it is new and outside the project: run ${quote(thisCommand())} once`);
   } catch (error) {
-    throw fail(reasonOf(error));
+    throw new Error(`Cannot deploy to ${show(path, project)}: ${reasonOf(error)}`);
   }
-  if (real.split("/").includes(".git")) throw fail("it is inside .git");
-  if (below(project.directory, real) !== undefined) return real;
-  if (!mayBeOutside) throw fail(`it leads out of the project, to ${real}: name that path if you want this`);
-  const isAllowed = project.global || isVariable || isKnown(real) || !isRestricted();
-  if (!isAllowed) throw fail(`it is new and outside the project: run ${quote(thisCommand())} once`);
-  return real;
-}
-
-/** Whether a path in a project has no links in it, or doesn't exist yet, as its parents' entries show. */
-function isPlain(path: string, project: Project): boolean {
-  const [top, ...rest] = project.global ? [] : below(project.directory, path)?.split("/") ?? [];
-  let entry = top === undefined ? undefined : project.siblings.get(top);
-  if (top === undefined) return false;
-  for (let parent = `${project.directory}/${top}`; entry?.isDirectory && rest.length > 0;) {
-    const name = rest.shift()!;
-    entry = namesIn(parent).get(name);
-    parent = `${parent}/${name}`;
-  }
-  return entry === undefined || entry.isDirectory;
 }
 
 /** Whether direnv runs this without having asked the user: nothing new may be fetched, locked or put elsewhere. */
 function isRestricted(): boolean {
-  return isUnderDirenv() && environment("SKILLS_ALLOWED") !== "1";
+  return environment("DIRENV_IN_ENVRC") !== undefined && environment("SKILLS_ALLOWED") !== "1";
 }
 
-/** How a user runs this program. */
 function thisCommand(): string {
   const script = import.meta.filename;
   if (script === undefined) return `deno run -A ${import.meta.url}`;
-  const home = environment("HOME");
-  const inside = below(Deno.cwd(), script) ?? (home && below(home, script)?.replace(/^/, "~/")) ?? script;
-  return `deno run -A --no-config ${inside}`;
+  return `deno run -A --no-config ${below(Deno.cwd(), script) ?? fromHome(script)}`;
 }
 
 /** The directories where skills are found by name. The first one that has it wins. */
@@ -1169,9 +1010,9 @@ function* searchPath(project: Project): Generator<string> {
   if (script !== undefined) yield resolve(Deno.realPathSync(script), "../skills");
 }
 
-/** The names of the directories in `directory`, also behind links; `undefined` if it can't be read. */
-function subdirectories(directory: string): string[] | undefined {
-  return attempt(() => [...Deno.readDirSync(directory)])?.filter((entry) =>
+/** The names of the directories in `directory`, also behind links. */
+function subdirectories(directory: string): string[] {
+  return [...Deno.readDirSync(directory)].filter((entry) =>
     entry.isDirectory || entry.isSymlink && attempt(() => Deno.statSync(`${directory}/${entry.name}`))?.isDirectory
   ).map(({ name }) => name);
 }
@@ -1181,24 +1022,23 @@ function findCheckout(skill: string): string | undefined {
   const home = environment("HOME");
   const checkouts = [environment("USE_SKILLS")?.replace(/\/[^/]*$/, ""), home && `${home}/use-skills`];
   const found = checkouts.find((checkout) => checkout && exists(`${checkout}/skills/${skill}/SKILL.md`));
-  return home && found ? below(home, found)?.replace(/^/, "~/") ?? found : found;
+  return found && fromHome(found);
 }
 
 /** Returns a function that finds a skill's directory by its name. */
 function nameFinder(project: Project): (name: string) => string {
-  const listing = memoize((place) => new Set(subdirectories(place)));
+  const listing = memoize((place) => new Set(attempt(() => subdirectories(place))));
   return (name) => {
     const problem = nameProblem(name);
     if (problem) throw new Error(problem);
     for (const place of searchPath(project)) if (listing(place).has(name)) return `${place}/${name}`;
-    const places = new Set([resolve(project.manifest, "../skills"), ...searchPath(project)]);
-    const searched = [...places].map((place) => show(place, project).replace(/^(?![~/])/, "./")).join(", ");
+    const places = [...new Set([resolve(project.manifest, "../skills"), ...searchPath(project)])];
+    const searched = places.map((place) => show(place, project).replace(/^(?![~/])/, "./")).join(", ");
     const example = `${findCheckout(name) ?? "~/use-skills"}/skills/${name}`;
+    const near = suggestion(name, places.flatMap((place) => [...listing(place)]));
     throw new Error(
-      `No skill ${
-        quote(name)
-      } in ${searched}: write the path of its folder, for example ${example}, or set SKILLS_PATH`,
-      { cause: { word: name, words: [...places].flatMap((place) => [...listing(place)]) } },
+      `No skill ${quote(name)} in ${searched}: write the path of its folder, for example ${example}, or set ` +
+        `SKILLS_PATH${near}`,
     );
   };
 }
@@ -1210,8 +1050,7 @@ function deployedName({ reference, as }: Entry, project: Project): string {
   if (reference.kind === "name") return reference.name;
   if (reference.kind === "path") return lastSegment(attempt(() => expand(reference.path, project)) ?? reference.path);
   const { url, path, tail } = reference;
-  const name = lastSegment((tail ?? (path || url)).replace(/^[^/:]*:/, ""));
-  return name.endsWith(".git") ? name.slice(0, -4) : name;
+  return lastSegment((tail ?? (path || url)).replace(/^[^/:]*:/, "")).replace(/\.git$/, "");
 }
 
 /** The skill's directory at a path, or those of all skills directly in it. */
@@ -1222,38 +1061,36 @@ function locatePath(path: string, { text, as }: Entry, all: boolean): string[] {
     throw new Error(info ? `${quote(text)} is a file: name the skill's directory` : `${quote(text)} does not exist`);
   }
   if (as !== undefined) throw new Error(`"as" needs one skill, but ${quote(text)} names many`);
-  const names = subdirectories(path);
+  const names = attempt(() => subdirectories(path));
   if (names === undefined) throw new Error(`Cannot read the directory of ${quote(text)}`);
   return names.sort().map((name) => `${path}/${name}`).filter((skill) => exists(`${skill}/SKILL.md`));
 }
 
+/** What stays if an entry fails: the names it deploys, or the directory whose skills it deploys. */
+function namesOf(entry: Entry, project: Project, lockfile: Lockfile): string[] {
+  const { reference, text } = entry;
+  if (reference.kind === "name" || !reference.all) return [deployedName(entry, project)];
+  if (reference.kind === "path") return attempt(() => [expand(reference.path, project)]) ?? [];
+  const locked = lockfile.get(text);
+  return locked ? attempt(() => storedSkills(locked).map(({ name }) => name)) ?? [] : [];
+}
+
 /**
- * Finds the skills and targets that entries name. Reads the disk, changes nothing.
- *
- * @param entries The manifest's entries.
- * @param project Whose manifest it is.
- * @param fetched What is known about its git references.
- * @param isKnown Whether the project has deployed to a path before.
- * @returns What is desired in which target, and a problem for everything that fails.
+ * Finds the skills and targets that entries name. `failures` says why references could not be fetched, by their text,
+ * and `isKnown` whether the project has deployed to a path before.
  */
-export function findDesired(
+function findDesired(
   entries: readonly Entry[],
   project: Project,
-  { lockfile, failures }: Fetched,
+  { lockfile, failures }: { lockfile: Lockfile; failures: ReadonlyMap<string, string> },
   isKnown: (path: string) => boolean,
 ): DesiredState {
   const targets = new Map<string, Target>();
-  const namesByAgent = new Map<string, Set<string>>();
-  const state: DesiredState = {
-    ...{ targets, namesByAgent, failedNames: new Set(), failedSources: [], problems: [] },
-  };
-  const fail = (line: number, name: string, error: unknown) => {
-    const near = error instanceof Error ? error.cause as Near | undefined : undefined;
-    state.problems.push({ line, name: name || undefined, message: reasonOf(error), near });
-  };
+  const failedNames = new Set<string>();
+  const problems: Problem[] = [];
   const targetsOf = memoize((agent) =>
     agentDirectories(agent, project).map((directory) => {
-      const path = targetPath(directory, project, (path) => targets.has(path), isKnown);
+      const path = targetPath(directory, project, isKnown);
       const target: Target = targets.get(path) ?? { path, agents: [], desired: new Map() };
       if (directory.isVariable) target.variableOf = agent;
       target.agents.push(agent);
@@ -1261,15 +1098,6 @@ export function findDesired(
       return target;
     })
   );
-  const keep = (name: string, { reference, text }: Entry) => {
-    const locked = reference.kind === "git" && reference.all ? lockfile.get(text) : undefined;
-    for (const { name } of locked && attempt(() => storedSkills(locked)) || []) state.failedNames.add(name);
-    const source = reference.kind === "path" && reference.all
-      ? attempt(() => expand(reference.path, project))
-      : undefined;
-    if (source !== undefined) state.failedSources.push(source);
-    else state.failedNames.add(name);
-  };
   const findByName = nameFinder(project);
   const locate = (entry: Entry): string[] => {
     const { reference, text } = entry;
@@ -1286,59 +1114,49 @@ export function findDesired(
     if (earlier.source === source) return;
     if (attempt(() => Deno.realPathSync(earlier.source) === Deno.realPathSync(source))) return;
     const both = `${show(source, project)} here and ${show(earlier.source, project)} in line ${earlier.line}`;
-    fail(line, name, `${quote(name)} names two skills, ${both}: write "as NAME" after one of them`);
+    problems.push({
+      line,
+      name,
+      message: `${quote(name)} names two skills, ${both}: write "as NAME" after one of them`,
+    });
   };
 
   for (const entry of entries) {
-    const { line } = entry;
-    const name = deployedName(entry, project);
-    const agents = entry.agents ?? { line, names: DEFAULT_AGENTS };
-    const entryTargets: Target[] = [];
-    for (const agent of agents.names) {
+    const { line, reference, as } = entry;
+    const listOrFail = <T>(problem: Omit<Problem, "message">, list: () => T[]): T[] => {
       try {
-        entryTargets.push(...targetsOf(agent));
+        return list();
       } catch (error) {
-        fail(agents.line, "", error);
-        keep(name, entry);
+        problems.push({ ...problem, message: reasonOf(error) });
+        for (const name of namesOf(entry, project, lockfile)) failedNames.add(name);
+        return [];
       }
-    }
-    let sources: string[] = [];
-    try {
-      sources = locate(entry);
-    } catch (error) {
-      fail(line, name, error);
-      keep(name, entry);
-    }
-    for (const source of sources) {
-      const skillName = entry.as ?? (entry.reference.kind === "name" ? name : lastSegment(source));
+    };
+    const agents = entry.agents ?? { line, names: DEFAULT_AGENTS };
+    const entryTargets = agents.names.flatMap((agent) => listOrFail({ line: agents.line }, () => targetsOf(agent)));
+    const name = deployedName(entry, project) || undefined;
+    for (const source of listOrFail({ line, name }, () => locate(entry))) {
+      const skillName = as ?? (reference.kind === "name" ? reference.name : lastSegment(source));
       const problem = nameProblem(skillName);
       if (problem) {
-        fail(
-          line,
-          skillName,
-          entry.as ? problem : `${problem}: rename the directory, or write "as NAME" after its path`,
-        );
+        const wayOut = as ? "" : `: rename the directory, or write "as NAME" after its path`;
+        problems.push({ line, name: skillName, message: problem + wayOut });
         continue;
       }
-      for (const agent of agents.names) {
-        namesByAgent.set(agent, (namesByAgent.get(agent) ?? new Set()).add(skillName));
-      }
-      for (const target of new Set(entryTargets)) add(target, { name: skillName, line, source });
+      for (const target of entryTargets) add(target, { name: skillName, line, source });
     }
   }
-  return state;
+  return { targets, failedNames, problems };
 }
 
 // ── Content: the files of a skill, and git's hash of them ───────────────────────────────────────────────────────
 
-/** A file, link or directory below another directory. */
 interface Item {
-  /** Relative to the directory. A directory comes before what is in it. */
-  path: string;
+  path: string; // relative to the directory
   info: Deno.FileInfo;
 }
 
-/** Lists everything below a directory. Links are not followed. */
+/** Lists everything below a directory, each directory before what is in it. Links are not followed. */
 function* walk(directory: string, prefix = ""): Generator<Item> {
   for (const { name } of Deno.readDirSync(`${directory}/${prefix}`)) {
     const path = prefix + name;
@@ -1352,18 +1170,9 @@ function isExecutable(info: Deno.FileInfo): boolean {
   return ((info.mode ?? 0) & 0o111) !== 0;
 }
 
-/** Why a link is not allowed in a skill; `undefined` if it stays inside it. */
-function linkProblem(path: string, text: string): string | undefined {
-  const isInside = text !== "" && !text.startsWith("/") &&
-    below("/skill", resolve("/skill", path, "..", text)) !== undefined;
-  return isInside ? undefined : `the link ${quote(path)} leads out of the skill, to ${quote(text)}`;
-}
-
 /**
- * Lists a skill that is to be copied, or a copy.
- *
- * @throws {Error} If a copy would be incomplete or include something from outside the skill: because of a link that
- * leads out of it or nowhere, a socket, or a device.
+ * Lists a skill that is to be copied, or a copy. Refuses what would make a copy incomplete or include something from
+ * outside: a link that leads out of the skill or nowhere, a socket, or a device.
  */
 function listContent(directory: string): Item[] {
   const top = Deno.realPathSync(directory);
@@ -1373,51 +1182,41 @@ function listContent(directory: string): Item[] {
     if (!info.isSymlink) throw new Error(`${quote(path)} is not a file, a directory or a link`);
     const text = Deno.readLinkSync(`${directory}/${path}`);
     const real = attempt(() => Deno.realPathSync(`${directory}/${path}`));
-    if (real === undefined) throw new Error(`the link ${quote(path)} is broken`);
-    const problem = linkProblem(path, below(top, real) === undefined ? real : text);
-    if (problem) throw new Error(problem);
+    // Where it leads by its text counts, too: a copy of it must not lead to the original.
+    const isInside = !text.startsWith("/") && below("/skill", resolve("/skill", path, "..", text)) !== undefined;
+    if (isInside && real === undefined) throw new Error(`the link ${quote(path)} is broken`);
+    if (isInside && below(top, real!) !== undefined) continue;
+    throw new Error(`the link ${quote(path)} leads out of the skill, to ${quote(text)}`);
   }
   return items;
 }
 
-/**
- * The hash git gives a directory. An empty directory counts as an empty tree.
- *
- * Source: git's object format, https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
- */
-async function treeHash(directory: string, items: readonly Item[]): Promise<string> {
+/** The git object of a directory, as its hash. Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects */
+async function hashTree(directory: string): Promise<Uint8Array> {
   const hashObject = async (type: string, content: Uint8Array) =>
     new Uint8Array(await crypto.subtle.digest("SHA-1", concat(`${type} ${content.length}\0`, content)));
-  // What is in each directory, by its path: mode and name, hash, and the key by which git sorts.
-  const trees = new Map<string, { key: string; parts: [string, Uint8Array] }[]>([["", []]]);
-  const hashTree = async (path: string) => {
-    const entries = trees.get(path)!.sort((a, b) => a.key < b.key ? -1 : 1);
-    return await hashObject("tree", concat(...entries.flatMap(({ parts }) => parts)));
-  };
-  for (const { path, info } of items) if (info.isDirectory) trees.set(path, []);
-  for (const { path, info } of items.toReversed()) { // Directories come after what is in them.
-    const name = lastSegment(path);
-    const mode = info.isDirectory ? "40000" : info.isSymlink ? "120000" : isExecutable(info) ? "100755" : "100644";
-    const hash = info.isDirectory ? await hashTree(path) : await hashObject(
-      "blob",
-      info.isSymlink ? concat(Deno.readLinkSync(`${directory}/${path}`)) : Deno.readFileSync(`${directory}/${path}`),
-    );
-    const key = concat(name, info.isDirectory ? "/" : "").toHex(); // Git sorts bytes, and a directory as NAME/.
-    trees.get(path.slice(0, Math.max(0, path.length - name.length - 1)))!.push({
-      key,
-      parts: [`${mode} ${name}\0`, hash],
-    });
+  const entries: [string, Uint8Array][] = [];
+  for (const { name, isDirectory, isSymlink } of Deno.readDirSync(directory)) {
+    const path = `${directory}/${name}`;
+    const isProgram = () => isExecutable(Deno.lstatSync(path));
+    const mode = isDirectory ? "40000" : isSymlink ? "120000" : isProgram() ? "100755" : "100644";
+    const hash = isDirectory
+      ? await hashTree(path)
+      : await hashObject("blob", isSymlink ? concat(Deno.readLinkSync(path)) : Deno.readFileSync(path));
+    const key = concat(isDirectory ? `${name}/` : name).toHex(); // Git sorts by bytes, and a directory as NAME/.
+    entries.push([key, concat(`${mode} ${name}\0`, hash)]);
   }
-  return (await hashTree("")).toHex();
+  return await hashObject("tree", concat(...sortByKey(entries).map(([, entry]) => entry)));
 }
 
-/** The hash of a directory's content; `undefined` if it can't be read, or can't be a copy of a skill. */
+/** The hash that git gives the content of a skill or a copy. An empty directory counts as an empty tree. */
+async function treeHash(directory: string): Promise<string> {
+  listContent(directory);
+  return (await hashTree(directory)).toHex();
+}
+
 async function contentHash(directory: string): Promise<string | undefined> {
-  try {
-    return await treeHash(directory, listContent(directory));
-  } catch {
-    return undefined;
-  }
+  return await treeHash(directory).catch(() => undefined);
 }
 
 /** Copies a skill, with the two modes that git knows. */
@@ -1454,101 +1253,82 @@ function makeWritable(path: string): void {
 // ── Actual state: what is in a target, and which targets a project has ──────────────────────────────────────────
 
 /** What was created under a name: a link with this text, or with `copy` a copy of what that link would lead to. */
-export interface Form {
+interface Form {
   target: string;
-  /** The git tree hash of the copy. */
-  copy?: string;
+  copy?: string; // the git tree hash of the copy
 }
 
 /** An entry of a target's state file: what is owned, and by which projects. */
-export interface Owned extends Form {
-  /** What was there before, while it is being replaced: owned, too. */
-  was?: Form[];
-  /** The manifests of the owners: relative to the target if the target is in the project, else absolute. */
-  for: string[];
+interface Owned extends Form {
+  was?: Form[]; // only while a run is creating this: what it replaces, which is owned, too
+  for: string[]; // the manifests of the owners: relative to the target if the target is in the project, else absolute
 }
 
 /** What is in a target under a name. */
-export type Actual =
+type Actual =
   | { kind: "nothing" | "file" }
   /** `isDesired`: it leads to the desired skill. */
   | { kind: "link"; text: string; isDesired: boolean }
   /** `hash`: of its content, only computed if it can be a copy of ours. */
   | { kind: "directory"; hash?: string };
 
-/** A target's state file. */
 interface State {
   entries: Map<string, Owned>;
-  /** A run has not finished its work here. */
-  isPending: boolean;
-  /** As it was read. */
   text?: string;
 }
 
-function isForm(form: Partial<Form> | null | undefined): boolean {
-  return typeof form?.target === "string" && (form.copy === undefined || typeof form.copy === "string");
-}
-
 /** Whether a value read from a state file is an entry that this program can have written. */
-function isOwned(owned: Partial<Owned> | null): boolean {
+function isOwned(owned: Owned | null): boolean {
+  const isForm = (form: Form | null) =>
+    typeof form?.target === "string" && ["string", "undefined"].includes(typeof form.copy);
   return isForm(owned) && Array.isArray(owned?.for) && owned.for.every((owner) => typeof owner === "string") &&
     (owned.was === undefined || Array.isArray(owned.was) && owned.was.every(isForm));
 }
 
-/**
- * Reads a target's state file. A damaged one counts as missing: what is as desired is then adopted again.
- *
- * @param names The names in the target.
- * @throws {Error} If it isn't a regular file, or if a newer version of this program wrote it.
- */
+/** Reads a target's state file. A damaged one counts as missing: what is as desired is then adopted again. */
 function readState(target: string, entries: Names): State {
   const entry = entries.get(STATE_FILE);
-  if (entry === undefined) return { entries: new Map(), isPending: false };
+  if (entry === undefined) return { entries: new Map() };
   if (!entry.isFile) throw new Error(`its ${STATE_FILE} is not a regular file: delete it`);
   if (Deno.lstatSync(`${target}/${STATE_FILE}`).size > MAX_FILE_BYTES) {
     throw new Error(`its ${STATE_FILE} has more than ${MAX_FILE_BYTES / 2 ** 20} MiB: delete it`);
   }
-  const text = ifExists(() => Deno.readTextFileSync(`${target}/${STATE_FILE}`));
-  const { version, entries: known, pending } = attempt(() => JSON.parse(text ?? "{}")) ?? {};
+  const text = Deno.readTextFileSync(`${target}/${STATE_FILE}`);
+  const { version, entries: known } = attempt(() => JSON.parse(text)) ?? {};
   if (version > 1) throw new Error(`its ${STATE_FILE} was written by a newer use-skills: update this one`);
   const owned = version === 1 && typeof known === "object" ? Object.entries<Owned>(known ?? {}) : [];
-  const valid = owned.filter(([name, each]) => nameProblem(name) === undefined && isOwned(each));
-  return { entries: new Map(valid), isPending: pending === true, text };
+  return { entries: new Map(owned.filter(([name, each]) => !nameProblem(name) && isOwned(each))), text };
 }
 
 /** The text of a state file, one line per entry; `undefined` if nothing is owned. */
-function renderState(entries: ReadonlyMap<string, Owned>, isPending = false): string | undefined {
-  if (entries.size === 0 && !isPending) return undefined;
-  const lines = [...entries.keys()].sort().map((name) => `"${name}":${JSON.stringify(entries.get(name))}`);
-  return `{"version":1,${isPending ? '"pending":true,' : ""}"entries":{\n${lines.join(",\n")}\n}}\n`;
+function renderState(entries: ReadonlyMap<string, Owned>): string | undefined {
+  const lines = sortByKey(entries).map(([name, owned]) => `"${name}":${JSON.stringify(owned)}`);
+  return lines.length === 0 ? undefined : `{"version":1,"entries":{\n${lines.join(",\n")}\n}}\n`;
 }
 
 /** The text of a target's `.gitignore`. The checksum shows whether a person has edited it since. */
-function renderIgnore(names: Iterable<string>): string {
-  const lines = ["/.gitignore", "/.use-skills.*", ...[...names].sort().map((name) => `/${name}`)];
-  const text = `${lines.join("\n")}\n`;
-  return `# Written by use-skills, checksum ${fnv1a(text)}\n${text}`;
+function renderIgnore(entries: ReadonlyMap<string, Owned>): string | undefined {
+  const text = ["/.gitignore", "/.use-skills.*", ...[...entries.keys()].sort().map((name) => `/${name}`), ""].join(
+    "\n",
+  );
+  return entries.size === 0 ? undefined : `# Written by use-skills, checksum ${fnv1a(text)}\n${text}`;
 }
 
 /** Whether the text of a `.gitignore` is as this program wrote it, at some time. */
 function isUnedited(text: string): boolean {
   const [, checksum, lines = ""] = /^# Written by use-skills, (?:checksum|sum) ([0-9a-f]+)\n([^]*)$/.exec(text) ?? [];
-  return checksum !== undefined && checksum === fnv1a(lines);
+  return checksum === fnv1a(lines);
 }
 
 /** Which targets a project has deployed to. A killed run can have recorded one that it did not create. */
 interface TargetIndex {
-  /** By path. */
-  targets: Map<string, IndexedTarget>;
-  /** As it was read; `undefined` if it doesn't exist. */
-  text?: string;
+  targets: Map<string, IndexedTarget>; // by path
+  text?: string; // as it was read; `undefined` if it doesn't exist
 }
 
 interface IndexedTarget {
-  /** How many of the directories above it use-skills created. */
-  parents: number;
-  /** {@linkcode Target.variableOf} */
-  agent?: string;
+  parents: number; // how many of the directories above it use-skills created
+  agent?: string; // the target's `variableOf`
 }
 
 function indexDirectory(): string {
@@ -1559,24 +1339,18 @@ function indexPath(project: Project): string {
   return `${indexDirectory()}/${fileNameOf(project.manifest)}.json`;
 }
 
-/** Reads the text of a target index; `directory` is the project's. A damaged one counts as missing. */
-function parseIndex(text: string, directory: string): TargetIndex & { manifest: string } {
-  const { manifest, targets } = attempt(() => JSON.parse(text)) ?? {};
-  const valid = Object.entries<IndexedTarget>(targets ?? {}).filter(([, each]) => Number.isInteger(each?.parents));
-  return {
-    manifest: `${manifest}`,
-    targets: new Map(valid.map(([path, each]) => [resolve(directory, path), each])),
-    text,
-  };
+/** Reads a target index, and the manifest of its project. A damaged one counts as missing. */
+function readIndexFile(path: string): TargetIndex & { manifest: string } {
+  const text = attempt(() => Deno.readTextFileSync(path));
+  const { manifest, targets } = attempt(() => JSON.parse(text ?? "{}")) ?? {};
+  const valid = Object.entries<IndexedTarget>(targets ?? {})
+    .filter(([target, each]) => target.startsWith("/") && Number.isInteger(each?.parents));
+  return { manifest: `${manifest}`, targets: new Map(valid), text };
 }
 
-function renderIndex({ targets }: TargetIndex, project: Project): string | undefined {
-  if (targets.size === 0) return undefined;
-  const pathTo = pathsFrom(project.directory, project.directory);
-  const sorted = [...targets].map(([path, each]) => [pathTo(path), each] as const).sort(([a], [b]) => a < b ? -1 : 1);
-  return `${
-    JSON.stringify({ version: 1, manifest: project.manifest, targets: Object.fromEntries(sorted) }, undefined, 1)
-  }\n`;
+function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): string | undefined {
+  const content = { version: 1, manifest, targets: Object.fromEntries(sortByKey(targets)) };
+  return targets.size === 0 ? undefined : `${JSON.stringify(content, undefined, 1)}\n`;
 }
 
 /**
@@ -1584,31 +1358,22 @@ function renderIndex({ targets }: TargetIndex, project: Project): string | undef
  * it, so the targets of all known agents are examined.
  */
 function readIndex(project: Project): TargetIndex {
-  const text = attempt(() => Deno.readTextFileSync(indexPath(project)));
-  const index = text === undefined ? { targets: new Map() } : parseIndex(text, project.directory);
+  const index = readIndexFile(attempt(() => indexPath(project)) ?? "");
   if (index.targets.size > 0 || project.global) return index;
-  for (const agent of Object.keys(AGENTS)) {
-    for (const { path } of agentDirectories(agent, project)) {
-      const inside = below(project.directory, path);
-      if (inside === undefined || !project.siblings.has(inside.split("/", 1)[0]!)) continue;
-      const owner = pathsFrom(path, project.directory)(project.manifest);
-      const entries = attempt(() => readState(path, namesIn(path)).entries);
-      if (entries?.values().some((owned) => owned.for.includes(owner))) index.targets.set(path, { parents: 0 });
-    }
+  for (const { path } of knownDirectories(project)) {
+    const inside = below(project.directory, path);
+    if (inside === undefined || !project.siblings.has(inside.split("/", 1)[0]!)) continue;
+    const owner = pathsFrom(path, project.directory)(project.manifest);
+    const entries = attempt(() => readState(path, namesIn(path)).entries);
+    if (entries?.values().some((owned) => owned.for.includes(owner))) index.targets.set(path, { parents: 0 });
   }
   return index;
 }
 
-/** The target indexes of all projects of this user, with the manifest of each. */
 function readAllIndexes(): (TargetIndex & { manifest: string })[] {
-  const directory = attempt(indexDirectory);
-  const names = directory ? [...namesIn(directory).keys()] : [];
-  return names.filter((name) => name.endsWith(".json")).flatMap((name) => {
-    const text = attempt(() => Deno.readTextFileSync(`${directory}/${name}`)) ?? "";
-    const { manifest } = parseIndex(text, "/");
-    const isHome = manifest === attempt(homeManifest);
-    return parseIndex(text, isHome ? environment("HOME") ?? "/" : resolve("/", manifest, ".."));
-  });
+  const directory = attempt(indexDirectory) ?? "";
+  return [...namesIn(directory).keys()].filter((name) => name.endsWith(".json"))
+    .map((name) => readIndexFile(`${directory}/${name}`));
 }
 
 // ── Plan ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1633,14 +1398,9 @@ export interface Action {
 }
 
 /** Everything that the decision about a name depends on. */
-export interface Situation {
-  name: string;
-  desired?: Desired;
-  /** What is to be there, if anything. */
-  form?: Form;
+export interface Situation extends Pick<Action, "name" | "desired" | "form" | "actual"> {
   /** The entry of the state file. */
   owned?: Owned;
-  actual: Actual;
   /** It isn't desired, but must not be pruned: its entry failed, or the target depends on an unset variable. */
   isKept: boolean;
   /** The manifest that is deployed, as a state file names it. */
@@ -1649,12 +1409,10 @@ export interface Situation {
   isAlive: (owner: string) => boolean;
 }
 
-/** All forms in which an entry is owned. */
 function formsOf(owned: Owned | undefined): Form[] {
   return owned === undefined ? [] : [owned, ...owned.was ?? []];
 }
 
-/** What is in the way, in words. */
 function obstacle(actual: Actual, owned?: Owned): string {
   if (actual.kind === "link") return `a link to ${quote(actual.text)} that use-skills did not create is there`;
   if (actual.kind === "directory" && owned?.copy) return "this copy was edited";
@@ -1682,156 +1440,138 @@ export function decide(situation: Situation): Action {
   const action = (kind: Action["kind"], reason: string, next?: Owned): Action => {
     return { kind, name, reason, actual, desired, form, owned: current, next };
   };
+  const record = ({ target, copy }: Form, owners: string[]): Owned => ({ target, copy, for: owners });
 
   if (form === undefined) {
-    if (owned === undefined || isKept && isOwner) return action("keep", "", owned);
-    if (others.length > 0) return action("ok", "", { ...owned, for: others });
+    if (owned === undefined) return action("keep", "");
+    if (isKept && isOwner) return action("keep", "", record(current ?? owned, owned.for));
+    if (others.length > 0) return action("ok", "", record(current ?? owned, others));
     if (current) return action("prune", isOwner ? "it is no longer in .skills" : "no project wants it any more");
     return actual.kind === "nothing" ? action("ok", "") : action("release", obstacle(actual, owned));
   }
 
   const isLinked = actual.kind === "link" && actual.isDesired;
-  const next = ({ target, copy }: Form): Owned => ({ target, copy, for: [...others, owner].sort() });
+  const next = (form: Form) => record(form, [...others, owner].sort());
   if (owned && others.length > 0 && !isLinked && owned.target !== form.target) {
-    return action("conflict", `${others[0]} has another skill of that name there`, { ...owned, for: others });
+    const reason = `${others[0]} has another skill of that name there`;
+    return action("conflict", reason, record(current ?? owned, others));
   }
   if (form.copy === undefined ? isLinked : current?.copy === form.copy) {
-    const isRecorded = current !== undefined && isOwner;
-    return action(
-      isRecorded ? "ok" : "adopt",
-      "it is as desired",
-      next(actual.kind === "link" ? { target: actual.text } : form),
-    );
+    const kind = current !== undefined && isOwner ? "ok" : "adopt";
+    return action(kind, "it is as desired", next(actual.kind === "link" ? { target: actual.text } : form));
   }
   if (actual.kind === "nothing") return action(form.copy ? "copy" : "link", "nothing is there", next(form));
   if (current === undefined) {
     const isEditedCopy = actual.kind === "directory" && owned?.copy !== undefined;
-    return action("conflict", obstacle(actual, owned), isEditedCopy ? owned : undefined);
+    return action("conflict", obstacle(actual, owned), isEditedCopy ? record(owned, owned.for) : undefined);
   }
   if (others.length > 0) return action("ok", "", next(current)); // Another project chose between link and copy.
-  const change = current.copy && !form.copy
-    ? "it is a copy"
-    : form.copy && !current.copy
-    ? "it is a link"
-    : "the skill changed";
+  const isSameForm = (current.copy === undefined) === (form.copy === undefined);
+  const change = isSameForm ? "the skill changed" : form.copy ? "it is a link" : "it is a copy";
   const reason = current.target === form.target ? change : `it is from ${current.target}`;
   return action(form.copy ? "recopy" : "relink", reason, next(form));
 }
 
-/** Whether an action changes something. */
 function isChange({ kind }: Action): boolean {
   return kind !== "ok" && kind !== "keep" && kind !== "conflict";
 }
 
-/** An action in a target. */
 interface PlannedAction extends Action {
   path: string;
   agents: string[];
 }
 
-/** What happens in a target. */
 interface TargetPlan {
   target: Target;
   state: State;
   actions: PlannedAction[];
-  /** The entries of the state file afterwards. */
-  next: Map<string, Owned>;
-  problems: Problem[];
-  /** The target's `.gitignore` is the user's. */
-  isIgnoreForeign: boolean;
-  /** Nothing has to be written. */
-  isSettled: boolean;
+  next: Map<string, Owned>; // the entries of the state file afterwards
+  isIgnoreForeign: boolean; // the target's `.gitignore` is the user's
+  isSettled: boolean; // nothing has to be written
 }
 
-/** What is needed to plan a target. */
-interface PlanOptions {
-  /** Copy or link; `undefined`: as before. */
-  copy?: boolean;
-  /** Also examine skills that are deployed already. */
-  isThorough: boolean;
+/** Whether something is in a target that only a killed run leaves there. */
+function hasDebris(entries: Names): boolean {
+  return entries.keys().some((name) => name.startsWith(".use-skills.") && name !== STATE_FILE);
 }
 
 /**
- * Whether a target is byte for byte as a first deployment would leave it. This is the usual case, and all that is done
- * about a target on `cd`. A target that is right in another way (copies, adopted links) is planned.
+ * Whether a target is byte for byte as a first deployment of links leaves it. This is the usual case, and all that a
+ * `cd` has to wait for.
  */
-function isAsDeployed({ path, desired }: Target, project: Project): boolean {
-  const linkTo = pathsFrom(path, project.directory);
-  const owners = [linkTo(project.manifest)];
-  const owned = new Map<string, Owned>();
-  for (const { name, source } of desired.values()) owned.set(name, { target: linkTo(source), for: owners });
-  let [links, ignore, state] = [0, false, false];
-  for (const { name, isSymlink, isFile } of Deno.readDirSync(path)) {
-    const link = owned.get(name)?.target;
-    if (link !== undefined) {
-      if (!isSymlink || Deno.readLinkSync(`${path}/${name}`) !== link) return false;
-      links++;
-    } else if (name === STATE_FILE) state = isFile;
-    else if (name === ".gitignore") ignore = isFile;
-    else if (name.startsWith(".use-skills.")) return false; // Left by a killed run.
-  }
-  const isText = (name: string, text: string | undefined) => {
-    return Deno.lstatSync(`${path}/${name}`).size <= MAX_FILE_BYTES &&
-      Deno.readTextFileSync(`${path}/${name}`) === text;
-  };
-  return owned.size > 0 && links === owned.size && ignore && state &&
-    isText(STATE_FILE, renderState(owned)) && isText(".gitignore", renderIgnore(owned.keys()));
+function isAsDeployed(path: string, project: Project, entries: Names, expected: ReadonlyMap<string, Owned>): boolean {
+  const isFile = (name: string, text: string | undefined) =>
+    entries.get(name)?.isFile === true && attempt(() => readOwnFile(`${path}/${name}`, project)) === text;
+  const isLink = (name: string, text: string) =>
+    entries.get(name)?.isSymlink === true && Deno.readLinkSync(`${path}/${name}`) === text;
+  return expected.size > 0 && !hasDebris(entries) &&
+    isFile(STATE_FILE, renderState(expected)) && isFile(".gitignore", renderIgnore(expected)) &&
+    expected.entries().every(([name, { target }]) => isLink(name, target));
 }
 
-/** Plans a target. `keptNames` and `keptSources` are not pruned. */
+/** Looks at a name in a target. `entry` is what the target's listing says about it. */
+async function examine(
+  path: string,
+  entry: Deno.DirEntry | undefined,
+  { owned, desired, form }: Pick<Situation, "owned" | "desired" | "form">,
+): Promise<Actual> {
+  if (entry === undefined) return { kind: "nothing" };
+  if (entry.isDirectory) {
+    const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
+    return { kind: "directory", hash: mayBeOurs ? await contentHash(path) : undefined };
+  }
+  if (!entry.isSymlink) return { kind: "file" };
+  const text = Deno.readLinkSync(path);
+  const isSame = () => desired && attempt(() => Deno.realPathSync(path) === Deno.realPathSync(desired.source));
+  return { kind: "link", text, isDesired: text === form?.target || isSame() === true };
+}
+
+/** Plans a target. What is in `kept` is not pruned: names, and directories from which skills are deployed. */
 async function planTarget(
   target: Target,
   project: Project,
-  options: PlanOptions,
-  keptNames: ReadonlySet<string>,
-  keptSources: readonly string[],
+  { copy, isThorough, write }: Deployment,
+  kept: ReadonlySet<string>,
+  problems: Problem[],
 ): Promise<TargetPlan> {
-  const { path } = target;
+  const { path, agents } = target;
   const entries = namesIn(path);
-  const state = readState(path, entries);
   const linkTo = pathsFrom(path, project.directory);
   const owner = linkTo(project.manifest);
+  const links = new Map<string, Owned>();
+  for (const { name, source } of target.desired.values()) links.set(name, { target: linkTo(source), for: [owner] });
+  if (write && !copy && isAsDeployed(path, project, entries, links)) {
+    return { target, state: { entries: links }, actions: [], next: links, isIgnoreForeign: false, isSettled: true };
+  }
+  const state = readState(path, entries);
   const isAlive = memoize((other) => exists(resolve(path, other)));
-  const plan: TargetPlan = {
-    ...{ target, state, actions: [], next: new Map(), problems: [], isIgnoreForeign: false, isSettled: false },
-  };
+  const actions: PlannedAction[] = [];
+  const next = new Map<string, Owned>();
 
-  const planName = async (name: string, desired?: Desired): Promise<PlannedAction> => {
+  const planName = async (name: string, desired?: Desired): Promise<Action> => {
     const at = `${path}/${name}`;
     const owned = state.entries.get(name);
-    const entry = entries.get(name);
-    let form: Form | undefined;
-    if (desired) {
-      form = { target: linkTo(desired.source) };
-      if (options.copy ?? owned?.copy !== undefined) {
-        if (below(Deno.realPathSync(desired.source), at) !== undefined) throw new Error("it contains the target");
-        form.copy = await treeHash(desired.source, listContent(desired.source));
-      }
+    const form: Form | undefined = desired && { target: linkTo(desired.source) };
+    if (desired && form && (copy ?? owned?.copy !== undefined)) {
+      if (below(Deno.realPathSync(desired.source), at) !== undefined) throw new Error("it contains the target");
+      form.copy = await treeHash(desired.source);
     }
-    let actual: Actual = { kind: entry === undefined ? "nothing" : "file" };
-    if (entry?.isDirectory) {
-      const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
-      actual = { kind: "directory", hash: mayBeOurs ? await contentHash(at) : undefined };
-    } else if (entry?.isSymlink) {
-      const text = Deno.readLinkSync(at);
-      const isRight = () => desired && attempt(() => Deno.realPathSync(at)) === Deno.realPathSync(desired.source);
-      actual = { kind: "link", text, isDesired: text === form?.target || isRight() === true };
-    }
-    const isFromKept = () =>
-      owned && keptSources.some((source) => below(source, resolve(path, owned.target)) !== undefined);
-    const isKept = keptNames.has(name) || target.desired.has(name) || isFromKept() === true;
+    const actual = await examine(at, entries.get(name), { owned, desired, form });
+    const isKept = kept.has(name) || target.desired.has(name) ||
+      kept.size > 0 && owned !== undefined && kept.has(resolve(path, owned.target, ".."));
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
-    const isExamined = action.kind !== "conflict" && (options.isThorough || action.kind !== "ok");
+    const isExamined = action.kind !== "conflict" && (isThorough || action.kind !== "ok");
     if (desired && isExamined && !exists(`${desired.source}/SKILL.md`)) throw new Error("it has no SKILL.md");
-    return { ...action, path: at, agents: target.agents };
+    return action;
   };
 
   for (const name of new Set([...target.desired.keys(), ...state.entries.keys()])) {
     const desired = target.desired.get(name);
+    const at = `${path}/${name}`;
     // A skill that lives in the target itself needs no deployment.
-    if (desired && entries.get(name)?.isDirectory && Deno.realPathSync(desired.source) === `${path}/${name}`) continue;
-    const fail = (message: string) => plan.problems.push({ line: desired?.line, name, message });
-    let action: PlannedAction;
+    if (desired && entries.get(name)?.isDirectory && attempt(() => Deno.realPathSync(desired.source)) === at) continue;
+    const fail = (message: string) => problems.push({ line: desired?.line, name, message });
+    let action: Action;
     try {
       action = await planName(name, desired);
       if (desired && action.kind === "conflict") {
@@ -1843,27 +1583,21 @@ async function planTarget(
       fail(`Cannot deploy ${quote(name)} from ${show(desired.source, project)}: ${reasonOf(error)}`);
       action = await planName(name);
     }
-    plan.actions.push(action);
-    if (action.next) plan.next.set(name, action.next);
+    actions.push({ ...action, path: at, agents });
+    if (action.next) next.set(name, action.next);
   }
 
   const ignore = entries.get(".gitignore");
   const ignoreText = ignore?.isFile ? attempt(() => readOwnFile(`${path}/.gitignore`, project)) : undefined;
-  const isExpected = plan.next.size === 0 ? ignore === undefined : ignoreText === renderIgnore(plan.next.keys());
-  plan.isIgnoreForeign = ignore !== undefined && (ignoreText === undefined || !isUnedited(ignoreText));
-  const hasDebris = state.isPending ||
-    entries.keys().some((name) => name.startsWith(".use-skills.") && name !== STATE_FILE);
-  plan.isSettled = !plan.actions.some(isChange) && !hasDebris && (isExpected || plan.isIgnoreForeign) &&
-    renderState(plan.next) === state.text;
-  return plan;
+  const isIgnoreForeign = ignore !== undefined && !isUnedited(ignoreText ?? "");
+  const isSettled = !hasDebris(entries) && !actions.some(isChange) && renderState(next) === state.text &&
+    (isIgnoreForeign || renderIgnore(next) === ignoreText);
+  return { target, state, actions, next, isIgnoreForeign, isSettled };
 }
 
-/** What happens to a project. */
 interface Plan {
   index: TargetIndex;
-  /** The index with every target that has, or will have, something owned. */
-  nextIndex: TargetIndex;
-  /** The targets that are not simply as deployed. */
+  next: TargetIndex["targets"]; // the index afterwards: every target that has, or will have, something owned
   targets: TargetPlan[];
   problems: Problem[];
 }
@@ -1887,110 +1621,98 @@ function targetProblem(doing: string, { path, desired }: Target, project: Projec
   return { line: desired.values().next().value?.line, message };
 }
 
-/** Plans a project. `isForWriting`: targets that are as deployed need no plan. */
 async function planProject(
   project: Project,
   state: DesiredState,
   index: TargetIndex,
-  options: PlanOptions,
-  isForWriting: boolean,
+  deployment: Deployment,
 ): Promise<Plan> {
-  const plan: Plan = { index, nextIndex: { targets: new Map() }, targets: [], problems: [...state.problems] };
+  const plan: Plan = { index, next: new Map(), targets: [], problems: [...state.problems] };
   const targets = new Map(state.targets);
-  const keep = (path: string, agent: string | undefined) => {
-    const known = index.targets.get(path);
-    plan.nextIndex.targets.set(path, { parents: known?.parents ?? countParents(path, index), agent });
-  };
   for (const [path, { agent }] of index.targets) {
     // If a link leads elsewhere now, use-skills has created nothing there.
-    if (targets.has(path) || !isPlain(path, project) && attempt(() => realDirectory(path, () => false)) !== path) {
-      continue;
-    }
-    const name = Object.keys(AGENTS).find((each) => agentDirectories(each, project).some((each) => each.path === path));
-    const agents = [name ?? show(path, project).replace(/^(?![~/])/, "./")];
+    if (targets.has(path) || attempt(() => realDirectory(path, project)) !== path) continue;
+    const known = knownDirectories(project).find((each) => each.path === path)?.agent;
+    const agents = [known ?? show(path, project).replace(/^(?![~/])/, "./")];
     targets.set(path, { path, agents, desired: new Map(), variableOf: agent });
   }
   for (const target of targets.values()) {
-    const { path, desired, variableOf } = target;
+    const { path, variableOf } = target;
+    const known = index.targets.get(path);
+    // If the variable is unset now, what the manifest still names for the agent stays: the environment never prunes.
+    const isUnset = variableOf !== undefined && !state.targets.has(path);
+    const others = isUnset ? [...state.targets.values()].filter(({ agents }) => agents.includes(variableOf)) : [];
+    const kept = new Set([...state.failedNames, ...others.flatMap(({ desired }) => [...desired.keys()])]);
+    let isUsed = known !== undefined;
     try {
-      const isPlain = isForWriting && !options.copy && index.targets.has(path) && desired.size > 0;
-      if (isPlain && attempt(() => isAsDeployed(target, project))) {
-        keep(path, variableOf);
-        continue;
-      }
-      const isUnset = variableOf !== undefined && !state.targets.has(path);
-      const keptNames = new Set([...state.failedNames, ...isUnset && state.namesByAgent.get(variableOf) || []]);
-      const targetPlan = await planTarget(target, project, options, keptNames, state.failedSources);
+      const targetPlan = await planTarget(target, project, deployment, kept, plan.problems);
       plan.targets.push(targetPlan);
-      plan.problems.push(...targetPlan.problems);
-      if (targetPlan.next.size > 0) keep(path, variableOf);
+      isUsed = targetPlan.next.size > 0;
     } catch (error) {
       plan.problems.push(targetProblem("read", target, project, error));
-      if (index.targets.has(path)) keep(path, variableOf);
     }
+    if (isUsed) plan.next.set(path, { parents: known?.parents ?? countParents(path, index), agent: variableOf });
   }
   return plan;
-}
-
-/** Whether a plan changes nothing. */
-function isSettled(plan: Plan, project: Project): boolean {
-  const isIndexed = renderIndex(plan.nextIndex, project) === plan.index.text || !attempt(indexDirectory);
-  return isIndexed && plan.targets.every(({ isSettled }) => isSettled);
 }
 
 // ── Apply ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The places for a target's staging directory: next to it, where no agent looks for skills, otherwise in it. */
 function stagingPlaces(target: string): string[] {
-  return [resolve(target, "..", STAGING), `${target}/${STAGING}`];
+  return [resolve(target, "..", STAGING), `${target}/${STAGING}`].map((top) => `${top}/${lastSegment(target)}`);
 }
 
-/** Creates a target's staging directory. */
 function createStaging(target: string): string {
-  let problem: unknown;
-  for (const path of stagingPlaces(target)) {
-    try {
+  const create = (staging: string) => {
+    const top = resolve(staging, "..");
+    for (const path of [top, staging]) {
       Deno.mkdirSync(path, { recursive: true });
       if (!Deno.lstatSync(path).isDirectory) throw new Error(`${path} is a link: delete it`);
-      if (Deno.statSync(path).dev === Deno.statSync(target).dev) {
-        Deno.writeTextFileSync(`${path}/.gitignore`, "*\n");
-        return path;
-      }
-      Deno.removeSync(path);
-    } catch (error) {
-      problem = error;
     }
-  }
-  throw problem;
+    Deno.writeTextFileSync(`${top}/.gitignore`, "*\n");
+    return Deno.statSync(staging).dev === Deno.statSync(target).dev;
+  };
+  const [outside, inside] = stagingPlaces(target) as [string, string];
+  if (attempt(() => create(outside))) return outside;
+  create(inside);
+  return inside;
 }
 
 /** Puts back what a person may have edited, under its name or, if that is taken, under a similar one. */
 function putBack(moved: string, path: string): void {
-  const free = ["", ".edited", ...Array.from({ length: 100 }, (_, index) => `.edited-${index + 2}`)]
-    .map((suffix) => path + suffix).find((each) => !exists(each));
-  Deno.renameSync(moved, free ?? `${path}.edited-${crypto.randomUUID()}`);
+  let free = path;
+  for (let count = 1; exists(free); count++) free = `${path}.edited${count === 1 ? "" : `-${count}`}`;
+  Deno.renameSync(moved, free);
 }
 
-/** Removes what a killed run left in the staging directory of a target. An old copy that was edited is put back. */
-async function recover(target: string, state: State): Promise<void> {
+/** Removes the staging directory of a target. An old copy in it that was edited is put back. */
+async function removeStaging(target: string, state: State): Promise<void> {
   for (const staging of stagingPlaces(target)) {
     if (!attempt(() => Deno.lstatSync(staging))?.isDirectory) continue;
     for (const name of namesIn(staging).keys().filter((name) => name.endsWith(".old"))) {
       const skill = name.slice(0, -4);
       const hash = await contentHash(`${staging}/${name}`);
       const isOurs = formsOf(state.entries.get(skill)).some(({ copy }) => copy !== undefined && copy === hash);
-      if (isOurs) Deno.renameSync(`${staging}/${name}`, `${staging}/${skill}.gone`);
+      if (isOurs) discard(`${staging}/${name}`);
       else putBack(`${staging}/${name}`, `${target}/${skill}`);
     }
     removeAll(staging);
+    const top = resolve(staging, "..");
+    if (namesIn(top).keys().every((name) => name === ".gitignore")) removeAll(top); // Another target can use it, too.
   }
 }
 
+/** Removes an old copy. It is renamed first, so that half of it is never mistaken for an edited one. */
+function discard(old: string): void {
+  const gone = old.replace(/\.old$/, ".gone");
+  Deno.renameSync(old, gone);
+  removeAll(gone);
+}
+
 /**
- * Carries out an action in a target.
- *
- * What is there is examined again right before it is removed, and a copy once more after it was moved away, because a
- * person may edit it at any time.
+ * Carries out an action in a target. What is there is examined again right before it is removed, and a copy once more
+ * after it was moved away, because a person may edit it at any time.
  */
 async function perform(action: Action, target: string, staging: () => string): Promise<void> {
   const { kind, name, form, desired, actual } = action;
@@ -2002,78 +1724,50 @@ async function perform(action: Action, target: string, staging: () => string): P
   let created: string | undefined;
   if (form && desired) {
     created = `${staging()}/${name}.new`;
-    if (form.copy === undefined) {
-      Deno.symlinkSync(form.target, created);
-    } else {
-      copyContent(desired.source, created);
-      if (await contentHash(created) !== form.copy) throw new Error("the skill changed while it was copied");
-    }
+    if (form.copy === undefined) Deno.symlinkSync(form.target, created);
+    else copyContent(desired.source, created);
+    if (form.copy && await contentHash(created) !== form.copy) throw new Error("the skill changed while it was copied");
   }
   if (actual.kind === "link") {
     if (attempt(() => Deno.readLinkSync(path)) !== actual.text) throw changed;
     if (created !== undefined && form?.copy === undefined) return Deno.renameSync(created, path);
     Deno.removeSync(path);
   }
-  let moved: string | undefined;
-  if (actual.kind === "directory") {
-    moved = `${staging()}/${name}.old`;
-    Deno.renameSync(path, moved);
-    if (await contentHash(moved) !== actual.hash) {
-      putBack(moved, path);
-      throw changed;
-    }
-  }
+  const moved = actual.kind === "directory" ? `${staging()}/${name}.old` : undefined;
+  if (moved !== undefined) Deno.renameSync(path, moved);
   try {
-    if (created !== undefined) {
-      if (exists(path)) throw changed;
-      Deno.renameSync(created, path);
-    }
+    if (actual.kind === "directory" && await contentHash(moved!) !== actual.hash) throw changed;
+    if (created !== undefined && exists(path)) throw changed;
+    if (created !== undefined) Deno.renameSync(created, path);
   } catch (error) {
     if (moved !== undefined) putBack(moved, path);
     throw error;
   }
-  if (moved === undefined) return;
-  const gone = `${staging()}/${name}.gone`; // Renamed, so that half of it is never mistaken for an edited copy.
-  Deno.renameSync(moved, gone);
-  removeAll(gone);
-}
-
-/** The entries to record before the actions: what is there and what is about to be created. */
-function transition(before: ReadonlyMap<string, Owned>, after: ReadonlyMap<string, Owned>): Map<string, Owned> {
-  const both = new Map(before);
-  for (const [name, owned] of after) {
-    const was = formsOf(before.get(name)).map(({ target, copy }): Form => ({ target, copy }))
-      .filter(({ target, copy }) => target !== owned.target || copy !== owned.copy);
-    both.set(name, { ...owned, was: was.length > 0 ? was : undefined });
-  }
-  return both;
+  if (moved !== undefined) discard(moved);
 }
 
 /**
- * Carries out the plan of a target.
- *
- * What is about to be created is recorded first, so that the next run after a kill knows it. The last write marks the
- * work as done, after the staging directory was removed.
- *
- * @returns Why actions failed, by name.
+ * Carries out the plan of a target; returns why actions failed, by name. What is about to be created is recorded first,
+ * together with what it replaces, so that the next run after a kill knows both. The last write marks the work as done.
  */
 async function applyTarget(
   { target: { path }, state, actions, next, isIgnoreForeign }: TargetPlan,
 ): Promise<Map<string, string>> {
   const failures = new Map<string, string>();
-  const record = (entries: ReadonlyMap<string, Owned>, isPending: boolean) => {
-    const text = renderState(entries, isPending);
-    const ignore = entries.size > 0 ? renderIgnore(entries.keys()) : undefined;
-    const writeIgnore = () => isIgnoreForeign || replaceFile(`${path}/.gitignore`, ignore);
-    if (!isPending) writeIgnore();
-    replaceFile(`${path}/${STATE_FILE}`, text);
-    if (isPending) writeIgnore();
+  const record = (entries: ReadonlyMap<string, Owned>) => {
+    if (!isIgnoreForeign) replaceFile(`${path}/.gitignore`, renderIgnore(entries));
+    replaceFile(`${path}/${STATE_FILE}`, renderState(entries));
   };
-  let staging: string | undefined;
   const changes = actions.filter(isChange);
+  const meanwhile = new Map(state.entries);
+  for (const { name, owned, next } of changes) {
+    const was = owned ? [{ target: owned.target, copy: owned.copy }] : [];
+    if (next) meanwhile.set(name, { ...next, was });
+  }
+  let staging: string | undefined;
   removeAll(`${path}/${TEMPORARY}`);
-  await recover(path, state);
-  if (changes.length > 0) record(transition(state.entries, next), true);
+  await removeStaging(path, state);
+  if (changes.length > 0) record(meanwhile);
   try {
     for (const action of changes) {
       try {
@@ -2087,193 +1781,131 @@ async function applyTarget(
       }
     }
   } finally {
-    if (staging) await recover(path, state);
+    if (staging) await removeStaging(path, state);
   }
-  record(next, false);
+  record(next);
   return failures;
-}
-
-/** Removes a target if it is empty, and those directories above it that use-skills created. Says whether it is gone. */
-function removeTarget(path: string, parents: number): boolean {
-  for (let each = path, count = 0; count <= parents; each = resolve(each, ".."), count++) {
-    const isGone = !exists(each) || attempt(() => Deno.removeSync(each)) !== undefined || !exists(each);
-    if (!isGone) return each !== path;
-  }
-  return true;
 }
 
 // ── Deploy ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a command does to a project. */
-interface Deployment extends PlanOptions {
-  /** Whether anything may be written. */
-  write: boolean;
-  /** As if the manifest had no entries. */
-  clean?: boolean;
-  /** Why git references could not be fetched, by their text. */
-  failures?: ReadonlyMap<string, string>;
-  /** Changes the text of the manifest. */
-  editManifest?: (text: string) => string;
-  /** Changes the lockfile, for these entries. */
-  editLockfile?: (lockfile: Lockfile, entries: readonly Entry[]) => void;
+interface Deployment {
+  copy?: boolean; // copy or link; `undefined`: as before
+  isThorough: boolean; // also examine skills that are deployed already
+  write: boolean; // whether anything may be written
+  clean?: boolean; // as if the manifest had no entries
+  failures?: ReadonlyMap<string, string>; // why git references could not be fetched, by their text
+  editManifest?: (text: string) => string; // changes the text of the manifest
+  editLockfile?: (lockfile: Lockfile, entries: readonly Entry[]) => void; // changes the lockfile, for these entries
 }
 
 /** What a deployment did, or would do if it may not write. */
 interface Outcome {
   actions: PlannedAction[];
   problems: Problem[];
-  /** What else to tell the user. */
-  notes: string[];
+  notes: string[]; // what else to tell the user
 }
 
-/** Problems by line, each once, with suggestions. */
-async function sortProblems(problems: readonly Problem[]): Promise<Problem[]> {
-  const unique = [...new Map(problems.map((each) => [`${each.file} ${each.line} ${each.message}`, each])).values()];
-  unique.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-  for (const problem of unique.slice(0, MAX_PROBLEMS)) {
-    if (problem.near) problem.message += await suggestion(problem.near);
-  }
-  return unique;
-}
-
-/** Writes the target index. What it lacks cannot be cleaned up later, but that is no reason not to deploy. */
-function writeIndex(index: TargetIndex, project: Project, notes: Set<string>): void {
-  try {
-    const path = indexPath(project);
-    const text = renderIndex(index, project);
-    makePrivateDirectory(indexDirectory());
-    if (text !== attempt(() => Deno.readTextFileSync(path))) replaceFile(path, text);
-  } catch (error) {
-    notes.add(
-      `use-skills: Warning: cannot record in ${attempt(indexDirectory)} where skills are deployed: ${reasonOf(error)}`,
-    );
-  }
+function sortProblems(problems: readonly Problem[]): Problem[] {
+  const unique = new Map(problems.map((each) => [`${each.file} ${each.line} ${each.message}`, each]));
+  return [...unique.values()].sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
 }
 
 /** Carries out a plan. Its target index is written before anything is created, and again afterwards. */
-async function applyPlan(plan: Plan, project: Project): Promise<Outcome> {
-  const outcome: Outcome = { actions: [], problems: [...plan.problems], notes: [] };
-  const notes = new Set<string>();
-  const { index, nextIndex } = plan;
-  writeIndex({ targets: new Map([...index.targets, ...nextIndex.targets]) }, project, notes);
-  for (const targetPlan of plan.targets.filter(({ isSettled }) => !isSettled)) {
-    const { target, actions, state } = targetPlan;
-    const shown = show(target.path, project);
+async function applyPlan({ index, next, targets, problems }: Plan, project: Project): Promise<Outcome> {
+  const outcome: Outcome = { actions: [], problems: [...problems], notes: [] };
+  const writeIndex = (targets: TargetIndex["targets"]) => {
+    makePrivateDirectory(indexDirectory());
+    replaceFile(indexPath(project), renderIndex(targets, project));
+  };
+  try {
+    writeIndex(new Map([...index.targets, ...next]));
+  } catch (error) { // What it lacks cannot be cleaned up later, but that is no reason not to deploy.
+    outcome.notes.push(`use-skills: Warning: cannot record where skills are deployed: ${reasonOf(error)}`);
+  }
+  for (const plan of targets) {
+    const { target, target: { path }, state, actions } = plan;
+    const shown = show(path, project);
+    const known = index.targets.get(path) ?? next.get(path);
     try {
-      if (targetPlan.next.size > 0) Deno.mkdirSync(target.path, { recursive: true });
-      else if (!exists(target.path)) continue;
-      const failures = await applyTarget(targetPlan);
-      for (const action of actions.filter(isChange)) {
-        const { name, kind, desired } = action;
+      if (plan.next.size > 0) Deno.mkdirSync(path, { recursive: true });
+      const failures = plan.isSettled || !exists(path) ? new Map<string, string>() : await applyTarget(plan);
+      outcome.actions.push(...actions.filter(({ name }) => !failures.has(name)));
+      for (const { name, kind, desired, reason } of actions) {
         const failure = failures.get(name);
-        if (failure === undefined) outcome.actions.push(action);
-        else {outcome.problems.push({
-            line: desired?.line,
-            name,
-            message: `Cannot ${kind} ${quote(name)} in ${shown}: ${failure}`,
-          });}
-        if (kind === "release") notes.add(`use-skills: ${shown}/${name} stays, because ${action.reason}`);
+        const message = `Cannot ${kind} ${quote(name)} in ${shown}: ${failure}`;
+        if (failure !== undefined) outcome.problems.push({ line: desired?.line, name, message });
+        if (kind === "release") outcome.notes.push(`use-skills: ${shown}/${name} stays, because ${reason}`);
       }
-      if (targetPlan.isIgnoreForeign && targetPlan.next.size > 0 && state.text === undefined) {
-        const lines = renderIgnore(targetPlan.next.keys()).trim().split("\n").slice(2).join("\n");
-        notes.add(`use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`);
+      if (plan.isIgnoreForeign && plan.next.size > 0 && state.text === undefined) {
+        const lines = renderIgnore(plan.next)?.trim().split("\n").slice(2).join("\n");
+        outcome.notes.push(
+          `use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`,
+        );
+      }
+      if (plan.next.size > 0) continue;
+      next.delete(path);
+      for (let each = path, count = known?.parents ?? -1; count >= 0; each = resolve(each, ".."), count--) {
+        attempt(() => Deno.removeSync(each)); // Only what is empty can be removed like this.
       }
     } catch (error) {
       outcome.problems.push(targetProblem("write to", target, project, error));
-      const known = index.targets.get(target.path);
-      if (known) nextIndex.targets.set(target.path, known);
-      else if (!exists(target.path)) nextIndex.targets.delete(target.path);
+      if (known) next.set(path, known);
     }
   }
-  for (const { target: { path }, next } of plan.targets) {
-    if (next.size > 0) continue;
-    const { parents } = index.targets.get(path) ?? nextIndex.targets.get(path) ?? { parents: 0 };
-    if (index.targets.has(path) || nextIndex.targets.has(path)) removeTarget(path, parents);
-    nextIndex.targets.delete(path);
-  }
-  writeIndex(nextIndex, project, notes);
-  outcome.notes = [...notes];
-  return outcome;
+  attempt(() => writeIndex(next));
+  return { ...outcome, problems: sortProblems(outcome.problems) };
 }
 
-/**
- * Takes the locks under which a project is changed: this user's, because projects can share targets, and the
- * project's, because other users and homes can deploy it.
- */
-async function lockProject(project: Project): Promise<Disposable> {
-  const held = new DisposableStack();
-  const user = attempt(() => makePrivateDirectory(indexDirectory()));
-  try {
-    for (const path of [user, project.directory]) {
-      const handle = path && await lockDirectory(path);
-      if (handle) held.use(handle);
-    }
-  } catch (error) {
-    held.dispose();
-    throw error;
-  }
-  return held;
-}
-
-/** Applies a deployment's edits to a project's files; returns the files as they are then. */
 function editFiles(files: Files, { editManifest, editLockfile }: Deployment): Files {
   const manifest = editManifest?.(files.manifest) ?? files.manifest;
-  const { entries, errors } = manifest === files.manifest ? { ...files, errors: [] } : parseManifest(manifest);
-  if (errors.length > 0) throw new UsageError("", errors);
+  const entries = manifest === files.manifest ? files.entries : validEntries(manifest);
+  if (editLockfile === undefined) return { ...files, manifest, entries };
   const lockfile = new Map(files.lockfile);
-  editLockfile?.(lockfile, entries);
-  const lockfileText = editLockfile ? renderLockfile(lockfile) : files.lockfileText;
-  return { manifest, entries, lockfile, lockfileText };
+  editLockfile(lockfile, entries);
+  return { manifest, entries, lockfile, lockfileText: renderLockfile(lockfile) };
 }
 
-/** Writes edited files, the lockfile first: the manifest never names something that isn't locked yet. */
-function writeFiles(before: Files, after: Files, project: Project): void {
-  for (
-    const [path, was, is] of [
-      [lockfilePath(project), before.lockfileText, after.lockfileText],
-      [project.manifest, before.manifest, after.manifest],
-    ] as const
-  ) {
-    if (was === is) continue;
-    try {
-      replaceFile(path, is);
-    } catch (error) {
-      throw new Error(`Cannot write ${showHere(project, path)}: ${reasonOf(error)}`);
-    }
+function writeFile(path: string, before: string | undefined, after: string | undefined, project: Project): void {
+  try {
+    if (before !== after) replaceFile(path, after);
+  } catch (error) {
+    throw new Error(`Cannot write ${showHere(project, path)}: ${reasonOf(error)}`);
   }
 }
 
 /**
- * Deploys a project, or finds out what would be done.
- *
- * The first plan is made without a lock. If it changes something, everything is read and planned again under the locks.
- *
- * @param files The project's files, as read by the caller.
- * @param reread Reads them again.
+ * Deploys a project, or finds out what would be done. The first plan is made without a lock, from `files`. If it changes
+ * something, everything is read and planned again under two locks: this user's, because projects can share targets, and
+ * the project's, because other users and homes can deploy it.
  */
 async function deploy(project: Project, files: Files, reread: () => Files, deployment: Deployment): Promise<Outcome> {
-  const { write, clean, failures = new Map() } = deployment;
-  const plan = async (files: Files) => {
+  const planFor = async ({ entries, lockfile }: Files) => {
     const index = readIndex(project);
-    const fetched = { lockfile: files.lockfile, failures };
-    const state = findDesired(clean ? [] : files.entries, project, fetched, (path) => index.targets.has(path));
-    return await planProject(project, state, index, deployment, write);
+    const fetched = { lockfile, failures: deployment.failures ?? new Map() };
+    const wanted = deployment.clean ? [] : entries;
+    const state = findDesired(wanted, project, fetched, (path) => index.targets.has(path));
+    return await planProject(project, state, index, deployment);
   };
-  const isEdited = (before: Files, after: Files) =>
-    before.manifest !== after.manifest || before.lockfileText !== after.lockfileText;
-
   const edited = editFiles(files, deployment);
-  const first = await plan(edited);
-  if (!write || isSettled(first, project) && !isEdited(files, edited)) {
-    const actions = first.targets.flatMap(({ actions }) => actions);
-    return { actions, problems: await sortProblems(first.problems), notes: [] };
+  const { index, next, targets, problems } = await planFor(edited);
+  const isEdited = edited.manifest !== files.manifest || edited.lockfileText !== files.lockfileText;
+  const isIndexed = renderIndex(next, project) === index.text || !attempt(indexDirectory);
+  const hasDebris = project.siblings.has(TEMPORARY);
+  if (!deployment.write || !hasDebris && !isEdited && isIndexed && targets.every(({ isSettled }) => isSettled)) {
+    return { actions: targets.flatMap(({ actions }) => actions), problems: sortProblems(problems), notes: [] };
   }
-  using _locks = await lockProject(project);
+
+  const stateDirectory = attempt(() => makePrivateDirectory(indexDirectory()));
+  using _userLock = stateDirectory === undefined ? undefined : await lockDirectory(stateDirectory);
+  using _projectLock = await lockDirectory(project.directory);
+  removeAll(resolve(project.manifest, "..", TEMPORARY));
   const current = reread();
-  const next = editFiles(current, deployment);
-  writeFiles(current, next, project);
-  const outcome = await applyPlan(await plan(next), project);
-  return { ...outcome, problems: await sortProblems(outcome.problems) };
+  const after = editFiles(current, deployment);
+  // The lockfile first: the manifest never names something that isn't locked yet.
+  writeFile(lockfilePath(project), current.lockfileText, after.lockfileText, project);
+  writeFile(project.manifest, current.manifest, after.manifest, project);
+  return await applyPlan(await planFor(after), project);
 }
 
 // ── Git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -2282,69 +1914,52 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
 const REMOTE = "use-skills-source";
 
 /** Settings for every git command: nothing of a repo that could run a program, nothing in the background. */
-const GIT_SETTINGS = {
-  "core.hooksPath": "/dev/null",
-  "core.askPass": "",
-  "core.symlinks": "true",
-  "credential.interactive": "false",
-  "gc.auto": "0",
-  "maintenance.auto": "false",
-  "fetch.negotiationAlgorithm": "noop",
-};
-
-/** Attributes that keep git from changing the content of files. */
-const GIT_ATTRIBUTES = "* -text -eol -filter -ident -working-tree-encoding\n";
-
-/** Settings for a fetch that leaves out the content of files. It is fetched by hash later. */
-const PARTIAL_SETTINGS = {
-  [`remote.${REMOTE}.promisor`]: "true",
-  [`remote.${REMOTE}.partialCloneFilter`]: "blob:none",
-};
-const PARTIAL = ["--filter=blob:none"];
-
-const [MODE_DIRECTORY, MODE_FILE, MODE_EXECUTABLE, MODE_LINK, MODE_SUBMODULE] = [
-  "040000",
-  "100644",
-  "100755",
-  "120000",
-  "160000",
+const GIT_SETTINGS = [
+  "core.hooksPath=/dev/null",
+  "core.askPass=",
+  "core.symlinks=true",
+  "credential.interactive=false",
+  "gc.auto=0",
+  "maintenance.auto=false",
+  "fetch.negotiationAlgorithm=noop",
+  "http.lowSpeedLimit=100", // If this process is killed, git still ends.
+  "http.lowSpeedTime=60",
 ];
 
-/** What git prints if its cache is damaged. */
+/** Git must not ask anybody, take a path for a pattern, or translate its messages. */
+const GIT_ENVIRONMENT = {
+  GIT_TERMINAL_PROMPT: "0",
+  GIT_ASKPASS: "false",
+  GCM_INTERACTIVE: "never",
+  GIT_LITERAL_PATHSPECS: "1",
+  LC_ALL: "C",
+};
+
+/** Settings with which git fetches the content of files when it needs it. Without them, it fetches nothing itself. */
+const LAZY = ["-c", `remote.${REMOTE}.promisor=true`, "-c", `remote.${REMOTE}.partialCloneFilter=blob:none`];
+
+/** How git says that its cache is damaged. */
 const DAMAGE =
-  /not a git repository|shallow line|did not send all|object .*(not found|missing|corrupt)|packfile|index file|bad object|unable to read/i;
+  /not a git|shallow line|not send all|object .*(not found|missing|corrupt)|packfile|index file|bad object|to read/i;
+
+/** How git says that a server can't give single commits, or leave out the content of files. */
+const UNSUPPORTED = /unadvertised|not our ref|shallow|filter|dumb|remote error|want/i;
+
+/** How git says what can be said better. */
+const GIT_REASONS = {
+  "there is no such repo, or git has no credentials for it (try: git ls-remote URL)":
+    /could not read Username|Authentication failed|Permission denied|terminal prompts|returned error: 40[13]/i,
+  "there is no such repo, or it is private":
+    /repository '.*' not found|does not appear to be a git repository|returned error: 404/i,
+};
+
+const MODE = { directory: "040000", file: "100644", executable: "100755", link: "120000", submodule: "160000" };
+
+/** A line of `git ls-tree`. A directory comes directly before what is in it. */
+type TreeEntry = Record<"mode" | "hash" | "path", string>;
 
 /** A failure of git, with git's own words. Nothing in a repo can imitate it. */
 class GitError extends Error {}
-
-/** What a git server has under a ref. */
-interface Place {
-  commit: string;
-  path: string;
-  kind: "branch" | "tag" | "commit";
-}
-
-/** A line of `git ls-tree`. */
-interface TreeEntry {
-  mode: string;
-  hash: string;
-  path: string;
-}
-
-/** Entries of a commit in git's order: a directory comes directly before what is in it. */
-type Listing = TreeEntry[];
-
-/** How to run git. */
-interface GitOptions {
-  input?: string;
-  settings?: Record<string, string>;
-  env?: Record<string, string>;
-  /** How much git may print. */
-  maxBytes?: number;
-}
-
-/** When fetching began in this run, and the signal that ends it. */
-let fetching: { start: number; signal: AbortSignal } | undefined;
 
 /** The seconds that all fetching of a run may take. */
 function fetchTimeout(): number {
@@ -2352,13 +1967,11 @@ function fetchTimeout(): number {
   return given > 0 ? Math.min(given, 86_400) : 60;
 }
 
-function fetchDeadline(): { start: number; signal: AbortSignal } {
-  return fetching ??= { start: performance.now(), signal: AbortSignal.timeout(fetchTimeout() * 1000) };
-}
+let fetchingSince: number | undefined;
 
-/** The seconds that are left for fetching. */
 function timeLeft(): number {
-  return Math.max(0.1, fetchTimeout() - (performance.now() - fetchDeadline().start) / 1000);
+  fetchingSince ??= performance.now();
+  return Math.max(0, fetchTimeout() - (performance.now() - fetchingSince) / 1000);
 }
 
 /** The running git processes. Each leads a process group, because git starts others. */
@@ -2370,61 +1983,52 @@ function endGroup(pid: number): void {
   Deno.unrefTimer(setTimeout(() => running.has(pid) && attempt(() => Deno.kill(-pid, "SIGKILL")), 1000));
 }
 
+function cachesDirectory(): string {
+  return `${xdgDirectory("XDG_CACHE_HOME", ".cache")}/git`;
+}
+
 /** A repo on a server, and the bare cache of what was fetched from it. */
 class Repo implements Disposable {
+  readonly #cache: string;
   #sshCommand = "ssh";
   #protocols = "https:ssh:file";
   #lock: Deno.FsFile | undefined;
-  readonly #start = performance.now();
-  readonly #notice: ReturnType<typeof setTimeout>;
-  /** Show git's progress. */
-  isProgressShown = false;
+  #isSlow = false;
+  readonly #notice = setTimeout(() => {
+    this.#isSlow = true;
+    if (Deno.stderr.isTerminal()) warn(`use-skills: fetching ${this.url}`);
+  }, 1000);
 
-  private constructor(readonly url: string, readonly cache: string) {
-    this.#notice = setTimeout(() => Deno.stderr.isTerminal() && warn(`use-skills: fetching ${this.url}`), 1000);
-  }
-
-  /** Opens the cache of a repo as soon as no other run uses it. */
-  static async open(url: string): Promise<Repo> {
-    const repo = new Repo(
-      url,
-      `${makePrivateDirectory(xdgDirectory("XDG_CACHE_HOME", ".cache"))}/git/${fileNameOf(url)}`,
-    );
-    try {
-      Deno.mkdirSync(repo.cache, { recursive: true });
-      repo.#lock = await lockDirectory(repo.cache, timeLeft());
-      for (const name of ["shallow", "config", "HEAD", "packed-refs", "index"]) removeAll(`${repo.cache}/${name}.lock`);
-      const packs = `${repo.cache}/objects/pack`; // in which a killed git leaves unfinished downloads
-      for (const name of namesIn(packs).keys()) {
-        if (name.startsWith("tmp_")) removeAll(`${packs}/${name}`);
-      }
-      await repo.#prepare();
-    } catch (error) {
-      repo[Symbol.dispose]();
-      throw error;
-    }
-    return repo;
-  }
-
-  async #prepare(): Promise<void> {
-    this.#sshCommand = (await this.#try("config", "core.sshCommand"))?.trim() || "ssh";
-    await this.#git(["init", "--quiet", "--bare", this.cache]); // also completes an interrupted one
-    Deno.mkdirSync(`${this.cache}/info`, { recursive: true });
-    Deno.writeTextFileSync(`${this.cache}/info/attributes`, GIT_ATTRIBUTES);
-    // The user's git can map the URL to another one. On this machine, nobody can listen.
-    const mapped = await this.#try("ls-remote", "--get-url", REMOTE) ?? "";
-    if (/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)[:/]/.test(mapped)) this.#protocols += ":http";
-  }
-
-  /** Empties the cache. */
-  async forget(): Promise<void> {
-    for (const name of namesIn(this.cache).keys()) removeAll(`${this.cache}/${name}`);
-    await this.#prepare();
+  constructor(readonly url: string, readonly isProgressShown: boolean) {
+    this.#cache = `${cachesDirectory()}/${fileNameOf(url)}`;
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#notice);
     this.#lock?.close();
+  }
+
+  /** Prepares the cache as soon as no other run uses it. */
+  async open(): Promise<void> {
+    makePrivateDirectory(resolve(cachesDirectory(), ".."));
+    Deno.mkdirSync(this.#cache, { recursive: true });
+    this.#lock ??= await lockDirectory(this.#cache, timeLeft());
+    const isLeftover = (path: string) => /\.lock$|^objects\/.*\/tmp_/.test(path); // by a killed git
+    for (const { path } of [...walk(this.#cache)]) if (isLeftover(path)) removeAll(`${this.#cache}/${path}`);
+    await this.#git(["init", "--quiet", "--bare", this.#cache]); // also completes an interrupted one
+    Deno.mkdirSync(`${this.#cache}/info`, { recursive: true });
+    // No attribute of a repo changes the content of files.
+    Deno.writeTextFileSync(`${this.#cache}/info/attributes`, "* -text -eol -filter -ident -working-tree-encoding\n");
+    this.#sshCommand = (await this.#git(["config", "--default", "ssh", "--get", "core.sshCommand"])).trim();
+    // The user's git can map the URL to another one. On this machine, nobody can listen.
+    const mapped = await this.#git(["ls-remote", "--get-url", REMOTE]);
+    if (/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)[:/]/.test(mapped)) this.#protocols += ":http";
+  }
+
+  /** Empties the cache. */
+  async forget(): Promise<void> {
+    for (const name of namesIn(this.#cache).keys()) removeAll(`${this.#cache}/${name}`);
+    await this.open();
   }
 
   /**
@@ -2433,111 +2037,74 @@ class Repo implements Disposable {
    * @throws {GitError} If git fails.
    * @throws {RangeError} If it prints too much.
    */
-  async #git(
-    args: readonly string[],
-    { input = "", settings, env, maxBytes = Infinity }: GitOptions = {},
-  ): Promise<string> {
-    const all = {
-      ...GIT_SETTINGS,
-      ...settings,
-      [`remote.${REMOTE}.url`]: this.url,
-      "http.lowSpeedLimit": "100", // If this process is killed, git still ends.
-      "http.lowSpeedTime": `${Math.ceil(fetchTimeout())}`,
-    };
+  async #git(args: readonly string[], input = "", maxLength = Infinity): Promise<string> {
+    const settings = [...GIT_SETTINGS, `remote.${REMOTE}.url=${this.url}`].flatMap((setting) => ["-c", setting]);
     const inherited = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
-    let child: Deno.ChildProcess;
-    try {
-      child = new Deno.Command("git", {
-        args: [...Object.entries(all).flatMap(([key, value]) => ["-c", `${key}=${value}`]), ...args],
-        env: {
-          ...Object.fromEntries(inherited),
-          GIT_DIR: this.cache,
-          GIT_ALLOW_PROTOCOL: this.#protocols,
-          GIT_NO_LAZY_FETCH: "1", // Missing objects are fetched all at once.
-          GIT_TERMINAL_PROMPT: "0",
-          GIT_ASKPASS: "false",
-          GIT_SSH_COMMAND: `${this.#sshCommand} -oBatchMode=yes -oServerAliveInterval=15`,
-          GCM_INTERACTIVE: "never",
-          LC_ALL: "C",
-          ...env,
-        },
-        ...{ clearEnv: true, cwd: this.cache, detached: true, stdin: "piped", stdout: "piped", stderr: "piped" },
-      }).spawn();
-    } catch (error) {
-      throw error instanceof Deno.errors.NotFound ? new Error("git is not installed, or not on the PATH") : error;
-    }
-    const { signal } = fetchDeadline();
-    const aborted = Promise.withResolvers<void>();
-    const stop = () => {
-      endGroup(child.pid);
-      aborted.resolve();
-    };
+    const command = new Deno.Command("git", {
+      args: [...settings, ...args],
+      env: {
+        ...Object.fromEntries(inherited),
+        ...GIT_ENVIRONMENT,
+        GIT_DIR: this.#cache,
+        GIT_ALLOW_PROTOCOL: this.#protocols,
+        GIT_SSH_COMMAND: `${this.#sshCommand} -oBatchMode=yes -oServerAliveInterval=15`,
+      },
+      clearEnv: true,
+      cwd: this.#cache,
+      detached: true,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    });
+    const child = ifExists(() => command.spawn());
+    if (child === undefined) throw new Error("git is not installed, or not on the PATH");
     running.add(child.pid);
-    signal.addEventListener("abort", stop);
-    if (signal.aborted) stop();
-
+    const late = Promise.withResolvers<void>();
+    const deadline = setTimeout(() => late.resolve(endGroup(child.pid)), timeLeft() * 1000);
+    const isProgress = args.includes("--progress");
+    const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>, areMessages: boolean) => {
+      let text = "";
+      for await (const piece of stream.pipeThrough(new TextDecoderStream())) {
+        text += piece;
+        if (!areMessages && text.length > maxLength) endGroup(child.pid);
+        if (!areMessages) continue;
+        // A server writes messages, too: they may have no end, and must not control the terminal.
+        text = text.slice(-MAX_MESSAGES);
+        if (isProgress && this.#isSlow) Deno.stderr.writeSync(concat(piece.split("\r").map(escapeControls).join("\r")));
+      }
+      return text;
+    };
+    const output = Promise.all([read(child.stdout, false), read(child.stderr, true)]);
     const writer = child.stdin.getWriter();
     writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // Git says why it did not read it.
-    const stdout = readText(child.stdout, (_, length) => {
-      if (length > maxBytes) endGroup(child.pid);
-      return length <= maxBytes;
-    });
-    const stderr = readText(child.stderr, (piece) => {
-      if (!args.includes("--progress") || performance.now() - this.#start < 1000) return true;
-      // The server writes this, too, so nothing in it may control the terminal.
-      Deno.stderr.writeSync(concat(piece.split("\r").map(escapeControls).join("\r")));
-      return true;
-    });
     const { success } = await child.status;
     // A process that git started can keep the pipes open. What git itself wrote is read in any case.
-    const timer = setTimeout(() => attempt(() => Deno.kill(-child.pid, "SIGKILL")), 1000);
-    await Promise.race([Promise.all([stdout, stderr]), aborted.promise]);
-    clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
+    const grace = setTimeout(() => attempt(() => Deno.kill(-child.pid, "SIGKILL")), 1000);
+    const texts = await Promise.race([late.promise, output]);
+    clearTimeout(grace);
+    clearTimeout(deadline);
     running.delete(child.pid);
-    if (signal.aborted) {
+    if (!texts) {
       throw new Error(`Cannot fetch ${this.url}: no answer within ${fetchTimeout()} seconds (SKILLS_TIMEOUT)`);
     }
-    const output = await stdout;
-    if (output === undefined) throw new RangeError(`the list of its files has more than ${maxBytes / 2 ** 20} MiB`);
-    if (!success) throw new GitError(this.#explain(await stderr ?? ""));
-    return output;
+    const [text, messages] = texts;
+    if (text.length > maxLength) throw new RangeError(`the list of its files has more than ${maxLength / 2 ** 20} MiB`);
+    if (!success) throw new GitError(`Cannot fetch ${this.url}: ${this.#explain(messages)}`);
+    return text;
   }
 
-  /** Runs git and returns its output; `undefined` if git fails. */
-  async #try(...args: string[]): Promise<string | undefined> {
-    return await this.#git(args).catch((error) => {
-      if (error instanceof GitError) return undefined;
-      throw error;
-    });
-  }
-
-  /** Why git failed, by what it printed. */
-  #explain(stderr: string): string {
-    const text = stderr.replace(/\/\/[^/\s@]*@/g, "//");
+  #explain(messages: string): string {
+    const text = messages.replace(/\/\/[^/\s@]*@/g, "//"); // without users and passwords
+    const known = Object.entries(GIT_REASONS).find(([, pattern]) => pattern.test(text));
+    if (known) return known[0].replace("URL", this.url);
     const lines = text.split(/[\r\n]+/).filter((line) => line.trim() !== "");
-    const last = lines.findLast((each) => /^(fatal|error|remote|ERROR): ?\S/.test(each)) ?? lines[0] ?? "git failed";
-    const reasons: [pattern: RegExp, reason: string][] = [
-      [
-        /could not read Username|Authentication failed|Permission denied|terminal prompts|returned error: 40[13]/i,
-        `there is no such repo, or git has no credentials for it (try: git ls-remote ${this.url})`,
-      ],
-      [
-        /unsupported object format|mismatched algorithms|remote ref [0-9a-f]{64}$/m,
-        "it uses SHA-256, which is not supported",
-      ],
-      [
-        /repository '.*' not found|does not appear to be a git repository|returned error: 404/i,
-        "there is no such repo, or it is private",
-      ],
-    ];
-    const reason = reasons.find(([pattern]) => pattern.test(text))?.[1] ?? last.replace(/^(fatal|error): /, "");
-    return `Cannot fetch ${this.url}: ${reason}`;
+    const last = lines.findLast((line) => /^(fatal|error|remote|ERROR): ?\S/.test(line)) ?? lines[0] ?? "git failed";
+    return last.replace(/^(fatal|error): /, "");
   }
 
-  /** What the server has for references: hashes by full ref name. */
-  async listRefs(references: readonly GitEntry["reference"][]): Promise<Map<string, string>> {
-    const patterns = references.flatMap(possibleRefs).flatMap((name) =>
+  /** The hashes of refs on the server, by full ref name. */
+  async listRefs(names: readonly string[]): Promise<Map<string, string>> {
+    const patterns = names.filter((name) => !COMMIT.test(name)).flatMap((name) =>
       name === "HEAD" ? [name] : [`refs/heads/${name}`, `refs/tags/${name}`, `refs/tags/${name}^{}`]
     );
     if (patterns.length === 0) return new Map();
@@ -2545,191 +2112,151 @@ class Repo implements Disposable {
     return new Map(text.split("\n").map((line) => line.split("\t").reverse() as [string, string]));
   }
 
-  /** The sizes of objects that are in the cache. */
-  async #sizes(names: readonly string[]): Promise<Map<string, number>> {
-    const lines = (await this.#git(["cat-file", "--batch-check"], { input: names.join("\n") })).trimEnd().split("\n");
-    if (names.length > 0 && lines.length !== names.length) {
-      throw new GitError(`${this.url}: git's answer is incomplete`);
-    }
-    const sizes = names.map((name, index) => [name, / \w+ (\d+)$/.exec(lines[index]!)?.[1]] as const);
-    return new Map(sizes.flatMap(([name, size]) => size === undefined ? [] : [[name, Number(size)]]));
-  }
-
-  async #fetch(args: readonly string[], options: GitOptions): Promise<void> {
-    const verbosity = this.isProgressShown ? "--progress" : "--quiet";
-    await this.#git(["fetch", verbosity, "--no-tags", "--no-write-fetch-head", ...args], options);
-  }
-
-  /**
-   * Fetches commits, without the content of files if the server can leave it out.
-   *
-   * @returns Why a commit could not be fetched, by commit.
-   */
-  async fetchCommits(commits: readonly string[]): Promise<Map<string, Error>> {
-    const findMissing = async () => {
-      const sizes = await this.#sizes(commits.map((commit) => `${commit}^{tree}`));
-      return commits.filter((commit) => !sizes.has(`${commit}^{tree}`));
+  /** Hash and size of objects, by name without `suffix`. `fetch` gets the names of those that the cache lacks. */
+  async #obtain(names: readonly string[], suffix: string, fetch: (missing: string[]) => Promise<void>) {
+    const examine = async () => {
+      const input = names.map((name) => `${name}${suffix}\n`).join("");
+      const lines = (await this.#git(["cat-file", "--batch-check"], input)).split("\n").slice(0, -1);
+      if (lines.length !== names.length) throw new GitError(`${this.url}: git's answer is incomplete`);
+      const objects = lines.map((line, index) => {
+        const [, hash = "", size] = /^([0-9a-f]{40}) \w+ (\d+)$/.exec(line) ?? [];
+        return [names[index]!, { hash, size: Number(size) }] as const;
+      });
+      return new Map(objects.filter(([, { hash }]) => hash !== ""));
     };
-    let missing = await findMissing();
-    let problem: Error | undefined;
-    for (const way of ["only the commits", "all refs"]) {
-      if (missing.length === 0) break;
-      const all = ["--prune", REMOTE, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-      const isPartial = way === "only the commits";
-      try {
-        if (isPartial) await this.#fetch([...PARTIAL, "--depth=1", REMOTE, ...missing], { settings: PARTIAL_SETTINGS });
-        else await this.#fetch(all, {});
-        problem = undefined;
-      } catch (error) {
-        // Only what a server can't do is tried in another way.
-        const isUnsupported = /unadvertised|not our ref|shallow|filter|dumb|remote error|want/i.test(reasonOf(error));
-        if (!(error instanceof GitError) || !isUnsupported) throw error;
-        problem = error;
-      }
-      missing = await findMissing();
-    }
-    const isGone = !problem || /not our ref|unadvertised|remote error/i.test(problem.message);
-    const reason = (commit: string) =>
-      `${this.url} no longer has the commit ${commit}: "update" fetches the newest one`;
-    return new Map(missing.map((commit) => [commit, isGone ? new Error(reason(commit)) : problem!]));
+    const found = await examine();
+    const missing = names.filter((name) => !found.has(name));
+    if (missing.length === 0) return found;
+    await fetch(missing);
+    return await examine();
   }
 
-  /**
-   * Lists the entries of a commit at and below some paths, or all of them.
-   *
-   * @throws {RangeError} If the list is too long.
-   */
-  async list(commit: string, paths: readonly string[], maxBytes: number): Promise<Listing> {
-    const root = (await this.#git(["rev-parse", "--verify", "--end-of-options", `${commit}^{tree}`])).trim();
-    const only = paths.includes("") ? [] : paths;
-    const args = ["ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", commit, ...only];
-    const lines = (await this.#git(args, { maxBytes })).split("\0");
+  async #fetch(args: readonly string[], input = "", settings = LAZY): Promise<void> {
+    const verbosity = this.isProgressShown ? "--progress" : "--quiet";
+    await this.#git([...settings, "fetch", verbosity, "--no-tags", "--no-write-fetch-head", ...args], input);
+  }
+
+  /** Fetches commits, without the content of files if the server can leave it out; returns the trees of those found. */
+  fetchCommits(commits: readonly string[]): Promise<Map<string, { hash: string }>> {
+    return this.#obtain(commits, "^{tree}", async (missing) => {
+      try {
+        await this.#fetch(["--filter=blob:none", "--depth=1", REMOTE, ...missing]);
+      } catch (error) {
+        if (!(error instanceof GitError) || !UNSUPPORTED.test(error.message)) throw error;
+        const [filter, settings] = /dumb|filter/.test(error.message) ? [[], []] : [["--filter=blob:none"], LAZY];
+        const all = [...filter, "--prune", REMOTE, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        await this.#fetch(all, "", settings);
+      }
+    });
+  }
+
+  /** Fetches the content of files; returns the size of each one. */
+  async fetchBlobs(hashes: readonly string[]): Promise<Map<string, { size: number }>> {
+    const fetch = (missing: string[]) => this.#fetch(["--filter=blob:none", "--stdin", REMOTE], missing.join("\n"));
+    const found = await this.#obtain(hashes, "", fetch);
+    if (hashes.some((hash) => !found.has(hash))) throw new GitError(`${this.url}: git's answer is incomplete`);
+    return found;
+  }
+
+  /** Lists the entries of a commit, whose tree is `root`, at and below some paths. */
+  async list(commit: string, root: string, paths: string[], maxLength = MAX_LISTING_BYTES): Promise<TreeEntry[]> {
+    const args = ["ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", commit];
+    if (!paths.includes("")) args.push(...paths);
+    const lines = (await this.#git(args, "", maxLength)).split("\0");
     if (lines.pop() !== "") throw new GitError(`${this.url}: git's answer is incomplete`);
     if (lines.some((line) => line.length > 4200)) throw new RangeError("it has a path of more than 4,000 characters");
-    const entries = lines.map((line) => ({ mode: line.slice(0, 6), hash: line.slice(12, 52), path: line.slice(53) }));
-    return [{ mode: MODE_DIRECTORY, hash: root, path: "" }, ...entries];
-  }
-
-  /**
-   * Fetches the content of files that are not in the cache yet.
-   *
-   * @returns The size of each in bytes.
-   */
-  async fetchBlobs(hashes: readonly string[]): Promise<Map<string, number>> {
-    const wanted = [...new Set(hashes)];
-    const sizes = await this.#sizes(wanted);
-    const missing = wanted.filter((hash) => !sizes.has(hash));
-    if (missing.length === 0) return sizes;
-    await this.#fetch([...PARTIAL, "--stdin", REMOTE], { input: missing.join("\n"), settings: PARTIAL_SETTINGS });
-    return await this.#sizes(wanted);
+    const entries = lines.map((line) => {
+      const tab = line.indexOf("\t");
+      return { mode: line.slice(0, 6), hash: line.slice(tab - 40, tab), path: line.slice(tab + 1) };
+    });
+    return [{ mode: MODE.directory, hash: root, path: "" }, ...entries];
   }
 
   /** Writes files into a directory, by their paths, as they are in git. */
   async checkOut(blobs: readonly TreeEntry[], directory: string): Promise<void> {
-    const env = { GIT_INDEX_FILE: `${directory}.index`, GIT_WORK_TREE: directory };
+    removeAll(`${this.#cache}/index`);
     const input = blobs.map(({ mode, hash, path }) => `${mode} ${hash}\t${path}\0`).join("");
-    await this.#git(["update-index", "-z", "--index-info"], { input, env });
-    await this.#git(["checkout-index", "--all", "--quiet"], { env });
-    removeAll(env.GIT_INDEX_FILE);
+    await this.#git(["update-index", "-z", "--index-info"], input);
+    await this.#git([`--work-tree=${directory}`, "checkout-index", "--all", "--quiet"]);
   }
 
-  /** The differences between two trees, for a reader. */
+  /** The differences between two trees, for a reader. Git fetches the content that it needs. */
   async diff(from: string, to: string): Promise<string> {
-    return (await this.#git(["diff", "--stat", "--no-color", "--no-ext-diff", "--no-textconv", from, to])).trimEnd();
+    const options = ["--stat", "--summary", "--no-color", "--no-ext-diff", "--no-textconv"];
+    return (await this.#git([...LAZY, "diff", ...options, from, to])).trimEnd();
   }
 }
 
-/** Reads a stream as text; `undefined` if `goOn` stops it, which gets each piece and the length so far. */
-async function readText(
-  stream: ReadableStream<Uint8Array>,
-  goOn: (piece: string, length: number) => boolean,
-): Promise<string | undefined> {
-  const decoder = new TextDecoder();
-  const pieces: string[] = [];
-  let length = 0;
-  for await (const chunk of stream) {
-    length += chunk.length;
-    pieces.push(decoder.decode(chunk, { stream: true }));
-    if (!goOn(pieces.at(-1)!, length)) return undefined;
-  }
-  return pieces.join("");
+/** A path in a commit. */
+type Place = Pick<Locked, "commit" | "path"> & { isTag?: boolean };
+
+/** The refs that a reference can mean, the longest first: in a browse URL, the ref can end at any slash. */
+function possibleRefs({ ref = "HEAD", path, tail = "" }: GitEntry["reference"]): { name: string; path: string }[] {
+  if (tail === "") return [{ name: ref, path }];
+  const segments = tail.split("/");
+  const possible = segments.map((_, index) => {
+    return { name: segments.slice(0, index + 1).join("/"), path: segments.slice(index + 1).join("/") };
+  }).reverse();
+  const commit = possible.find(({ name }) => COMMIT.test(name));
+  return commit ? [commit] : possible;
 }
 
-/** The refs that a reference can mean: in a browse URL, the ref can end at any slash. A commit needs no lookup. */
-function possibleRefs({ ref, tail }: GitEntry["reference"]): string[] {
-  const segments = tail?.split("/");
-  const names = segments ? segments.map((_, index) => segments.slice(0, index + 1).join("/")) : [ref ?? "HEAD"];
-  return names.some((name) => COMMIT.test(name)) ? [] : names;
-}
-
-/**
- * Finds the commit that a reference means now. Of several refs that a browse URL can mean, the longest counts.
- *
- * @param refs What the server has.
- */
+/** Finds what a reference means now. `refs` is what the server has; a commit needs no lookup. */
 function findPlace(reference: GitEntry["reference"], refs: ReadonlyMap<string, string>): Place {
-  const { url, ref, path, tail } = reference;
-  const rest = (name: string) => tail === undefined ? path : tail.slice(name.length + 1);
-  const commit = [ref ?? "", ...tail?.split("/") ?? []].find((each) => COMMIT.test(each));
-  if (commit !== undefined) return { commit, path: rest(commit), kind: "commit" };
-  const names = possibleRefs(reference);
-  for (const name of names.toReversed()) {
+  const { url } = reference;
+  const possible = possibleRefs(reference);
+  for (const { name, path } of possible) {
+    if (COMMIT.test(name)) return { commit: name, path };
     const branch = refs.get(name === "HEAD" ? name : `refs/heads/${name}`);
     const tag = refs.get(`refs/tags/${name}^{}`) ?? refs.get(`refs/tags/${name}`);
     if (branch !== undefined && tag !== undefined && branch !== tag) {
       throw new Error(`${url} has a branch and a tag named ${quote(name)}: write the commit instead`);
     }
-    const found = branch ?? tag;
-    if (found !== undefined) return { commit: found, path: rest(name), kind: tag === undefined ? "branch" : "tag" };
+    const commit = branch ?? tag;
+    if (commit !== undefined) return { commit, path, isTag: tag !== undefined };
   }
-  const [first = ""] = names;
-  if (first === "HEAD") throw new Error(`${url} has no default branch: write one after "#"`);
-  const hint = /^[0-9a-f]{7,39}$/.test(first) ? "; a commit needs all 40 digits" : "";
-  throw new Error(`${url} has no branch or tag ${quote(first)}${hint}`);
+  const { name } = possible.at(-1)!;
+  if (name === "HEAD") throw new Error(`${url} has no default branch: write one after "#"`);
+  const hint = /^[0-9a-f]{7,39}$/.test(name) ? "; a commit needs all 40 digits" : "";
+  throw new Error(`${url} has no branch or tag ${quote(name)}${hint}`);
 }
 
 /** The directory at a path of a listing, with its files by their paths below it; `undefined` if there is none. */
-function findTree(listing: Listing, path: string): { tree: string; blobs: TreeEntry[] } | undefined {
+function findTree(listing: readonly TreeEntry[], path: string): { tree: string; blobs: TreeEntry[] } | undefined {
   const start = listing.findIndex((entry) => entry.path === path);
-  const top = listing[start];
-  if (top?.mode !== MODE_DIRECTORY) return undefined;
+  if (listing[start]?.mode !== MODE.directory) return undefined;
   const blobs: TreeEntry[] = [];
-  for (const entry of listing.slice(start + 1)) {
+  for (let index = start + 1; index < listing.length; index++) {
+    const entry = listing[index]!;
     const inside = path === "" ? entry.path : below(path, entry.path);
     if (inside === undefined) break;
-    if (entry.mode !== MODE_DIRECTORY) blobs.push({ ...entry, path: inside });
+    if (entry.mode !== MODE.directory) blobs.push({ ...entry, path: inside });
   }
-  return { tree: top.hash, blobs };
+  return { tree: listing[start].hash, blobs };
 }
 
 /** The directories of skills among files, except those inside other skills. */
 function skillDirectories(blobs: readonly TreeEntry[]): string[] {
-  const found = blobs.filter(({ mode, path }) => mode !== MODE_LINK && /(^|\/)SKILL\.md$/.test(path))
-    .map(({ path }) => path.slice(0, -9)).sort();
-  const directories = new Set(found);
-  const isNested = (path: string): boolean => {
-    const parent = path.slice(0, Math.max(0, path.lastIndexOf("/")));
-    return path !== "" && (directories.has(parent) || isNested(parent));
-  }; // at most 4,000 levels
-  return found.filter((path) => !isNested(path));
+  const files = blobs.filter(({ mode, path }) => mode !== MODE.link && /(^|\/)SKILL\.md$/.test(path));
+  const outer: string[] = []; // each with a slash at its end
+  for (const directory of files.map(({ path }) => path.slice(0, -"SKILL.md".length)).sort()) {
+    if (outer.length === 0 || !directory.startsWith(outer.at(-1)!)) outer.push(directory);
+  }
+  return outer.map((directory) => directory.slice(0, -1));
 }
 
 // ── Hidden characters: what a reader doesn't see in a text, but an agent reads ──────────────────────────────────
 
-/** A character, or a run of them, that people don't see and agents may read. */
+/** A character, or a run of them, that people don't see and agents may read. Lines and columns count from 1. */
 export interface HiddenCharacter {
-  /** From 1. */
   line: number;
-  /** From 1, in characters as editors count them, not in bytes or UTF-16 units. */
+  /** In characters as editors count them, not in bytes or UTF-16 units. */
   column: number;
   character: string;
   kind: string;
 }
 
-/**
- * The kinds of hidden characters. The first that matches counts. `\p{DI}` are the characters for which Unicode says to
- * show nothing.
- */
+/** The first kind that matches counts. `\p{DI}` are the characters for which Unicode says to show nothing. */
 const HIDDEN_KINDS = [
   ["tag character", String.raw`[\u{E0000}-\u{E007F}]`],
   ["bidirectional control", String.raw`\p{Bidi_C}`],
@@ -2742,21 +2269,29 @@ const HIDDEN_KINDS = [
   ["invisible character", String.raw`[^]`],
 ] as const;
 
+/** In an archive or a database, these are numbers. */
+const CONTROLS = String.raw`\x01-\x08\x0B\x0E-\x1F\x7F-\x9F`;
+
 /**
  * Creates a pattern for every hidden character except those that emoji and scripts need, with a group for each kind.
  *
  * The exceptions carry almost no information: they are next to something visible that needs them, and not in a run.
  * Scripts are written as their blocks, because a pattern with the names of 25 scripts takes 30 ms to compile.
- *
- * @param suspect Matches everything that may be hidden, to skip the rest quickly.
  */
-function createHiddenPattern(suspect: string): RegExp {
+function createHiddenPattern(): RegExp {
   const raw = String.raw;
+  const characters = raw`[\p{DI}\p{Co}\p{Zl}\p{Zp}\uFFF9-\uFFFB\u{13430}-\u{13440}${CONTROLS}]`;
+  const suspect = raw`${characters}|\r(?=[^\n])|[\u2000-\u200A\u2800]{3}`; // to skip everything else quickly
   const nextTo = (character: string, visible: string) =>
     raw`${character}(?:(?<=(?!\p{DI})${visible}${character})|(?=(?!\p{DI})${visible}))`;
   const rightToLeft = raw`(?!\p{DI})[\u0590-\u08FF\uFB1D-\uFDFF\uFE70-\uFEFC\u{10800}-\u{10FFF}\u{1E800}-\u{1EFFF}]`;
-  const flags = ["gbeng\x7F", "gbsct\x7F", "gbwls\x7F"]
-    .map((tags) => tags.replace(/./g, (tag) => raw`\u{E00${tag.charCodeAt(0).toString(16)}}`)).join("|");
+  const flags = "gbeng\x7F|gbsct\x7F|gbwls\x7F".replace(
+    /[^|]/g,
+    (tag) => raw`\u{E00${tag.charCodeAt(0).toString(16)}}`,
+  );
+  // Arabic to Sinhala, Tibetan, Burmese, Khmer, Mongolian, Balinese and others, whose letters join or stack.
+  const joining = raw`[\u0600-\u0DFF\u0F00-\u109F\u1780-\u18AF\u1B00-\u1BBF\uA840-\uA87F\uA980-\uA9DF\uAA60-\uAA7F` +
+    raw`\uFB50-\uFDFF\uFE70-\uFEFC\u{10D00}-\u{10D3F}\u{11000}-\u{116FF}\u{1E900}-\u{1E95F}]`;
   const exceptions = [
     // The flags of England, Scotland and Wales. Any other tags after a black flag could spell anything.
     raw`(?<=(?=\u{1F3F4}(?:${flags})).[\u{E0061}-\u{E007A}]{0,5})[\u{E0061}-\u{E007F}]`,
@@ -2764,12 +2299,7 @@ function createHiddenPattern(suspect: string): RegExp {
     raw`(?<!\p{Bidi_C})[\u061C\u200E\u200F](?!\p{Bidi_C})(?:(?<=${rightToLeft}.{0,20})|(?=.{0,20}${rightToLeft}))`,
     // Joined emoji.
     raw`(?<=\p{ExtPict}\uFE0F?\p{EMod}?)\u200D(?=\p{ExtPict})`,
-    // Arabic to Sinhala, Tibetan, Burmese, Khmer, Mongolian, Balinese and others, whose letters join or stack.
-    nextTo(
-      raw`[\u200C\u200D]`,
-      raw`[\u0600-\u0DFF\u0F00-\u109F\u1780-\u18AF\u1B00-\u1BBF\uA840-\uA87F\uA980-\uA9DF\uAA60-\uAA7F\uFB50-\uFDFF` +
-        raw`\uFE70-\uFEFC\u{10D00}-\u{10D3F}\u{11000}-\u{116FF}\u{1E900}-\u{1E95F}]`,
-    ),
+    nextTo(raw`[\u200C\u200D]`, joining),
     // Thai, Lao, Tibetan, Burmese and Khmer, which don't separate words by spaces.
     nextTo(raw`\u200B`, raw`[\u0E00-\u109F\u1780-\u17FF]`),
     // Variants of emoji, of mathematical signs and some letters, of ideographs, of Mongolian letters.
@@ -2784,7 +2314,7 @@ function createHiddenPattern(suspect: string): RegExp {
   return new RegExp(`(?=${suspect})(?!${exceptions.join("|")})(?:${kinds.join("|")})`, "gu");
 }
 
-const hiddenPattern = memoize(createHiddenPattern);
+let hiddenPattern: RegExp | undefined;
 
 /** Whether much of a text was not valid UTF-8, as in compressed data. Four hidden characters in a row are no chance. */
 function isNoise(text: string): boolean {
@@ -2794,14 +2324,12 @@ function isNoise(text: string): boolean {
 
 /** The encoding of a text. UTF-16 of mostly ASCII has a NUL in every second byte, also without a byte order mark. */
 function encodingOf(bytes: Uint8Array): "utf-8" | "utf-16le" | "utf-16be" {
-  if (bytes[0] === 0xFF && bytes[1] === 0xFE) return "utf-16le";
-  if (bytes[0] === 0xFE && bytes[1] === 0xFF) return "utf-16be";
-  const sample = bytes.subarray(0, Math.min(bytes.length & ~1, 4096));
-  const zeros = [0, 0];
-  for (const [index, byte] of sample.entries()) if (byte === 0) zeros[index % 2]!++;
-  const [even, odd] = zeros.map((count) => count / (sample.length / 2)) as [number, number];
-  if (odd > 0.4 && even < 0.1) return "utf-16le";
-  return even > 0.4 && odd < 0.1 ? "utf-16be" : "utf-8";
+  const sample = bytes.subarray(0, 4096);
+  const zeros: [even: number, odd: number] = [0, 0];
+  for (const [index, byte] of sample.entries()) if (byte === 0) zeros[index % 2]! += 2 / sample.length;
+  const [even, odd] = zeros;
+  if (bytes[0] === 0xFF && bytes[1] === 0xFE || odd > 0.4 && even < 0.1) return "utf-16le";
+  return bytes[0] === 0xFE && bytes[1] === 0xFF || even > 0.4 && odd < 0.1 ? "utf-16be" : "utf-8";
 }
 
 /**
@@ -2819,16 +2347,13 @@ export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenChara
   const decoder = new TextDecoder(encoding);
   const mayBeBinary = !isText && encoding === "utf-8" && bytes.includes(0); // compressed data has a NUL somewhere
   if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
-  const text = decoder.decode(bytes);
+  const decoded = decoder.decode(bytes);
+  const text = decoded.includes("\0") ? decoded.replace(new RegExp(`[${CONTROLS}]`, "g"), " ") : decoded;
   if (!/[^\t\n\f -~]/.test(text)) return [];
-  // With a NUL it can be an archive or a database that is valid UTF-8, whose control characters are numbers.
-  const controls = text.includes("\0") ? "" : String.raw`\x01-\x08\x0B\x0E-\x1F\x7F-\x9F`;
-  const characters = String.raw`[\p{DI}\p{Co}\p{Zl}\p{Zp}\uFFF9-\uFFFB\u{13430}-\u{13440}${controls}]`;
-  const spaces = String.raw`[\u2000-\u200A\u2800]{3}`;
-  const pattern = hiddenPattern(String.raw`${characters}|\r(?=[^\n])|${spaces}`);
+  hiddenPattern ??= createHiddenPattern();
   const found: HiddenCharacter[] = [];
   let [line, column, position] = [1, 1, 0];
-  for (const match of text.matchAll(pattern)) {
+  for (const match of text.matchAll(hiddenPattern)) {
     if (mayBeBinary && isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // as in a PDF
     for (const character of text.slice(position, match.index)) {
       column++;
@@ -2844,69 +2369,55 @@ export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenChara
 
 // ── Fetch: git references into the store, and what to write into the lockfile ───────────────────────────────────
 
-/** What a run may do to get what it needs. */
-interface Access {
-  /** The lockfile must not change. */
-  isFrozen?: boolean;
-  /** The network must not be used. */
-  isOffline?: boolean;
-  /** Accept skills over {@linkcode MAX_SKILL}. */
-  isLargeAllowed?: boolean;
+/** What can fail: a reference, or one of its skills, which messages name by the label. */
+interface Failing {
+  entry: GitEntry;
+  label?: string;
 }
 
-/** A reference that is to be fetched. */
-interface FetchRequest {
-  entry: GitEntry;
-  /** What it is locked to; `undefined` to fetch the newest. */
+interface FetchRequest extends Failing {
+  /** What the reference is locked to. */
+  before?: Locked;
+  /** What to fetch; `undefined` for the newest commit. */
   locked?: Locked;
 }
 
-/** What fetching came to, by reference: what to lock, or why it failed. */
-interface FetchResult {
-  locked: Map<string, Locked>;
-  failures: Map<string, string>;
+/** A skill that the store lacks. */
+interface MissingSkill extends StoredSkill, Failing {
+  blobs: TreeEntry[];
+  isLargeAllowed: boolean;
 }
 
-/** Is called for each reference that was fetched and stored; returns what to lock, if anything. */
-type OnFetched = (repo: Repo, entry: GitEntry, after: Locked, place: Place) => Promise<Locked | undefined>;
-
-/** Why the files of a skill are refused; `undefined` if they are not. */
-function contentProblem(blobs: readonly TreeEntry[], isLargeAllowed: boolean): string | undefined {
+/** Returns a skill unless its files are refused. */
+function acceptContent(skill: MissingSkill): MissingSkill {
+  const { blobs, isLargeAllowed } = skill;
   if (!isLargeAllowed && blobs.length > MAX_SKILL.files) {
-    return `it has ${blobs.length} files, more than ${MAX_SKILL.files} (--allow-large)`;
+    throw new Error(`it has ${blobs.length} files, more than ${MAX_SKILL.files} (--allow-large)`);
   }
-  const seen = new Map<string, string>(); // every path and the directories above it, by what a file system may make of it
+  const seen = new Map<string, string>(); // all paths and directories, by what a file system may make of them
   for (const { mode, path } of blobs) {
-    if (mode === MODE_SUBMODULE) return `${quote(path)} is a submodule`;
-    if (![MODE_FILE, MODE_EXECUTABLE, MODE_LINK].includes(mode)) return `${quote(path)} has the unusual mode ${mode}`;
-    if (path.includes("\ufffd")) return `the name ${quote(path)} is not UTF-8`;
+    const shown = quote(path);
+    if (mode === MODE.submodule) throw new Error(`${shown} is a submodule`);
+    if (![MODE.file, MODE.executable, MODE.link].includes(mode)) {
+      throw new Error(`${shown} has the unusual mode ${mode}`);
+    }
+    if (path.includes("\ufffd")) throw new Error(`the name ${shown} is not UTF-8`);
+    if (path.split("/").some((name) => concat(name).length > 255)) throw new Error(`the name ${shown} is too long`);
     for (let part = path; part !== ""; part = part.slice(0, Math.max(0, part.lastIndexOf("/")))) {
-      const other = seen.get(foldName(part));
+      const folded = part.normalize("NFKC").toUpperCase().normalize("NFC").toLowerCase();
+      const other = seen.get(folded);
       if (other === part) break; // as are those above it
-      if (other !== undefined) return `${quote(part)} and ${quote(other)} are the same name on some systems`;
-      seen.set(foldName(part), part);
+      if (other !== undefined) throw new Error(`${quote(part)} and ${quote(other)} are the same name on some systems`);
+      seen.set(folded, part);
       const name = lastSegment(part);
-      if (["", ".", ".."].includes(name)) return `it contains the path ${quote(path)}`;
-      if (/^\.git([ .]|$)|^git~\d+$/i.test(name.normalize("NFKC").replace(/\p{Cf}/gu, ""))) {
-        return `it contains ${quote(path)}`;
-      }
+      const isGit = /^\.git([ .]|$)|^git~\d+$/i.test(name.normalize("NFKC").replace(/\p{Cf}/gu, ""));
+      if (isGit || ["", ".", ".."].includes(name)) throw new Error(`it contains ${shown}`);
     }
   }
+  return skill;
 }
 
-/** A name as file systems compare it that ignore case and ways to compose characters. */
-function foldName(name: string): string {
-  return /^[!-~]*$/.test(name)
-    ? name.toLowerCase()
-    : name.normalize("NFKC").toUpperCase().normalize("NFC").toLowerCase();
-}
-
-/** Whether a line has `trust`, but the lockfile doesn't yet say for which content. */
-function isNewlyTrusted({ trust }: GitEntry, { trusted }: Locked): boolean {
-  return trust && trusted === undefined;
-}
-
-/** Whether all skills of a reference are in the store. If only times changed, as after restoring a backup, fixes those. */
+/** Whether all skills of a reference are in the store. Fixes times that changed, as after restoring a backup. */
 async function isStored(locked: Locked): Promise<boolean> {
   for (const skill of storedSkills(locked)) {
     const { isIntact, isChecked } = examineStored(skill);
@@ -2935,344 +2446,262 @@ function findHidden(directory: string): string[] {
       found.push(`${place}:${line}:${column} U+${codePoint(character)} ${kind}`);
     }
   };
-  for (const { path, info } of walk(directory)) {
+  for (const [path, { info }] of sortByKey([...walk(directory)].map((item) => [item.path, item]))) {
     add(`the name ${quote(path)}`, concat(lastSegment(path)), true);
     if (info.isSymlink) add(path, concat(Deno.readLinkSync(`${directory}/${path}`)), true);
-    else if (info.isFile) add(path, Deno.readFileSync(`${directory}/${path}`), path.endsWith(".md"));
+    if (info.isFile) add(path, Deno.readFileSync(`${directory}/${path}`), path.endsWith(".md"));
   }
   return found;
 }
 
-/**
- * Moves a skill that was checked out into the store, and makes it read-only.
- *
- * @throws {Error} If it is refused.
- */
-async function storeSkill({ directory, tree }: StoredSkill, checkedOut: string): Promise<void> {
-  if (await treeHash(checkedOut, listContent(checkedOut)) !== tree) {
+/** Moves a skill that was checked out into the store, and makes it read-only. */
+async function storeSkill(skill: StoredSkill, checkedOut: string): Promise<void> {
+  if (examineStored(skill).isIntact) return; // through another reference
+  if (await treeHash(checkedOut) !== skill.tree) {
     throw new Error("its content does not match its hash");
   }
   const hidden = findHidden(checkedOut);
-  const marker = resolve(directory, "..", hidden.length > 0 ? HIDDEN_MARKER : CLEAN_MARKER);
+  const parent = resolve(skill.directory, "..");
   sealStored(checkedOut);
-  Deno.mkdirSync(resolve(directory, ".."), { recursive: true });
-  removeAll(directory);
-  replaceFile(marker, JSON.stringify(hidden));
-  Deno.renameSync(checkedOut, directory);
-  Deno.chmodSync(directory, 0o555); // Last: a read-only directory can't be moved.
+  Deno.mkdirSync(parent, { recursive: true });
+  removeAll(skill.directory);
+  replaceFile(`${parent}/${hidden.length > 0 ? HIDDEN_MARKER : CLEAN_MARKER}`, JSON.stringify(hidden));
+  Deno.renameSync(checkedOut, skill.directory);
+  Deno.chmodSync(skill.directory, 0o555); // Last: a read-only directory can't be moved.
 }
 
 /** What a reference stands for in a commit. */
-async function lookUp(
-  repo: Repo,
-  { reference, text }: GitEntry,
-  { commit, path }: Place,
-  listing: Listing,
-): Promise<Locked> {
-  const { url, all } = reference;
+async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, listing: TreeEntry[]): Promise<Locked> {
+  const { url, all } = entry.reference;
   const found = findTree(listing, path);
   const inside = found ? skillDirectories(found.blobs) : [];
-  if (found && !all && inside[0] === "") return { commit, path, tree: found.tree, url };
-  const chosen = all ? inside.filter((skill) => skill !== "" && (path === "" || !skill.includes("/"))) : [];
+  const chosen = inside.filter((skill) => all ? skill !== "" && (path === "" || !skill.includes("/")) : skill === "");
   if (found && chosen.length > 0) {
-    const trees = chosen.map((skill) => [skill, findTree(listing, path ? `${path}/${skill}` : skill)!.tree]);
-    return { commit, path, skills: Object.fromEntries(trees), tree: found.tree, url };
+    const skills = chosen.map((skill) => [skill, findTree(listing, path ? `${path}/${skill}` : skill)?.tree]);
+    return { commit, path, tree: found.tree, url, ...all && { skills: Object.fromEntries(skills) } };
   }
   const lacks = found
     ? `${path ? quote(path) : url} has no ${all ? "skills" : "SKILL.md"}`
     : `${url} has no directory ${quote(path)}`;
-  const whole = findTree(await repo.list(commit, [""], MAX_LISTING_BYTES), "");
+  const whole = findTree(await repo.list(commit, listing[0]!.hash, [""]), "");
   const skills = skillDirectories(whole?.blobs ?? []).map((skill) => skill || "its root");
-  const near = skills.length > 20 ? (await bySimilarity(path, skills))?.map(([skill]) => skill) ?? skills : skills;
+  const near = skills.length > 20 ? bySimilarity(path, skills).map(({ name }) => name) : skills;
   const others = skills.length > 0 ? `; skills in this repo: ${near.slice(0, 20).join(", ")}` : "";
   const more = skills.length > 20 ? ` and ${skills.length - 20} more` : "";
-  throw new Error(`${quote(text)}: ${lacks} at ${commit.slice(0, 7)}${others}${more}`);
-}
-
-/** Puts the skills of references into the store. `fail` gets why one can't be. */
-async function storeAll(
-  repo: Repo,
-  wanted: readonly { entry: GitEntry; locked: Locked; listing: Listing }[],
-  fail: (text: string, reason: unknown) => void,
-): Promise<void> {
-  let skills = wanted.flatMap(({ entry: { text }, locked, listing }) =>
-    storedSkills(locked).filter((skill) => !examineStored(skill).isIntact).map((skill) => {
-      return { text, skill, isLarge: locked.large === true, blobs: findTree(listing, skill.path)?.blobs ?? [] };
-    })
-  );
-  type Skill = typeof skills[number];
-  const refuse = ({ text, skill }: Skill, reason: string) =>
-    fail(text, `Refused ${quote(skill.path || text)}: ${reason}`);
-  const keep = (problemOf: (each: Skill) => string | undefined) => {
-    skills = skills.filter((each) => {
-      const problem = problemOf(each);
-      if (problem !== undefined) refuse(each, problem);
-      return problem === undefined;
-    });
-  };
-  keep(({ blobs, isLarge }) => contentProblem(blobs, isLarge));
-  if (skills.length === 0) return;
-  const sizes = await repo.fetchBlobs(skills.flatMap(({ blobs }) => blobs.map(({ hash }) => hash)));
-  const checked = skills.length;
-  keep(({ blobs, isLarge }) => {
-    const size = blobs.reduce((sum, { hash }) => sum + (sizes.get(hash) ?? 0), 0);
-    if (isLarge || size <= MAX_SKILL.bytes) return undefined;
-    return `it has ${Math.ceil(size / 2 ** 20)} MiB, more than ${MAX_SKILL.bytes / 2 ** 20} (--allow-large)`;
-  });
-  sweepStore();
-  const temporary = Deno.makeTempDirSync({ dir: storeDirectory(), prefix: ".new-" });
-  try {
-    const place = (index: number) => `${temporary}/files/${index}`;
-    Deno.mkdirSync(`${temporary}/files`);
-    const blobs = skills.flatMap(({ blobs }, index) =>
-      blobs.map((blob) => ({ ...blob, path: `${index}/${blob.path}` }))
-    );
-    await repo.checkOut(blobs, `${temporary}/files`);
-    for (const [index, each] of skills.entries()) {
-      await storeSkill(each.skill, place(index)).catch((error) => refuse(each, reasonOf(error)));
-    }
-  } finally {
-    removeAll(temporary);
-  }
-  if (skills.length < checked) await repo.forget(); // Don't keep a download that was refused.
-}
-
-/** Removes what killed runs left in the store. What is young can belong to a running one. */
-function sweepStore(): void {
-  const limit = Date.now() - 3600_000;
-  for (const name of namesIn(makePrivateDirectory(storeDirectory())).keys()) {
-    const path = `${storeDirectory()}/${name}`;
-    const modified = attempt(() => Deno.lstatSync(path).mtime?.getTime()) ?? limit;
-    if (name.startsWith(".new-") && modified < limit) removeAll(path);
-  }
-}
-
-/** Fetches references of one repo into the store. */
-async function fetchFromRepo(
-  repo: Repo,
-  requests: readonly FetchRequest[],
-  isLargeAllowed: boolean,
-  { locked: results, failures }: FetchResult,
-  onFetched: OnFetched,
-): Promise<void> {
-  const fail = (text: string, reason: unknown) => failures.set(text, reasonOf(reason));
-  const refs = await repo.listRefs(requests.filter(({ locked }) => !locked).map(({ entry }) => entry.reference));
-  const placed = requests.flatMap((request) => {
-    failures.delete(request.entry.text); // of an earlier try
-    try {
-      const place: Place = request.locked
-        ? { ...request.locked, kind: "commit" }
-        : findPlace(request.entry.reference, refs);
-      return [{ ...request, place }];
-    } catch (error) {
-      fail(request.entry.text, error);
-      return [];
-    }
-  });
-  const problems = await repo.fetchCommits([...new Set(placed.map(({ place }) => place.commit))]);
-  const wanted: { entry: GitEntry; place: Place; locked: Locked; listing: Listing }[] = [];
-  for (const [commit, group] of Map.groupBy(placed, ({ place }) => place.commit)) {
-    try {
-      const problem = problems.get(commit);
-      if (problem) throw problem;
-      const isLarge = isLargeAllowed || group.some(({ locked }) => locked?.large);
-      const paths = [...new Set(group.map(({ place }) => place.path))];
-      const listing = await repo.list(commit, paths, isLarge ? 64 * MAX_LISTING_BYTES : MAX_LISTING_BYTES);
-      for (const { entry, place, locked } of group) {
-        try {
-          const after = { ...locked ?? await lookUp(repo, entry, place, listing) };
-          if ([after, ...storedSkills(after)].some(({ path, tree }) => findTree(listing, path)?.tree !== tree)) {
-            throw new Error(
-              `${quote(entry.text)} has other content than .skills.lock says, in ${repo.url} at ${commit}`,
-            );
-          }
-          if (isLargeAllowed) after.large = true;
-          wanted.push({ entry, place, locked: after, listing });
-        } catch (error) {
-          fail(entry.text, error);
-        }
-      }
-    } catch (error) {
-      if (error instanceof GitError) throw error;
-      const isLong = error instanceof RangeError;
-      for (const { entry: { text } } of group) fail(text, isLong ? `Refused ${quote(text)}: ${error.message}` : error);
-    }
-  }
-  await storeAll(repo, wanted, fail);
-  for (const { place, entry, locked } of wanted) {
-    if (failures.has(entry.text)) continue;
-    try {
-      const result = await onFetched(repo, entry, locked, place);
-      if (result) results.set(entry.text, result);
-    } catch (error) {
-      fail(entry.text, error);
-    }
-  }
+  throw new Error(`${quote(entry.text)}: ${lacks} at ${commit.slice(0, 7)}${others}${more}`);
 }
 
 let storeLock: Deno.FsFile | undefined;
 
-/** Fetches references, several repos at a time. */
-async function fetchAll(
-  requests: readonly FetchRequest[],
-  isLargeAllowed = false,
-  onFetched: OnFetched = (_repo, entry, after) =>
-    Promise.resolve(isNewlyTrusted(entry, after) ? { ...after, trusted: after.tree } : after),
-): Promise<FetchResult> {
-  const result: FetchResult = { locked: new Map(), failures: new Map() };
-  if (requests.length === 0) return result;
-  const groups = [...Map.groupBy(requests, ({ entry }) => entry.reference.url)];
-  const isAlone = groups.length === 1; // The progress of several would be mixed up.
-  const work = async () => {
-    for (let group; (group = groups.shift());) {
-      const [url, same] = group;
+/**
+ * What a run fetches: the newest commits of the references in `updated`, otherwise what is locked or new. It comes to
+ * what to lock, or why it failed, by reference.
+ */
+class Fetching {
+  readonly locked = new Map<string, Locked>();
+  readonly failures = new Map<string, string>();
+
+  constructor(readonly flags: Request["flags"], readonly isFrozen: boolean, readonly updated: ReadonlySet<string>) {}
+
+  /** The results of `work` for each item. An item for which it fails is left out, and its reference has failed. */
+  async #forEach<T extends Failing, R>(items: Iterable<T>, work: (item: T) => R | Promise<R>): Promise<R[]> {
+    const results: R[] = [];
+    for (const item of items) {
       try {
-        using repo = await Repo.open(url);
-        repo.isProgressShown = Deno.stderr.isTerminal() && isAlone;
-        const fetch = () => fetchFromRepo(repo, same, isLargeAllowed, result, onFetched);
-        await fetch().catch(async (error) => {
-          if (!(error instanceof GitError && DAMAGE.test(error.message))) throw error;
-          await repo.forget();
-          await fetch();
-        });
+        results.push(await work(item));
       } catch (error) {
-        for (const { entry } of same) result.failures.set(entry.text, reasonOf(error));
+        if (error instanceof GitError) throw error; // It concerns all references of a repo.
+        const { text } = item.entry;
+        const label = item.label ?? (error instanceof RangeError ? text : undefined);
+        this.failures.set(text, label === undefined ? reasonOf(error) : `Refused ${quote(label)}: ${reasonOf(error)}`);
       }
     }
-  };
-  const stops = ([["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const).map(([signal, status]) => {
-    const stop = () => {
-      running.forEach(endGroup);
-      Deno.exit(status);
-    };
-    Deno.addSignalListener(signal, stop);
-    return () => Deno.removeSignalListener(signal, stop);
-  });
-  try {
-    // Held until the program ends: what is fetched and not deployed yet must not be cleaned.
-    storeLock ??= await lockDirectory(makePrivateDirectory(storeDirectory()), timeLeft(), false);
-    await Promise.all([work(), work(), work(), work()]);
-  } catch (error) {
-    for (const { entry } of requests) result.failures.set(entry.text, `Cannot use the store: ${reasonOf(error)}`);
-  } finally {
-    stops.forEach((remove) => remove());
+    return results;
   }
-  return result;
-}
 
-/** Fetches what a manifest names and the lockfile or the store lacks, as far as it may. */
-async function fetchMissing(project: Project, files: Files, access: Access): Promise<FetchResult> {
-  const [known, refused]: [Map<string, Locked>, Map<string, string>] = [new Map(), new Map()];
-  const requests: FetchRequest[] = [];
-  for (const entry of files.entries.filter(isGitEntry)) {
-    const { text, reference } = entry;
-    const locked = files.lockfile.get(text);
-    if (gitEntryProblem(entry, project) || locked && !isLockedFor(reference, locked)) continue; // reported by findDesired
-    try {
+  /** Fetches what entries name and the lockfile or the store lacks, as far as it may. */
+  async fetch(project: Project, entries: readonly Entry[], lockfile: Lockfile): Promise<void> {
+    // Of several lines with the same reference, one with `trust` counts.
+    const git = entries.filter(isGitEntry).sort((a, b) => Number(a.trust) - Number(b.trust));
+    const unique = new Map(git.map((entry) => [entry.text, { entry }])).values();
+    const requests = await this.#forEach(unique, async ({ entry }): Promise<FetchRequest[]> => {
+      const { text, reference, trust } = entry;
+      const known = lockfile.get(text);
+      const before = known && isLockedFor(reference, known) ? known : undefined;
+      const locked = this.updated.has(text) ? undefined : known;
+      if (gitEntryProblem(entry, project) || locked !== undefined && !before) return []; // reported by findDesired
       if (locked && await isStored(locked)) {
-        if (isNewlyTrusted(entry, locked)) known.set(text, { ...locked, trusted: locked.tree });
-        continue;
+        if (trust && locked.trusted === undefined) this.locked.set(text, { ...locked, trusted: locked.tree });
+        return [];
       }
-      if (!locked && access.isFrozen) {
+      if (!before && this.isFrozen) {
         const wayOut = isRestricted()
           ? `run "${thisCommand()}" once`
           : "--frozen (or CI=true) doesn't change .skills.lock, so run sync without it and commit that file";
         throw new Error(`${quote(text)} is new in .skills and not fetched yet: ${wayOut}`);
       }
-      if (access.isOffline) throw new Error(`${quote(text)} is not on this machine, and --offline fetches nothing`);
-      requests.push({ entry, locked });
+      if (this.flags.offline) throw new Error(`${quote(text)} is not on this machine, and --offline fetches nothing`);
+      return [{ entry, before, locked }];
+    });
+    if (requests.flat().length > 0) await this.#fetchAll(requests.flat());
+  }
+
+  /** Fetches from several repos at a time. */
+  async #fetchAll(requests: readonly FetchRequest[]): Promise<void> {
+    for (const [signal, status] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const) {
+      Deno.addSignalListener(signal, () => {
+        running.forEach(endGroup);
+        Deno.exit(status);
+      });
+    }
+    const groups = [...Map.groupBy(requests, ({ entry }) => entry.reference.url)];
+    const isProgressShown = groups.length === 1 && Deno.stderr.isTerminal(); // That of several would be mixed up.
+    const fail = (requests: readonly FetchRequest[], reason: string) =>
+      requests.forEach(({ entry }) => this.failures.set(entry.text, reason));
+    const work = async () => {
+      for (let group; (group = groups.shift());) {
+        const [url, requests] = group;
+        using repo = new Repo(url, isProgressShown);
+        try {
+          await repo.open();
+          await this.#fetchFrom(repo, requests).catch(async (error) => {
+            if (!(error instanceof GitError && DAMAGE.test(error.message))) throw error;
+            await repo.forget();
+            for (const { entry } of requests) this.failures.delete(entry.text);
+            await this.#fetchFrom(repo, requests);
+          });
+        } catch (error) {
+          fail(requests, reasonOf(error));
+        }
+      }
+    };
+    try {
+      // Held until the program ends: what is fetched and not deployed yet must not be cleaned.
+      storeLock ??= await lockDirectory(makePrivateDirectory(storeDirectory()), timeLeft(), false);
+      await Promise.all([work(), work(), work(), work()]);
     } catch (error) {
-      refused.set(text, reasonOf(error));
+      fail(requests, `Cannot use the store: ${reasonOf(error)}`);
     }
   }
-  const { locked, failures } = await fetchAll(requests, access.isLargeAllowed);
-  return { locked: new Map([...known, ...locked]), failures: new Map([...refused, ...failures]) };
-}
 
-/** Brings the lockfile up to date with the manifest: adds what was fetched, removes what no entry names. */
-function updateLockfile(lockfile: Lockfile, entries: readonly Entry[], fetched: ReadonlyMap<string, Locked>): void {
-  const named = new Set(entries.map(({ text }) => text));
-  for (const text of lockfile.keys()) if (!named.has(text)) lockfile.delete(text);
-  for (const [text, locked] of fetched) if (named.has(text)) lockfile.set(text, locked);
+  async #fetchFrom(repo: Repo, requests: readonly FetchRequest[]): Promise<void> {
+    const sought = requests.filter(({ locked }) => !locked).map(({ entry }) => entry.reference);
+    const refs = await repo.listRefs(sought.flatMap(possibleRefs).map(({ name }) => name));
+    const placed = await this.#forEach(requests, (request) => {
+      const place: Place = request.locked ?? findPlace(request.entry.reference, refs);
+      return { ...request, place };
+    });
+    const trees = await repo.fetchCommits([...new Set(placed.map(({ place }) => place.commit))]);
+    const isLarge = this.flags["allow-large"] || requests.some(({ before }) => before?.large);
+    const list = async (commit: string, paths: string[]) => {
+      const root = trees.get(commit)?.hash;
+      if (!root) throw new Error(`${repo.url} no longer has the commit ${commit}: "update" fetches the newest one`);
+      return await repo.list(commit, root, paths, isLarge ? 64 * MAX_LISTING_BYTES : MAX_LISTING_BYTES);
+    };
+    const listCommit = memoize((commit) => {
+      const paths = placed.filter(({ place }) => place.commit === commit).map(({ place }) => place.path);
+      return list(commit, [...new Set(paths)]);
+    });
+    const found = await this.#forEach(placed, async (request) => {
+      const { entry, locked, place } = request;
+      const listing = await listCommit(place.commit).catch((error) => {
+        if (error instanceof RangeError) return list(place.commit, [place.path]); // One entry must not stop the others.
+        throw error;
+      });
+      const after = { ...locked ?? await lookUp(repo, entry, place, listing) };
+      if (this.flags["allow-large"] || request.before?.large) after.large = true;
+      const skills = storedSkills(after);
+      if ([after, ...skills].some(({ path, tree }) => findTree(listing, path)?.tree !== tree)) {
+        const source = `${repo.url} at ${after.commit}`;
+        throw new Error(`${quote(entry.text)} has other content than .skills.lock says, in ${source}`);
+      }
+      const missing = skills.filter((skill) => !examineStored(skill).isIntact).map((skill): MissingSkill => {
+        const { blobs } = findTree(listing, skill.path)!;
+        return { ...skill, entry, label: skill.path || entry.text, blobs, isLargeAllowed: after.large === true };
+      });
+      return { ...request, after, missing };
+    });
+    await this.#store(repo, found.flatMap(({ missing }) => missing));
+    const stored = found.filter(({ entry }) => !this.failures.has(entry.text));
+    await this.#forEach(stored, async (each) => this.locked.set(each.entry.text, await this.#accept(repo, each)));
+  }
+
+  /** Puts skills into the store, except those that are refused. */
+  async #store(repo: Repo, skills: readonly MissingSkill[]): Promise<void> {
+    const allowed = await this.#forEach(skills, acceptContent);
+    if (allowed.length === 0) return;
+    const hashes = allowed.flatMap(({ blobs }) => blobs.map(({ hash }) => hash));
+    const sizes = await repo.fetchBlobs([...new Set(hashes)]);
+    const small = await this.#forEach(allowed, (skill) => {
+      const sizeOf = ({ hash }: TreeEntry) => sizes.get(hash)!.size;
+      const link = skill.blobs.find((blob) => blob.mode === MODE.link && !(sizeOf(blob) > 0 && sizeOf(blob) < 4096));
+      if (link) throw new Error(`the link ${quote(link.path)} is empty or too long`);
+      const size = skill.blobs.reduce((sum, blob) => sum + sizeOf(blob), 0) / 2 ** 20;
+      if (skill.isLargeAllowed || size <= MAX_SKILL.bytes / 2 ** 20) return skill;
+      throw new Error(`it has ${Math.ceil(size)} MiB, more than ${MAX_SKILL.bytes / 2 ** 20} (--allow-large)`);
+    });
+    const temporary = `${storeDirectory()}/.new-${fileNameOf(repo.url)}`; // The lock of the cache protects it, too.
+    removeAll(temporary); // of a killed run
+    Deno.mkdirSync(temporary);
+    try {
+      const placeOf = ({ tree, name }: StoredSkill) => `${tree}-${fnv1a(name)}`;
+      const filesOf = (skill: MissingSkill) =>
+        skill.blobs.map((blob) => ({ ...blob, path: `${placeOf(skill)}/${blob.path}` }));
+      await repo.checkOut(small.flatMap(filesOf), temporary);
+      await this.#forEach(small, (skill) => storeSkill(skill, `${temporary}/${placeOf(skill)}`));
+    } finally {
+      removeAll(temporary);
+      if (small.length < allowed.length) await repo.forget(); // Don't keep a download that was refused.
+    }
+  }
+
+  /** What to lock for a reference that is stored now. Shows what an update changes. */
+  async #accept(repo: Repo, { entry, before, place, after }: FetchRequest & { place: Place; after: Locked }) {
+    const { text, trust } = entry;
+    const isUpdate = this.updated.has(text);
+    const isChanged = before !== undefined && before.commit !== after.commit;
+    const [old, now] = [before?.commit.slice(0, 12), after.commit.slice(0, 12)];
+    if (isChanged && place.isTag) {
+      const wayOut = "If you know why, delete its line from .skills.lock, then sync";
+      throw new Error(`The tag of ${quote(text)} was moved from ${old} to ${now}, and tags should not move. ${wayOut}`);
+    }
+    const hidden = storedSkills(after).flatMap((skill) => examineStored(skill).hidden);
+    if (isUpdate && !this.flags.quiet) {
+      if (!before) warn(`${text}: ${now}, new`);
+      if (isChanged) warn(`${text}: ${old} -> ${now}${await describeChanges(repo, before, after, hidden)}`);
+    }
+    const isFirstTrust = before?.trusted === undefined && (before?.tree ?? after.tree) === after.tree;
+    const isTrusted = trust && (isFirstTrust || isUpdate && this.flags.trust || hidden.length === 0);
+    const result = { ...after, trusted: isTrusted ? after.tree : before?.trusted };
+    const problem = isChanged ? hiddenProblem(hidden, entry, result) : undefined;
+    if (problem) throw new Error(problem);
+    return result;
+  }
 }
 
 /** What an update changes, for a reader. */
-async function describeUpdate(
-  repo: Repo,
-  text: string,
-  before: Locked,
-  after: Locked,
-  hidden: readonly string[],
-): Promise<string> {
-  const title = `${text}: ${before.commit.slice(0, 12)} -> ${after.commit.slice(0, 12)}`;
-  if (before.tree === after.tree) return `${title}, and the skill is the same`;
-  const lines = hidden.slice(0, MAX_PROBLEMS).map((each) => ` hidden character: ${each}`);
-  const problems = await repo.fetchCommits([before.commit]);
-  if (problems.size > 0) {
-    return [title, " (the old commit is gone, so the changes can't be shown)", ...lines].join("\n");
-  }
-  const blobsOf = async ({ commit, path }: Locked) =>
-    findTree(await repo.list(commit, [path], 64 * MAX_LISTING_BYTES), path)?.blobs ?? [];
-  const [old, now] = [await blobsOf(before), await blobsOf(after)];
-  await repo.fetchBlobs([...old, ...now].filter(({ mode }) => mode !== MODE_SUBMODULE).map(({ hash }) => hash));
-  const modes = new Map(old.map(({ path, mode }) => [path, mode]));
-  const isNew = (mode: string) => (each: TreeEntry) => each.mode === mode && modes.get(each.path) !== mode;
-  return [
-    title,
-    await repo.diff(before.tree, after.tree),
-    ...now.filter(isNew(MODE_EXECUTABLE)).map(({ path }) => ` now executable: ${path}`),
-    ...now.filter(isNew(MODE_LINK)).map(({ path }) => ` now a link: ${path}`),
-    ...lines,
-  ].filter((line) => line !== "").join("\n");
-}
-
-/** Fetches the newest commit of each reference, and prints what changes. */
-async function fetchUpdates(
-  entries: readonly GitEntry[],
-  lockfile: Lockfile,
-  flags: Request["flags"],
-): Promise<FetchResult> {
-  const requests = entries.map((entry) => ({ entry }));
-  return await fetchAll(requests, flags["allow-large"], async (repo, entry, found, place) => {
-    const { text, reference } = entry;
-    const locked = lockfile.get(text);
-    const before = locked && isLockedFor(reference, locked) ? locked : undefined;
-    const isSame = before?.commit === found.commit;
-    if (before && !isSame && place.kind === "tag") {
-      throw new Error(
-        `The tag of ${quote(text)} was moved from ${before.commit.slice(0, 12)} to ${found.commit.slice(0, 12)}, and ` +
-          "tags should not move. If you know why, delete its line from .skills.lock, then sync",
-      );
-    }
-    if (isSame && !flags.trust) return undefined;
-    const after: Locked = { ...found, large: found.large ?? before?.large, trusted: before?.trusted };
-    const hidden = storedSkills(after).flatMap((skill) => examineStored(skill).hidden);
-    if (entry.trust && (hidden.length === 0 || flags.trust || before === undefined)) after.trusted = after.tree;
-    const description = before
-      ? await describeUpdate(repo, text, before, after, hidden)
-      : `${text}: ${after.commit.slice(0, 12)}, new`;
-    if (!flags.quiet && !isSame) warn(description);
-    const problem = hiddenProblem(hidden, entry, after);
-    if (problem) throw new Error(problem);
-    return after;
-  });
+async function describeChanges(repo: Repo, before: Locked, after: Locked, hidden: readonly string[]): Promise<string> {
+  if (before.tree === after.tree) return ", and the skill is the same";
+  const known = await repo.fetchCommits([before.commit, after.commit]);
+  const changes = known.has(before.commit)
+    ? await repo.diff(before.tree, after.tree)
+    : " (the old commit is gone, so the changes can't be shown)";
+  return ["", changes, ...hidden.slice(0, MAX_PROBLEMS).map((each) => ` hidden character: ${each}`)].join("\n");
 }
 
 // ── Report ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How an action is reported: what was done, and the state of the skill before, as `list` shows it. */
-const WORDS: Readonly<Record<Action["kind"], { done: string; state: string }>> = {
-  ok: { done: "", state: "ok" },
-  keep: { done: "", state: "ok" },
-  link: { done: "linked", state: "missing" },
-  relink: { done: "relinked", state: "drift" },
-  copy: { done: "copied", state: "missing" },
-  recopy: { done: "copied again", state: "drift" },
-  adopt: { done: "adopted", state: "ok" },
-  prune: { done: "removed", state: "drift" },
-  release: { done: "", state: "drift" },
-  conflict: { done: "", state: "conflict" },
+/** What was done, and the state of a skill before, as `list` shows it. */
+type Words = Partial<Record<Action["kind"], string>>;
+const DONE: Words = {
+  link: "linked",
+  relink: "relinked",
+  copy: "copied",
+  recopy: "copied again",
+  adopt: "adopted",
+  prune: "removed",
 };
+const STATES: Words = { ok: "ok", keep: "ok", adopt: "ok", link: "missing", copy: "missing", conflict: "conflict" };
 
 /** Prints a message for people on standard error. `place` comes first, in red on a terminal. */
 function warn(text: string, place = ""): void {
@@ -3294,21 +2723,17 @@ function someOf(names: readonly string[]): string {
   return names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
 }
 
-/** Prints what was done, one line for each kind of action and group of agents. */
 function printDone(actions: readonly PlannedAction[]): void {
-  const items = Map.groupBy(actions, ({ kind, name }) => `${kind} ${name}`).values().flatMap((same) => {
-    const [{ kind, name }] = same as [PlannedAction];
+  const names = new Map<string, string[]>();
+  for (const same of Map.groupBy(actions, ({ kind, name }) => `${DONE[kind]} ${name}`).values()) {
+    const { kind, name } = same[0]!;
     const agents = new Set(same.flatMap(({ agents }) => agents));
-    const { done } = WORDS[kind];
-    return done === "" ? [] : [{ name, done, agents: [...agents].join(", ") }];
-  });
-  for (const group of Map.groupBy(items, ({ done, agents }) => `${done} ${agents}`).values()) {
-    const [{ done, agents }] = group as [typeof group[number]];
-    warn(`use-skills: ${done} ${someOf(group.map(({ name }) => name))} for ${agents}`);
+    const result = `${DONE[kind]} NAMES for ${[...agents].join(", ")}`;
+    if (DONE[kind]) names.set(result, [...names.get(result) ?? [], name]);
   }
+  for (const [result, each] of names) warn(`use-skills: ${result.replace("NAMES", someOf(each))}`);
 }
 
-/** Prints what would be done, one line for each action. */
 function printPlanned(actions: readonly PlannedAction[], project: Project): void {
   for (const { kind, path, desired, reason } of actions) {
     const source = desired ? ` -> ${show(desired.source, project)}` : "";
@@ -3322,7 +2747,7 @@ function printJson(project: Project, content: Record<string, unknown>, problems:
   const listed = problems.map(({ file = project.manifest, line = null, name = null, message }) => {
     return { file: pathTo(file), line, name, message };
   });
-  const json = { version: 2, root: project.directory, ...content, problems: listed };
+  const json = { version: 2, directory: project.directory, ...content, problems: listed };
   console.log(escapeControls(JSON.stringify(json, undefined, 2)));
 }
 
@@ -3337,44 +2762,36 @@ function jsonActions(actions: readonly PlannedAction[]) {
   }));
 }
 
-/** A skill, for `list`. */
-interface Row {
-  name: string;
-  from: string;
-  agents: string[];
-  state: string;
-  commit: string | null;
-}
-
 /** The rows of `list`: one for each name, source and state, with its agents. */
-function listRows(actions: readonly PlannedAction[], project: Project, lockfile: Lockfile): Row[] {
-  const origins = new Map<string, { text: string; commit: string }>();
-  for (const [text, locked] of lockfile) {
+function listRows(actions: readonly PlannedAction[], project: Project, lockfile: Lockfile) {
+  const origins = new Map<string, { from: string; commit: string }>();
+  for (const [from, locked] of lockfile) {
     for (const { directory } of attempt(() => storedSkills(locked)) ?? []) {
-      origins.set(directory, { text, commit: locked.commit });
+      origins.set(directory, { from, commit: locked.commit });
     }
   }
-  const rows = new Map<string, Row>();
-  for (const { name, kind, desired, owned, path, agents, actual } of actions) {
-    if (!desired && (!owned || kind === "ok")) continue; // another project's
-    const source = desired?.source ?? (owned && resolve(path, "..", owned.target));
-    const isBroken = actual.kind === "link" && owned && source && !exists(`${source}/SKILL.md`);
+  const rows = actions.flatMap(({ name, kind, desired, owned, path, agents, actual }) => {
+    if (!desired && (!owned || kind === "ok")) return []; // another project's
+    const source = desired?.source ?? resolve(path, "..", owned!.target);
+    const isBroken = actual.kind === "link" && owned && !exists(`${source}/SKILL.md`);
     const isEdited = kind === "conflict" && actual.kind === "directory" && actual.hash !== undefined;
-    const state = isBroken ? "broken" : isEdited ? "edited" : WORDS[kind].state;
-    const origin = origins.get(source ?? "");
-    const from = origin?.text ?? (source ? show(source, project) : "");
-    const key = JSON.stringify([name, from, state]);
-    const row = rows.get(key) ?? { name, from, agents: [], state, commit: origin?.commit ?? null };
-    row.agents.push(...agents);
-    rows.set(key, row);
-  }
-  return [...rows.values()].sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+    const state = isBroken ? "broken" : isEdited ? "edited" : STATES[kind] ?? "drift";
+    const { from, commit } = origins.get(source) ?? { from: show(source, project), commit: null };
+    return [{ name, from, agents, state, commit }];
+  });
+  const groups = Map.groupBy(rows, ({ name, from, state }) => JSON.stringify([name, from, state]));
+  return Array.from(groups.values(), (same) => ({ ...same[0]!, agents: same.flatMap(({ agents }) => agents) }))
+    .sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }
 
-/** Lines with aligned columns. */
-function table(rows: readonly string[][]): string {
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
+function printRows(rows: ReturnType<typeof listRows>): void {
+  const cells = rows.map((
+    row,
+  ) => [row.name, row.from, row.agents.join(", "), row.state, row.commit?.slice(0, 12) ?? ""]);
+  const widths = cells[0]?.map((_, column) => Math.max(...cells.map((row) => row[column]!.length))) ?? [];
+  for (const row of cells) {
+    console.log(escapeControls(row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()));
+  }
 }
 
 // ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -3382,9 +2799,7 @@ function table(rows: readonly string[][]): string {
 /** What the command line asks for. */
 interface Request {
   command: string;
-  /** The arguments of the command. */
   args: string[];
-  /** For `add`. */
   as?: string;
   agents: string[];
   flags: Partial<Record<keyof typeof FLAGS, boolean>>;
@@ -3394,90 +2809,67 @@ interface Request {
 /** The command line without words: what direnv runs. */
 const NO_REQUEST: Request = { command: "sync", args: [], agents: [], flags: {}, directory: "." };
 
-/** A command line without its meaning. */
-type ParsedWords = Omit<Request, "command" | "args"> & { words: string[] };
-
-/**
- * Reads the command line. Without options, no library is loaded, so that it works on a machine that never reached JSR.
- *
- * @throws {UsageError} If it is wrong.
- */
+/** Reads the command line. Without options, no library is loaded: it works on a machine that never reached JSR. */
 async function parseCommandLine(words: string[]): Promise<Request> {
-  const none: ParsedWords = { ...NO_REQUEST, words };
-  const only = words.length === 1 ? words[0]! : "";
-  if (["--help", "-h"].includes(only)) return { ...none, command: "help", args: [] };
-  if (["--version", "-V"].includes(only)) return { ...none, command: "version", args: [] };
+  const alone = { "-h": "help", "--help": "help", "-V": "version", "--version": "version" }[words.join(" ")];
+  if (alone) return { ...NO_REQUEST, command: alone };
   const isDoctor = words.some((word) => word === "doctor" || word === "validate");
   const hasOptions = words.some((word) => word.startsWith("-"));
-  const parsed = !hasOptions ? none : isDoctor ? parseDoctorOptions(words) : await parseOptions(words);
-  const [command = "sync", ...args] = parsed.words;
-  if (parsed.flags.help || parsed.flags.version) {
-    return { ...none, command: parsed.flags.help ? "help" : "version", args: [] };
+  const none = { ...NO_REQUEST, args: words };
+  const request = !hasOptions ? none : isDoctor ? parseDoctorOptions(words) : await parseOptions(words);
+  const { flags, as, agents, args: [command = "sync", ...args] } = request;
+  if (flags.help || flags.version) return { ...NO_REQUEST, command: flags.help ? "help" : "version" };
+  if (!Object.hasOwn(COMMANDS, command)) {
+    throw new UsageError(`Unknown command ${quote(command)}${suggestion(command, Object.keys(COMMANDS))}`);
   }
-  const accepted = Object.hasOwn(COMMANDS, command) ? COMMANDS[command]!.split(" ") : undefined;
-  if (accepted === undefined) {
-    const near = { word: command, words: Object.keys(COMMANDS) };
-    throw new UsageError(`Unknown command ${quote(command)}${await suggestion(near)}`);
-  }
+  const accepted = `${COMMANDS[command]} global`.split(" ");
   if (args[0] !== undefined && !accepted.includes("...")) {
     throw new UsageError(`Unexpected ${quote(args[0])} after ${command}`);
   }
-  const { flags, as, agents } = parsed;
-  const given = [
-    ...Object.keys(flags).filter((name) => flags[name as keyof typeof FLAGS]),
-    as && "as",
-    agents[0] && "for",
-  ];
-  const wrong = given.find((name) => name && name !== "global" && !accepted.includes(name));
+  const given = [...Object.keys(flags), ...as ? ["as"] : [], ...agents[0] ? ["for"] : []];
+  const wrong = given.find((name) => !accepted.includes(name));
   if (wrong) throw new UsageError(`${command} has no option --${wrong}`);
-  return { ...parsed, command, args };
+  return { ...request, command, args };
 }
 
 /** Takes `-g` and `-C` from a command line of skill-doctor, which reads everything else itself. */
-function parseDoctorOptions(all: readonly string[]): ParsedWords {
-  const parsed: ParsedWords = { ...NO_REQUEST, words: [], flags: {} };
-  const rest = [...all];
+function parseDoctorOptions(words: readonly string[]): Request {
+  const request: Request = { ...NO_REQUEST, args: [], flags: {} };
+  const rest = [...words];
   for (let word; (word = rest.shift()) !== undefined;) {
-    if (word === "-g" || word === "--global") parsed.flags.global = true;
-    else if (word === "-C" || word === "--directory") parsed.directory = rest.shift() ?? ".";
-    else if (word.startsWith("--directory=")) parsed.directory = word.slice(12);
-    else if (word === "doctor" || word === "validate") parsed.words.unshift(word);
-    else parsed.words.push(word);
+    if (word === "-g" || word === "--global") request.flags.global = true;
+    else if (word === "-C" || word === "--directory") request.directory = rest.shift() ?? ".";
+    else if (word.startsWith("--directory=")) request.directory = word.slice("--directory=".length);
+    else if (word === "doctor" || word === "validate") request.args.unshift(word);
+    else request.args.push(word);
   }
-  return parsed;
+  return request;
 }
 
-async function parseOptions(words: readonly string[]): Promise<ParsedWords> {
+/** Reads a command line with options. The command is still the first argument. */
+async function parseOptions(words: readonly string[]): Promise<Request> {
   const { parseArgs } = await load<typeof Cli>(LIBRARIES.cli, "reads command line options");
-  const names = Object.keys(FLAGS) as (keyof typeof FLAGS)[];
-  const letters = names.filter((name) => FLAGS[name] !== "").map((name) => [FLAGS[name], name]);
-  const args: string[] = [];
+  const values = { directory: "a directory", as: "a name", for: "an agent" };
   const unknown: string[] = [];
   const parsed: Record<string, unknown> = parseArgs(words, {
-    boolean: names,
-    string: ["directory", "as", "for"],
+    boolean: Object.keys(FLAGS),
+    string: ["_", ...Object.keys(values)],
     collect: ["for"],
-    alias: { ...Object.fromEntries(letters), C: "directory" },
+    alias: { ...Object.fromEntries(Object.entries(FLAGS).filter(([, letter]) => letter)), directory: "C" },
     unknown(argument: string, key?: string) {
-      (key === undefined ? args : unknown).push(argument);
-      return false;
+      if (key !== undefined) unknown.push(argument.replace(/=.*/s, ""));
     },
   });
-  const { directory = ".", as } = parsed as { directory?: string; as?: string };
-  const agents = (parsed["for"] ?? []) as string[];
   if (unknown[0] !== undefined) {
-    const known = [...names, "directory", "as", "for"].map((name) => `--${name}`);
-    const near = { word: unknown[0].replace(/=.*/s, ""), words: known };
-    throw new UsageError(`Unknown option ${quote(unknown[0])}${await suggestion(near)}`);
+    const known = Object.keys({ ...FLAGS, ...values }).map((name) => `--${name}`);
+    throw new UsageError(`Unknown option ${quote(unknown[0])}${suggestion(unknown[0], known)}`);
   }
-  if (directory === "") throw new UsageError("--directory needs a directory");
-  if (as === "") throw new UsageError("--as needs a name");
-  if (agents.includes("")) throw new UsageError("--for needs an agent");
-  return {
-    words: [...args, ...(parsed["_"] as unknown[]).map(String)],
-    flags: Object.fromEntries(names.map((name) => [name, parsed[name] === true])),
-    ...{ as, agents, directory },
-  };
+  for (const [name, value] of Object.entries(values)) {
+    if ([parsed[name]].flat().includes("")) throw new UsageError(`--${name} needs ${value}`);
+  }
+  const { _: args = [], for: agents = [], as, directory = "." } = parsed as Record<string, string[]> & Partial<Request>;
+  const flags = Object.fromEntries(Object.keys(FLAGS).filter((name) => parsed[name]).map((name) => [name, true]));
+  return { ...NO_REQUEST, args, agents, as, directory, flags };
 }
 
 const MANIFEST = `# The skills for coding agents in this directory, deployed by use-skills.ts.
@@ -3492,85 +2884,98 @@ const MANIFEST = `# The skills for coding agents in this directory, deployed by 
 # hq for claude codex             # only for these agents
 `;
 
-/** How `.envrc` calls this script: from the project, from the home, or from where `USE_SKILLS` says. */
-function scriptInEnvrc(project: Project): { call: string; pasted?: string; isFound: boolean } {
-  if (import.meta.filename === undefined) return { call: `"\${USE_SKILLS:-${import.meta.url}}"`, isFound: true };
-  const script = Deno.realPathSync(import.meta.filename);
-  const home = environment("HOME");
-  const inProject = below(project.directory, script);
-  const inHome = home && attempt(() => below(Deno.realPathSync(home), script));
-  const escaped = (inProject ?? inHome ?? "use-skills/use-skills.ts").replace(/["$\`\\]/g, "\\$&");
-  if (inProject) {
-    const call = /[^\w./-]/.test(inProject) ? `"${escaped}"` : inProject;
-    return { call, pasted: call, isFound: true };
-  }
-  return { call: `"\${USE_SKILLS:-$HOME/${escaped}}"`, isFound: inHome !== undefined };
-}
+/** The checksums of earlier blocks, with CALL in place of the script's path. */
+const OLD_BLOCKS = ["b7c8b296", "690ab412", "73e5e184", "6aa5b3b0"];
 
-/** The block for `.envrc`. Nothing in it may keep users out of the directory, or contain a path of this machine. */
-function envrcBlock(call: string, pasted = ""): string {
+/**
+ * The block for `.envrc`. Nothing in it may keep users out of the directory, or contain a path of this machine: it
+ * calls this script by its path in the project or in the home, or where `USE_SKILLS` says.
+ */
+function envrcBlock(project: Project): { block: string; isFound: boolean } {
+  const script = import.meta.filename && Deno.realPathSync(import.meta.filename);
+  const home = attempt(() => Deno.realPathSync(environment("HOME") ?? ""));
+  const inProject = script && below(project.directory, script);
+  const inHome = script && home && below(home, script);
+  const path = (inProject || inHome || "use-skills/use-skills.ts").replace(/["$\`\\]/g, "\\$&");
+  const pasted = /[^\w./-]/.test(path) ? `"${path}"` : path;
+  const call = inProject ? pasted : `"\${USE_SKILLS:-${script ? `$HOME/${path}` : import.meta.url}}"`;
   const run = `deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"`;
-  const asked = [".skills", pasted].filter((file) => file !== "").join(" ");
-  return `# use-skills: deploy the skills that .skills names
+  const block = `# use-skills: deploy the skills that .skills names
 watch_file .skills .skills.lock
 if ! has deno; then
   log_status "use-skills: deno is not installed, so no skills are deployed"
 elif declare -F require_allowed >/dev/null; then
-  require_allowed ${asked}
-  if [ -e .skills.lock ]; then require_allowed .skills.lock; fi
+  require_allowed .skills${inProject ? ` ${pasted}` : ""} $([ ! -e .skills.lock ] || echo .skills.lock)
   SKILLS_ALLOWED=1 ${run}
 else # this direnv can't ask you about a changed .skills, so nothing new is fetched
   ${run}
 fi
 `;
+  return { block, isFound: !script || Boolean(inProject || inHome) };
 }
 
-/** Writes a manifest and the block in `.envrc`, unless they exist. */
 function init(project: Project, { flags }: Request): number {
   const note = (text: string) => flags.quiet || warn(`use-skills: ${text}`);
-  const would = flags["dry-run"] ? "would write" : "wrote";
-  const write = (path: string, text: string, options: Deno.WriteFileOptions) => {
+  const write = (path: string, text: string, createNew: boolean) => {
     try {
-      if (!flags["dry-run"]) Deno.writeTextFileSync(path, text, options);
+      if (!flags["dry-run"]) {
+        Deno.mkdirSync(resolve(path, ".."), { recursive: true });
+        Deno.writeTextFileSync(path, text, { append: true, createNew });
+      }
     } catch (error) {
       throw new Error(`Cannot write ${show(path, project)}: ${reasonOf(error)}`);
     }
-    note(`${would} ${show(path, project)}`);
+    note(`${flags["dry-run"] ? "would write" : "wrote"} ${show(path, project)}`);
   };
-  if (exists(project.manifest)) {
-    note(`${show(project.manifest, project)} exists already`);
-  } else {
-    if (!flags["dry-run"]) Deno.mkdirSync(resolve(project.manifest, ".."), { recursive: true });
-    write(project.manifest, MANIFEST, { createNew: true });
-  }
+  const manifest = show(project.manifest, project);
+  if (exists(project.manifest)) note(`${manifest} exists already`);
+  else write(project.manifest, MANIFEST, true);
   if (project.global) return 0;
-  const { call, pasted, isFound } = scriptInEnvrc(project);
-  const path = resolve(project.directory, ".envrc");
+  const path = `${project.directory}/.envrc`;
   const info = ifExists(() => Deno.lstatSync(path));
+  const { block, isFound } = envrcBlock(project);
   if (info && !info.isFile) {
-    warn(`${show(path, project)} is not a regular file: add this to it yourself\n\n${envrcBlock(call, pasted)}`);
+    warn(`.envrc is not a regular file: add this to it yourself\n\n${block}`);
     return 1;
   }
   const text = info ? Deno.readTextFileSync(path) : "";
-  if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) {
-    note(`${show(path, project)} calls use-skills already`);
-  } else {
-    const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
-    write(path, gap + envrcBlock(call, pasted), { append: true });
-    if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which is outside your home");
-    note(`next: write skills into ${show(project.manifest, project)}, then run "direnv allow"`);
+  if (text.includes(block)) {
+    note(".envrc is up to date");
+    return 0;
   }
+  const [old = "", call] = /^# use-skills: .*\n[^]*?--no-lock ("?[^" ]+"?)[^]*?^fi\n/m.exec(text) ?? [];
+  if (call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL")))) {
+    if (!flags["dry-run"]) Deno.writeTextFileSync(path, text.replace(old, () => block));
+    note(`${flags["dry-run"] ? "would update" : "updated"} the block in .envrc: run "direnv allow"`);
+    return 0;
+  }
+  if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) {
+    warn(`.envrc calls use-skills in another way: replace it by this\n\n${block}`);
+    return 1;
+  }
+  const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
+  write(path, gap + block, info === undefined);
+  if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which is outside your home");
+  note(`next: write skills into ${manifest}, then run "direnv allow"`);
   return 0;
 }
 
-/** Whether a user can mean an entry by a word: its reference, or a name it deploys. */
-function isNamed(entry: Entry, project: Project, lockfile: Lockfile, word: string): boolean {
-  const locked = lockfile.get(entry.text);
-  const names = locked && !entry.as ? (attempt(() => storedSkills(locked)) ?? []).map(({ name }) => name) : [];
-  return [entry.text, deployedName(entry, project), ...names].includes(word);
+/** The entries that a user means by a word: their reference, or a name that they deploy. */
+function entriesNamed(word: string, does: string, entries: readonly Entry[], project: Project, lockfile: Lockfile) {
+  const found = entries.filter((entry) => {
+    const { text, reference, as } = entry;
+    if (reference.kind === "path" && reference.all) {
+      return word === text || attempt(() => exists(resolve(expand(reference.path, project), word)));
+    }
+    const locked = as === undefined ? lockfile.get(text) : undefined;
+    const names = locked && attempt(() => storedSkills(locked))?.map(({ name }) => name) || [];
+    return [text, deployedName(entry, project), ...names].includes(word);
+  });
+  if (found.length === 0) throw new UsageError(`No entry of ${showHere(project)} ${does} ${quote(word)}`);
+  return found;
 }
 
-/** A manifest's text with lines added: at the end, or before the first `for` line if they are for the default agents. */
+/** Adds lines to a manifest: at the end, or before the first `for` line if they are for the default agents. */
 function insertLines(text: string, lines: readonly string[], areForDefault: boolean): string {
   const end = text.includes("\r\n") ? "\r\n" : "\n";
   const whole = text === "" || text.endsWith("\n") ? text : text + end;
@@ -3589,112 +2994,53 @@ function readFilesOrNone(project: Project): Files {
   return exists(project.manifest) ? readFiles(project) : { manifest: "", entries: [], ...readLockfile(project) };
 }
 
-/** Prepares `add`: fetches, and checks that everything the new lines name can be deployed. */
-async function planAdd(
-  project: Project,
-  request: Request,
-): Promise<{ deployment?: Partial<Deployment>; problems: Problem[] }> {
-  const { args, flags, as, agents } = request;
+/** How `add` changes the manifest: it writes the lines that are not in it yet. */
+function addLines({ args: words, as, agents }: Request): (text: string) => string {
+  const args = [...new Set(words)];
   if (args.length === 0) throw new UsageError("Usage: use-skills.ts add REF... [--as NAME] [--for AGENT]");
   if (as !== undefined && args.length > 1) throw new UsageError("--as needs one skill, but there are several");
   const clauses = [...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]];
   const lines = args.map((word) => [word, ...clauses].join(" "));
-  const added = parseManifest(lines.join("\n"));
-  if (added.errors[0]) throw new UsageError(added.errors[0].message);
-  const invalid = args.find((word, index) => added.entries[index]?.text !== word || /\s/.test(word));
+  const { entries, errors } = parseManifest(lines.join("\n"));
+  if (errors[0]) throw new UsageError(errors[0].message);
+  const invalid = args.find((word, index) => entries[index]?.text !== word || /\s/.test(word));
   if (invalid !== undefined) {
     throw new UsageError(`${quote(invalid)} is not a reference: it contains white space or "#"`);
   }
-
-  const files = readFilesOrNone(project);
-  const twice = files.entries.find((entry) => args.includes(entry.text) && entry.as === as);
-  if (twice) return { problems: [{ message: `${quote(twice.text)} is already in line ${twice.line}` }] };
-  const requests = added.entries.filter(isGitEntry).filter((entry) => !gitEntryProblem(entry, project))
-    .map((entry) => ({ entry, locked: files.lockfile.get(entry.text) }));
-  const { locked, failures } = await fetchAll(requests, flags["allow-large"]);
-  const editManifest = (text: string) => {
+  return (text) => {
     const current = parseManifest(text).entries.map((entry) => `${entry.text} ${entry.as}`);
     const missing = lines.filter((_, index) => !current.includes(`${args[index]} ${as}`));
     return missing.length === 0 ? text : insertLines(text, missing, agents.length === 0);
   };
-  const { entries, errors } = parseManifest(editManifest(files.manifest));
-  if (errors.length > 0) throw new UsageError("", errors);
-  const isNew = ({ line }: { line?: number }) =>
-    entries.some((entry) => entry.line === line && args.includes(entry.text));
-  const lockfile = new Map([...files.lockfile, ...locked]);
-  const { problems, targets } = findDesired(entries, project, { lockfile, failures }, () => false);
-  for (const { line, name, source } of targets.values().flatMap(({ desired }) => desired.values())) {
-    if (!exists(`${source}/SKILL.md`)) {
-      problems.push({ line, name, message: `Cannot add ${quote(name)}: it has no SKILL.md` });
-    }
-  }
-  const ownProblems = problems.filter(isNew).map(({ message, near, name }) => ({ message, near, name }));
-  if (ownProblems.length > 0) return { problems: await sortProblems(ownProblems) };
-  const editLockfile = (lockfile: Lockfile, entries: readonly Entry[]) => updateLockfile(lockfile, entries, locked);
-  return { deployment: { editManifest, editLockfile }, problems: [] };
 }
 
-/** Prepares `remove`: finds the lines of the named skills. */
-function planRemove(project: Project, { args }: Request): Partial<Deployment> {
+/** How `remove` changes the manifest: it deletes the lines of the named skills. */
+function removeLines({ args }: Request, project: Project, lockfile: Lockfile): (text: string) => string {
   if (args.length === 0) throw new UsageError("Usage: use-skills.ts remove NAME...");
-  const { lockfile } = readFiles(project);
-  const linesOf = (word: string, entries: readonly Entry[]): number[] => {
-    const found = entries.filter((entry) => isNamed(entry, project, lockfile, word));
-    const isOneOfMany = ({ text, reference }: Entry) => {
-      if (text === word || reference.kind === "name" || !reference.all) return false;
-      return reference.kind === "git" || exists(resolve(expand(reference.path, project), word));
-    };
-    const many = [...found, ...entries.filter(({ reference }) => reference.kind === "path")].find(isOneOfMany);
-    if (many) {
+  return (text) => {
+    const { entries } = parseManifest(text);
+    const removed = args.flatMap((word) => {
+      const found = entriesNamed(word, "deploys", entries, project, lockfile);
+      const many = found.find(({ text, reference }) => text !== word && reference.kind !== "name" && reference.all);
+      if (many === undefined) return found.map(({ line }) => line);
       throw new UsageError(
         `${quote(word)} comes from ${quote(many.text)} in line ${many.line}, like others: remove that entry, or ` +
           `replace it by entries for the others`,
       );
-    }
-    if (found.length === 0) throw new UsageError(`No entry of ${showHere(project)} deploys ${quote(word)}`);
-    return found.map(({ line }) => line);
-  };
-  const editManifest = (text: string) => {
-    const { entries } = parseManifest(text);
-    const removed = new Set(args.flatMap((word) => linesOf(word, entries)));
-    return text.split("\n").filter((_, index) => !removed.has(index + 1)).join("\n");
-  };
-  return { editManifest, editLockfile: (lockfile, entries) => updateLockfile(lockfile, entries, new Map()) };
-}
-
-/** Prepares `update`: fetches the newest commits of the named entries, or of all. */
-async function planUpdate(project: Project, request: Request, files: Files): Promise<Partial<Deployment>> {
-  const { args } = request;
-  const git = [...new Map(files.entries.filter(isGitEntry).map((entry) => [entry.text, entry])).values()];
-  const isMeant = (word: string) => (entry: GitEntry) => isNamed(entry, project, files.lockfile, word);
-  const unknown = args.find((word) => !git.some(isMeant(word)));
-  if (unknown !== undefined) throw new UsageError(`No entry of ${showHere(project)} fetches ${quote(unknown)}`);
-  const chosen = git.filter((entry) => args.length === 0 || args.some((word) => isMeant(word)(entry)));
-  const updates = await fetchUpdates(
-    chosen.filter((entry) => !gitEntryProblem(entry, project)),
-    files.lockfile,
-    request.flags,
-  );
-  const locked = new Map([...files.lockfile, ...updates.locked]);
-  const missing = await fetchMissing(project, { ...files, lockfile: locked }, {});
-  const fetched = new Map([...updates.locked, ...missing.locked]);
-  return {
-    failures: new Map([...missing.failures, ...updates.failures]),
-    editLockfile: (lockfile, entries) => updateLockfile(lockfile, entries, fetched),
+    });
+    return text.split("\n").filter((_, index) => !removed.includes(index + 1)).join("\n");
   };
 }
 
 /** Problems with stored skills of a project. A damaged one is marked, so that the next sync replaces it. */
-async function checkStore({ entries, lockfile }: Files, project: Project): Promise<Problem[]> {
+async function checkStore({ entries, lockfile }: Files): Promise<Problem[]> {
   const problems: Problem[] = [];
-  for (const entry of entries.filter(isGitEntry)) {
-    const locked = lockfile.get(entry.text);
-    for (const skill of locked ? attempt(() => storedSkills(locked)) ?? [] : []) {
-      const { name, tree, directory } = skill;
+  for (const { line, text } of entries.filter(isGitEntry)) {
+    const locked = lockfile.get(text);
+    for (const { name, tree, directory } of locked ? attempt(() => storedSkills(locked)) ?? [] : []) {
       if (!exists(directory) || await contentHash(directory) === tree) continue;
-      const isMarked = attempt(() => (Deno.utimeSync(directory, new Date(), new Date()), true));
-      const wayOut = isMarked ? "sync replaces it" : `delete ${show(resolve(directory, ".."), project)}, then sync`;
-      problems.push({ line: entry.line, name, message: `${quote(name)} in the store was changed: ${wayOut}` });
+      attempt(() => Deno.utimeSync(directory, new Date(), new Date()));
+      problems.push({ line, name, message: `${quote(name)} in the store was changed: sync replaces it` });
     }
   }
   return problems;
@@ -3707,44 +3053,33 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
   using _lock = await lockDirectory(store, fetchTimeout());
   const used = new Set<string>();
   for (const { manifest, targets } of [{ manifest: project.manifest, ...readIndex(project) }, ...readAllIndexes()]) {
-    const texts = [`${manifest}.lock`, ...targets.keys().map((target) => `${target}/${STATE_FILE}`)]
+    const [lockfile = "", ...states] = [`${manifest}.lock`, ...targets.keys().map((path) => `${path}/${STATE_FILE}`)]
       .map((path) => attempt(() => Deno.readTextFileSync(path)) ?? "");
-    for (const [tree] of texts.join("\n").matchAll(/\b[0-9a-f]{40}\b/g)) used.add(tree);
-    for (const [, url] of texts[0]!.matchAll(/"url":("(?:[^"\\]|\\.)*")/g)) {
+    for (const [tree] of [lockfile, ...states].join("\n").matchAll(/\b[0-9a-f]{40}\b/g)) used.add(tree);
+    for (const [, url] of lockfile.matchAll(/"url":("(?:[^"\\]|\\.)*")/g)) {
       used.add(fileNameOf(attempt(() => JSON.parse(url!)) ?? ""));
     }
   }
-  const caches = `${xdgDirectory("XDG_CACHE_HOME", ".cache")}/git`;
-  const removeUnused = async (directory: string) => {
+  const would = flags["dry-run"] ? "would remove" : "removed";
+  for (const [directory, what] of [[store, "skills"], [cachesDirectory(), "repos"]] as const) {
     const unused = [...namesIn(directory).keys()].filter((name) => !used.has(name));
     let bytes = 0;
     for (const path of unused.map((name) => `${directory}/${name}`)) {
-      using _cacheLock = directory === caches ? await lockDirectory(path) : undefined;
+      using _cacheLock = what === "repos" ? await lockDirectory(path) : undefined;
       for (const { info } of walk(path)) bytes += info.size;
       if (flags["dry-run"]) continue;
-      const moved = Deno.makeTempDirSync({ dir: store, prefix: ".new-" });
-      try {
-        Deno.renameSync(path, `${moved}/old`); // so that it is gone in one step
-      } catch {
-        removeAll(path); // on another file system
-      }
-      removeAll(moved);
+      Deno.renameSync(path, `${directory}/.new-removed`); // so that it is gone in one step
+      removeAll(`${directory}/.new-removed`);
     }
-    return `${unused.length} of them, ${
-      bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`
-    }`;
-  };
-  const would = flags["dry-run"] ? "would remove" : "removed";
-  const skills = await removeUnused(store);
-  const repos = await removeUnused(caches);
-  if (!flags.quiet) {
-    warn(`use-skills: ${would} skills that no known project uses from the store: ${skills}`);
-    warn(`use-skills: ${would} repos that no known project uses from the cache: ${repos}`);
+    const size = bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+    const place = what === "skills" ? "store" : "cache";
+    const text = `${would} ${what} that no known project uses from the ${place}: ${unused.length} of them, ${size}`;
+    if (!flags.quiet) warn(`use-skills: ${text}`);
   }
   return 0;
 }
 
-/** What a project's manifest asks for, whatever could be fetched. */
+/** What a project's manifest asks for, as far as it is fetched. */
 function desiredOf(project: Project): DesiredState {
   const { entries, lockfile } = readFiles(project);
   return findDesired(entries, project, { lockfile, failures: new Map() }, () => true);
@@ -3762,7 +3097,7 @@ function findDoctor(project: Project): string {
   const home = attempt(() => findProject({ ...NO_REQUEST, flags: { global: true } }));
   for (const owner of [home, below(project.directory, script) === undefined ? undefined : project]) {
     const targets = owner && attempt(() => desiredOf(owner))?.targets.values() || [];
-    for (const { desired } of targets) places.push(...desired.get("skill-doctor")?.source ?? []);
+    for (const { desired } of targets) places.push(desired.get("skill-doctor")?.source ?? places[0]!);
   }
   const paths = [...new Set(places)].map((place) => `${place}/scripts/doctor.ts`);
   const found = paths.find(exists);
@@ -3774,116 +3109,92 @@ function findDoctor(project: Project): string {
   );
 }
 
-/** Runs a command of skill-doctor with the desired state. */
 async function runDoctor(project: Project, { command, args, directory }: Request): Promise<number> {
   const { main } = await import(`file://${findDoctor(project)}`);
   let state: DesiredState | undefined;
   let problems: readonly Problem[] = [];
   try {
     state = desiredOf(project);
-    problems = await sortProblems(state.problems);
+    problems = sortProblems(state.problems);
   } catch (error) {
-    if (!(error instanceof UsageError) || command === "validate" && !args.some((arg) => !arg.startsWith("-"))) {
-      throw error;
-    }
+    const isNeeded = command === "validate" && args.every((arg) => arg.startsWith("-"));
+    if (!(error instanceof UsageError) || isNeeded) throw error;
     if (exists(project.manifest)) problems = error.problems.length > 0 ? error.problems : [{ message: error.message }];
   }
-  const targets = [...state?.targets.values() ?? []].map(({ path, agents, desired }) => {
-    return { path, agents, skills: [...desired.values()] };
-  });
+  const { targets = new Map<string, Target>(), failedNames = [] } = state ?? {};
   return await main([command === "doctor" ? "show" : command, ...args], {
     directory: project.directory,
     manifest: project.manifest,
     global: project.global,
     start: project.global ? project.directory : Deno.realPathSync(directory),
     readable: state !== undefined,
-    targets,
-    keptNames: [...state?.failedNames ?? []],
+    targets: Array.from(targets.values(), ({ path, agents, desired }) => {
+      return { path, agents, skills: [...desired.values()] };
+    }),
+    keptNames: [...failedNames],
     problems,
     searchPath: [...new Set(searchPath(project))],
     store: attempt(storeDirectory),
   });
 }
 
-/** Runs a command that compares or deploys, and prints what came of it. */
+/** Why lines that `add` is to write can't be deployed. */
+async function addProblems({ args, as }: Request, project: Project, files: Files, deployment: Deployment) {
+  const twice = files.entries.find((entry) => args.includes(entry.text) && entry.as === as);
+  if (twice) return [{ message: `${quote(twice.text)} is already in line ${twice.line}` }];
+  const { entries } = editFiles(files, deployment);
+  const lines = entries.filter(({ text }) => args.includes(text)).map(({ line }) => line);
+  const { problems } = await deploy(project, files, () => files, { ...deployment, write: false, isThorough: true });
+  return problems.filter(({ line }) => lines.includes(line ?? 0)).map(({ name, message }) => ({ name, message }));
+}
+
 async function runDeployment(project: Project, request: Request): Promise<number> {
-  const { command, flags } = request;
+  const { command, args, flags } = request;
   const write = !["check", "list"].includes(command) && !flags["dry-run"];
-  const deployment: Deployment = { write, isThorough: command === "check" };
-  let files: Files = { manifest: "", entries: [], lockfile: new Map() };
-  let reread = () => files;
-  if (command === "clean") {
-    deployment.clean = true;
-  } else if (command === "add") {
-    const { deployment: added, problems } = await planAdd(project, request);
-    if (added === undefined) {
-      printProblems(problems, project);
-      return 1;
-    }
-    Object.assign(deployment, added);
-    files = readFilesOrNone(project);
-    reread = () => readFilesOrNone(projectAgain(project));
-  } else {
-    files = readFiles(project);
-    reread = () => readFiles(projectAgain(project));
-    if (command === "remove") Object.assign(deployment, planRemove(project, request));
-    if (command === "update") Object.assign(deployment, await planUpdate(project, request, files));
-    if (command === "sync") {
-      deployment.copy = flags.copy === true;
-      const isFrozen = flags.frozen || environment("CI") === "true" || isRestricted();
-      if (write && files.entries.some(isGitEntry)) {
-        const access = { isFrozen, isOffline: flags.offline, isLargeAllowed: flags["allow-large"] };
-        const { locked, failures } = await fetchMissing(project, files, access);
-        deployment.failures = failures;
-        if (!isFrozen) deployment.editLockfile = (lockfile, entries) => updateLockfile(lockfile, entries, locked);
-      } else if (write && !isFrozen && files.lockfile.size > 0) {
-        deployment.editLockfile = (lockfile, entries) => updateLockfile(lockfile, entries, new Map());
-      }
-    }
+  const isFrozen = command === "sync" && (flags.frozen || environment("CI") === "true" || isRestricted());
+  const noFiles = (): Files => ({ manifest: "", entries: [], lockfile: new Map() });
+  const read = command === "clean" ? noFiles : command === "add" ? readFilesOrNone : readFiles;
+  const files = read(project);
+  const deployment: Deployment = { write, isThorough: command === "check", clean: command === "clean" };
+  if (command === "sync") deployment.copy = flags.copy === true;
+  if (command === "add") deployment.editManifest = addLines(request);
+  if (command === "remove") deployment.editManifest = removeLines(request, project, files.lockfile);
+  const git = command === "update" ? files.entries.filter(isGitEntry) : [];
+  const named = command === "update" ? args : [];
+  const updated = named.flatMap((word) => entriesNamed(word, "fetches", git, project, files.lockfile));
+  const references = (named.length === 0 ? git : updated).map(({ text }) => text);
+  const fetching = new Fetching(flags, isFrozen, new Set(references));
+  if (write || command === "update") {
+    await fetching.fetch(project, editFiles(files, deployment).entries, files.lockfile);
   }
-  const { actions, problems, notes } = await deploy(project, files, reread, deployment);
-  if (command === "check") problems.push(...await checkStore(files, project));
+  deployment.failures = fetching.failures;
+  if (!isFrozen) {
+    deployment.editLockfile = (lockfile, entries) => {
+      const named = new Set(entries.map(({ text }) => text));
+      for (const [text, after] of fetching.locked) lockfile.set(text, after);
+      for (const text of lockfile.keys()) if (!named.has(text)) lockfile.delete(text);
+    };
+  }
+  if (command === "add") {
+    const refused = await addProblems(request, project, files, deployment);
+    printProblems(refused, project);
+    if (refused.length > 0) return 1;
+  }
+
+  const readAgain = () => read({ ...project, siblings: namesIn(resolve(project.manifest, "..")) });
+  const { actions, problems, notes } = await deploy(project, files, readAgain, deployment);
+  if (command === "check") problems.push(...await checkStore(files));
   const changes = actions.filter(isChange);
-  if (command === "list") {
-    const rows = listRows(actions, project, files.lockfile);
-    const cells = rows.map((
-      { name, from, agents, state, commit },
-    ) => [name, from, agents.join(", "), state, commit?.slice(0, 12) ?? ""]);
-    if (flags.json) printJson(project, { skills: rows }, problems);
-    else if (rows.length > 0) console.log(escapeControls(table(cells)));
-    printProblems(problems, project);
-    return 0;
-  }
-  if (flags.json) printJson(project, { actions: jsonActions(actions) }, problems);
-  if (!flags.quiet) {
+  const rows = command === "list" ? listRows(actions, project, files.lockfile) : undefined;
+  if (flags.json) printJson(project, rows ? { skills: rows } : { actions: jsonActions(actions) }, problems);
+  else if (rows) printRows(rows);
+  if (!flags.quiet && !rows) {
     if (write) printDone(actions);
     else printPlanned(changes, project);
     for (const note of notes) warn(note);
   }
   printProblems(problems, project);
-  return problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
-}
-
-/** A project with what is next to its manifest now. */
-function projectAgain(project: Project): Project {
-  return { ...project, siblings: namesIn(resolve(project.manifest, "..")) };
-}
-
-async function runCommand(request: Request): Promise<number> {
-  const project = findProject(request);
-  try {
-    if (request.command === "init") return init(project, request);
-    if (request.flags.store) return await cleanStore(project, request);
-    if (request.command === "doctor" || request.command === "validate") return await runDoctor(project, request);
-    return await runDeployment(project, request);
-  } catch (error) {
-    if (!(error instanceof UsageError) || error.problems.length === 0) throw error;
-    if (request.flags.json) {
-      printJson(project, request.command === "list" ? { skills: [] } : { actions: [] }, error.problems);
-    }
-    printProblems(error.problems, project);
-    return 2;
-  }
+  return rows === undefined && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
 }
 
 /**
@@ -3893,17 +3204,33 @@ async function runCommand(request: Request): Promise<number> {
  * @returns The exit status: 0 done, 1 something failed or differs, 2 wrong usage or manifest.
  */
 export async function main(args: string[]): Promise<number> {
+  let request = NO_REQUEST;
+  let project: Project | undefined;
   try {
     if (Deno.build.os === "windows") throw new Error("Windows is not supported: use WSL");
     if (!("toHex" in Uint8Array.prototype)) throw new Error(`Deno ${Deno.version.deno} is too old: 2.5 is needed`);
-    const request = await parseCommandLine(args);
-    if (request.command === "help") console.log(HELP);
-    else if (request.command === "version") console.log(VERSION);
-    else return await runCommand(request);
-    return 0;
+    request = await parseCommandLine(args);
+    const { command, flags } = request;
+    if (command === "help" || command === "version") {
+      console.log(command === "help" ? HELP : VERSION);
+      return 0;
+    }
+    project = findProject(request);
+    if (command === "init") return init(project, request);
+    if (command === "doctor" || command === "validate") return await runDoctor(project, request);
+    return flags.store ? await cleanStore(project, request) : await runDeployment(project, request);
   } catch (error) {
-    warn(` ${reasonOf(error)}`, "use-skills:");
-    return error instanceof UsageError ? 2 : 1;
+    const isUsage = error instanceof UsageError;
+    const problems = isUsage ? error.problems : [];
+    if (!project || problems.length === 0) {
+      const message = error instanceof Error ? error.message : String(error);
+      warn(` ${message.replace(/ \(os error \d+\)/, "")}`, "use-skills:"); // with the operation and the path
+    } else {
+      const content = request.command === "list" ? { skills: [] } : { actions: [] };
+      if (request.flags.json) printJson(project, content, problems);
+      printProblems(problems, project);
+    }
+    return isUsage ? 2 : 1;
   }
 }
 
