@@ -305,8 +305,8 @@ function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
 async function load<T>(specifier: string, purpose: string): Promise<T> {
   if (environment("DIRENV_IN_ENVRC")) {
     throw new Error(
-      `Options don't work in .envrc, because a repo could replace ${specifier}, which ${purpose}: remove them ` +
-        `("use-skills.ts init" updates the block)`,
+      `Remove the options from .envrc ("use-skills.ts init" updates our block): under direnv, no library is loaded, ` +
+        `because a repo could replace it`,
     );
   }
   if (import.meta.resolve(specifier) !== specifier) {
@@ -383,7 +383,7 @@ function makePrivateDirectory(path: string): string {
   const { uid, mode } = Deno.statSync(path);
   const user = Deno.uid();
   if (uid !== user && user !== 0) throw new Error(`${path} belongs to another user`);
-  if (uid === user && ((mode ?? 0) & 0o077) !== 0) Deno.chmodSync(path, 0o700);
+  if (uid === user && ((mode ?? 0) & 0o777) !== 0o700) Deno.chmodSync(path, 0o700);
   return path;
 }
 
@@ -431,14 +431,17 @@ function findProject({ command, flags, directory }: Request): Project {
     return { directory: real, manifest: `${parent}/skills`, global: true, siblings: namesIn(parent) };
   }
   const start = directory === "." ? Deno.cwd() : attempt(() => Deno.realPathSync(directory));
-  const found = start === undefined ? [projectAt(resolve(Deno.cwd(), directory))] : [...projectsUp(start)];
-  const has = (name: string) => found.find(({ siblings }) => siblings.has(name));
-  const project = has(".skills") ??
-    // The manifest, or the whole project, may be gone already.
-    (command === "clean" ? found.find((each) => readIndex(each).targets.size > 0) : undefined);
-  if (project) return project;
+  const found: Project[] = [];
+  for (const project of start === undefined ? [projectAt(resolve(Deno.cwd(), directory))] : projectsUp(start)) {
+    if (project.siblings.has(".skills")) return project;
+    found.push(project);
+  }
+  // The manifest, or the whole project, may be gone already.
+  const cleaned = command === "clean" ? found.find((each) => readIndex(each).targets.size > 0) : undefined;
+  if (cleaned) return cleaned;
   if (start === undefined) throw new UsageError(`No directory ${quote(directory)}`);
-  return (command === "init" || command === "add" ? has(".git") : undefined) ?? found[0]!;
+  const top = command === "init" || command === "add" ? found.find(({ siblings }) => siblings.has(".git")) : undefined;
+  return top ?? found[0]!;
 }
 
 /** `path` with `~` for the home. */
@@ -459,6 +462,11 @@ function showHere(project: Project, path = project.manifest): string {
   const cwd = Deno.cwd();
   const shown = project.global ? path : pathsFrom(cwd, project.directory)(path);
   return shown === path ? below(cwd, path) || fromHome(path) : shown;
+}
+
+/** A path for a command line. */
+function shellWord(path: string): string {
+  return /^[\w./~+-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
 }
 
 /** A path from the manifest or the environment as an absolute one. */
@@ -485,13 +493,18 @@ function readOwnFile(path: string, project: Project, maxBytes = MAX_FILE_BYTES):
   return Deno.readTextFileSync(real);
 }
 
+/** Removes the new content of a file that a killed run left behind. */
+function removeTemporary(path: string): void {
+  if (attempt(() => Deno.lstatSync(path))?.isFile) Deno.removeSync(path);
+}
+
 /** Replaces a file in one step: at the place a link leads to, with the mode it has. `undefined` removes it. */
 function replaceFile(path: string, text: string | undefined): void {
   const real = ifExists(() => Deno.realPathSync(path)) ?? path;
   if (text === undefined) return removeAll(real);
   const temporary = resolve(real, "..", TEMPORARY);
   const mode = ifExists(() => Deno.statSync(real))?.mode;
-  removeAll(temporary);
+  removeTemporary(temporary);
   Deno.writeTextFileSync(temporary, text, { createNew: true });
   if (mode) Deno.chmodSync(temporary, mode & 0o777);
   Deno.renameSync(temporary, real);
@@ -1037,8 +1050,8 @@ function nameFinder(project: Project): (name: string) => string {
     const example = `${findCheckout(name) ?? "~/use-skills"}/skills/${name}`;
     const near = suggestion(name, places.flatMap((place) => [...listing(place)]));
     throw new Error(
-      `No skill ${quote(name)} in ${searched}: write the path of its folder, for example ${example}, or set ` +
-        `SKILLS_PATH${near}`,
+      `No skill ${quote(name)} in ${searched}${near ? `${near} Otherwise` : ":"} write the path of its folder, ` +
+        `for example ${example}, or set SKILLS_PATH`,
     );
   };
 }
@@ -1233,21 +1246,16 @@ function copyContent(source: string, destination: string): void {
   }
 }
 
-/** Removes something of ours, also read-only directories. It's fine if it doesn't exist. */
+/** Removes something owned, also read-only directories. It's fine if it doesn't exist. */
 function removeAll(path: string): void {
   try {
     ifExists(() => Deno.removeSync(path, { recursive: true }));
   } catch (error) {
-    if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
-    makeWritable(path);
+    if (!(error instanceof Deno.errors.PermissionDenied) || !isRealDirectory(path)) throw error;
+    Deno.chmodSync(path, 0o755);
+    for (const { name, isDirectory } of Deno.readDirSync(path)) if (isDirectory) removeAll(`${path}/${name}`);
     Deno.removeSync(path, { recursive: true });
   }
-}
-
-/** Makes the directories in a path of ours writable, so that it can be moved and removed. */
-function makeWritable(path: string): void {
-  Deno.chmodSync(path, 0o755);
-  for (const { name, isDirectory } of Deno.readDirSync(path)) if (isDirectory) makeWritable(`${path}/${name}`);
 }
 
 // ── Actual state: what is in a target, and which targets a project has ──────────────────────────────────────────
@@ -1269,8 +1277,8 @@ type Actual =
   | { kind: "nothing" | "file" }
   /** `isDesired`: it leads to the desired skill. */
   | { kind: "link"; text: string; isDesired: boolean }
-  /** `hash`: of its content, only computed if it can be a copy of ours. */
-  | { kind: "directory"; hash?: string };
+  /** `hash`: of its content, only computed if it can be a copy of ours. `isDesired`: it isn't, but has this content. */
+  | { kind: "directory"; hash?: string; isDesired?: boolean };
 
 interface State {
   entries: Map<string, Owned>;
@@ -1285,7 +1293,7 @@ function isOwned(owned: Owned | null): boolean {
     (owned.was === undefined || Array.isArray(owned.was) && owned.was.every(isForm));
 }
 
-/** Reads a target's state file. A damaged one counts as missing: what is as desired is then adopted again. */
+/** Reads a target's state file. A damaged one counts as missing: desired links are then adopted again. */
 function readState(target: string, entries: Names): State {
   const entry = entries.get(STATE_FILE);
   if (entry === undefined) return { entries: new Map() };
@@ -1423,7 +1431,7 @@ function obstacle(actual: Actual, owned?: Owned): string {
  * Decides what happens to a name in a target.
  *
  * What isn't owned is never changed. Something is owned if the state file records it and it still is as recorded. What
- * another living project owns stays as it is. What no project wants any more is pruned.
+ * another project owns stays as it is. What this one owns and no longer desires is pruned.
  *
  * @param situation What is desired, and what is there.
  * @returns The action that leads from one to the other.
@@ -1444,12 +1452,14 @@ export function decide(situation: Situation): Action {
 
   if (form === undefined) {
     if (owned === undefined) return action("keep", "");
-    if (isKept && isOwner) return action("keep", "", record(current ?? owned, owned.for));
+    if (isKept || !isOwner) return action("keep", "", record(current ?? owned, owned.for));
     if (others.length > 0) return action("ok", "", record(current ?? owned, others));
-    if (current) return action("prune", isOwner ? "it is no longer in .skills" : "no project wants it any more");
+    if (current) return action("prune", "it is no longer desired");
     return actual.kind === "nothing" ? action("ok", "") : action("release", obstacle(actual, owned));
   }
 
+  // For example, another tool installed it. It satisfies the entry, but is not ours to change.
+  if (actual.kind === "directory" && actual.isDesired) return action("ok", "");
   const isLinked = actual.kind === "link" && actual.isDesired;
   const next = (form: Form) => record(form, [...others, owner].sort());
   if (owned && others.length > 0 && !isLinked && owned.target !== form.target) {
@@ -1492,7 +1502,7 @@ interface TargetPlan {
 
 /** Whether something is in a target that only a killed run leaves there. */
 function hasDebris(entries: Names): boolean {
-  return entries.keys().some((name) => name.startsWith(".use-skills.") && name !== STATE_FILE);
+  return entries.get(TEMPORARY)?.isFile === true || entries.get(STAGING)?.isDirectory === true;
 }
 
 /**
@@ -1518,7 +1528,9 @@ async function examine(
   if (entry === undefined) return { kind: "nothing" };
   if (entry.isDirectory) {
     const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
-    return { kind: "directory", hash: mayBeOurs ? await contentHash(path) : undefined };
+    const hash = mayBeOurs || desired ? await contentHash(path) : undefined;
+    if (mayBeOurs || hash === undefined) return { kind: "directory", hash };
+    return { kind: "directory", isDesired: hash === (form?.copy ?? await contentHash(desired!.source)) };
   }
   if (!entry.isSymlink) return { kind: "file" };
   const text = Deno.readLinkSync(path);
@@ -1530,7 +1542,7 @@ async function examine(
 async function planTarget(
   target: Target,
   project: Project,
-  { copy, isThorough, write }: Deployment,
+  { copy, isThorough, write, hashes = new Map() }: Deployment,
   kept: ReadonlySet<string>,
   problems: Problem[],
 ): Promise<TargetPlan> {
@@ -1544,6 +1556,11 @@ async function planTarget(
     return { target, state: { entries: links }, actions: [], next: links, isIgnoreForeign: false, isSettled: true };
   }
   const state = readState(path, entries);
+  const hashOf = (source: string) => {
+    const hash = hashes.get(source) ?? treeHash(source);
+    hashes.set(source, hash);
+    return hash;
+  };
   const isAlive = memoize((other) => exists(resolve(path, other)));
   const actions: PlannedAction[] = [];
   const next = new Map<string, Owned>();
@@ -1554,7 +1571,7 @@ async function planTarget(
     const form: Form | undefined = desired && { target: linkTo(desired.source) };
     if (desired && form && (copy ?? owned?.copy !== undefined)) {
       if (below(Deno.realPathSync(desired.source), at) !== undefined) throw new Error("it contains the target");
-      form.copy = await treeHash(desired.source);
+      form.copy = await hashOf(desired.source);
     }
     const actual = await examine(at, entries.get(name), { owned, desired, form });
     const isKept = kept.has(name) || target.desired.has(name) ||
@@ -1575,8 +1592,11 @@ async function planTarget(
     try {
       action = await planName(name, desired);
       if (desired && action.kind === "conflict") {
+        const difference = action.actual.kind === "directory"
+          ? ` (compare: diff -r ${shellWord(showHere(project, desired.source))} ${shellWord(showHere(project, at))})`
+          : "";
         const wayOut = `move it away, or write "as NAME" after the entry`;
-        fail(`Cannot deploy ${quote(name)} to ${show(path, project)}: ${action.reason}; ${wayOut}`);
+        fail(`Cannot deploy ${quote(name)} to ${show(path, project)}: ${action.reason}${difference}; ${wayOut}`);
       }
     } catch (error) {
       if (desired === undefined) throw error;
@@ -1596,6 +1616,7 @@ async function planTarget(
 }
 
 interface Plan {
+  isCertain: boolean; // no other run can have been in the way of looking
   index: TargetIndex;
   next: TargetIndex["targets"]; // the index afterwards: every target that has, or will have, something owned
   targets: TargetPlan[];
@@ -1627,7 +1648,7 @@ async function planProject(
   index: TargetIndex,
   deployment: Deployment,
 ): Promise<Plan> {
-  const plan: Plan = { index, next: new Map(), targets: [], problems: [...state.problems] };
+  const plan: Plan = { isCertain: true, index, next: new Map(), targets: [], problems: [...state.problems] };
   const targets = new Map(state.targets);
   for (const [path, { agent }] of index.targets) {
     // If a link leads elsewhere now, use-skills has created nothing there.
@@ -1647,9 +1668,13 @@ async function planProject(
     try {
       const targetPlan = await planTarget(target, project, deployment, kept, plan.problems);
       plan.targets.push(targetPlan);
+      if (targetPlan.actions.some(({ kind, actual }) => kind === "conflict" && actual.kind === "directory")) {
+        plan.isCertain = false;
+      }
       isUsed = targetPlan.next.size > 0;
     } catch (error) {
       plan.problems.push(targetProblem("read", target, project, error));
+      plan.isCertain = false;
     }
     if (isUsed) plan.next.set(path, { parents: known?.parents ?? countParents(path, index), agent: variableOf });
   }
@@ -1660,26 +1685,29 @@ async function planProject(
 
 /** The places for a target's staging directory: next to it, where no agent looks for skills, otherwise in it. */
 function stagingPlaces(target: string): string[] {
-  return [resolve(target, "..", STAGING), `${target}/${STAGING}`].map((top) => `${top}/${lastSegment(target)}`);
+  return [resolve(target, "..", STAGING), `${target}/${STAGING}`];
 }
 
+/** Whether a path is a directory and not a link to one, which the author of a repo could lead anywhere. */
+function isRealDirectory(path: string): boolean {
+  return attempt(() => Deno.lstatSync(path))?.isDirectory === true;
+}
+
+/** Creates the staging directory of a target, in one that targets with the same parent share. */
 function createStaging(target: string): string {
-  const create = (staging: string) => {
-    const top = resolve(staging, "..");
+  const create = (top: string) => {
+    const staging = `${top}/${lastSegment(target)}`;
     for (const path of [top, staging]) {
-      Deno.mkdirSync(path, { recursive: true });
-      if (!Deno.lstatSync(path).isDirectory) throw new Error(`${path} is a link: delete it`);
+      if (!isRealDirectory(path)) Deno.mkdirSync(path); // fails for a link
     }
-    Deno.writeTextFileSync(`${top}/.gitignore`, "*\n");
-    return Deno.statSync(staging).dev === Deno.statSync(target).dev;
+    if (!exists(`${top}/.gitignore`)) Deno.writeTextFileSync(`${top}/.gitignore`, "*\n", { createNew: true });
+    return Deno.statSync(staging).dev === Deno.statSync(target).dev ? staging : undefined;
   };
   const [outside, inside] = stagingPlaces(target) as [string, string];
-  if (attempt(() => create(outside))) return outside;
-  create(inside);
-  return inside;
+  return attempt(() => create(outside)) ?? create(inside) ?? inside;
 }
 
-/** Puts back what a person may have edited, under its name or, if that is taken, under a similar one. */
+/** Puts back what the user may have edited, under its name or, if that is taken, under a similar one. */
 function putBack(moved: string, path: string): void {
   let free = path;
   for (let count = 1; exists(free); count++) free = `${path}.edited${count === 1 ? "" : `-${count}`}`;
@@ -1687,19 +1715,20 @@ function putBack(moved: string, path: string): void {
 }
 
 /** Removes the staging directory of a target. An old copy in it that was edited is put back. */
-async function removeStaging(target: string, state: State): Promise<void> {
-  for (const staging of stagingPlaces(target)) {
-    if (!attempt(() => Deno.lstatSync(staging))?.isDirectory) continue;
-    for (const name of namesIn(staging).keys().filter((name) => name.endsWith(".old"))) {
-      const skill = name.slice(0, -4);
+async function removeStaging(target: string): Promise<void> {
+  for (const top of stagingPlaces(target).filter(isRealDirectory)) {
+    const staging = `${top}/${lastSegment(target)}`;
+    const names = isRealDirectory(staging) ? [...namesIn(staging).keys()] : [];
+    for (const name of names.filter((name) => name.endsWith(".old"))) {
+      const skill = name.slice(0, -".old".length);
+      const owned = attempt(() => readState(target, namesIn(target)).entries.get(skill));
       const hash = await contentHash(`${staging}/${name}`);
-      const isOurs = formsOf(state.entries.get(skill)).some(({ copy }) => copy !== undefined && copy === hash);
-      if (isOurs) discard(`${staging}/${name}`);
+      Deno.mkdirSync(target, { recursive: true });
+      if (formsOf(owned).some(({ copy }) => copy !== undefined && copy === hash)) discard(`${staging}/${name}`);
       else putBack(`${staging}/${name}`, `${target}/${skill}`);
     }
-    removeAll(staging);
-    const top = resolve(staging, "..");
-    if (namesIn(top).keys().every((name) => name === ".gitignore")) removeAll(top); // Another target can use it, too.
+    if (isRealDirectory(staging)) removeAll(staging);
+    if (namesIn(top).keys().every((name) => name === ".gitignore")) removeAll(top); // No other target is using it.
   }
 }
 
@@ -1717,7 +1746,7 @@ function discard(old: string): void {
 async function perform(action: Action, target: string, staging: () => string): Promise<void> {
   const { kind, name, form, desired, actual } = action;
   const path = `${target}/${name}`;
-  const changed = new Error("it changed during this run");
+  const changed = new Error("it was edited while this ran, and stays");
   if (kind === "adopt" || kind === "release") return;
   if (kind === "link" && form) return Deno.symlinkSync(form.target, path); // never replaces anything
 
@@ -1743,7 +1772,7 @@ async function perform(action: Action, target: string, staging: () => string): P
     if (moved !== undefined) putBack(moved, path);
     throw error;
   }
-  if (moved !== undefined) discard(moved);
+  if (moved !== undefined) attempt(() => discard(moved)); // Otherwise, it goes with the staging directory.
 }
 
 /**
@@ -1765,8 +1794,6 @@ async function applyTarget(
     if (next) meanwhile.set(name, { ...next, was });
   }
   let staging: string | undefined;
-  removeAll(`${path}/${TEMPORARY}`);
-  await removeStaging(path, state);
   if (changes.length > 0) record(meanwhile);
   try {
     for (const action of changes) {
@@ -1781,7 +1808,7 @@ async function applyTarget(
       }
     }
   } finally {
-    if (staging) await removeStaging(path, state);
+    if (staging) await removeStaging(path);
   }
   record(next);
   return failures;
@@ -1792,6 +1819,7 @@ async function applyTarget(
 interface Deployment {
   copy?: boolean; // copy or link; `undefined`: as before
   isThorough: boolean; // also examine skills that are deployed already
+  hashes?: Map<string, Promise<string>>; // the hashes of skills, computed once for all targets
   write: boolean; // whether anything may be written
   clean?: boolean; // as if the manifest had no entries
   failures?: ReadonlyMap<string, string>; // why git references could not be fetched, by their text
@@ -1814,14 +1842,20 @@ function sortProblems(problems: readonly Problem[]): Problem[] {
 /** Carries out a plan. Its target index is written before anything is created, and again afterwards. */
 async function applyPlan({ index, next, targets, problems }: Plan, project: Project): Promise<Outcome> {
   const outcome: Outcome = { actions: [], problems: [...problems], notes: [] };
+  let indexText = index.text;
   const writeIndex = (targets: TargetIndex["targets"]) => {
+    const text = renderIndex(targets, project);
+    if (text === indexText) return;
     makePrivateDirectory(indexDirectory());
-    replaceFile(indexPath(project), renderIndex(targets, project));
+    replaceFile(indexPath(project), text);
+    indexText = text;
   };
   try {
     writeIndex(new Map([...index.targets, ...next]));
-  } catch (error) { // What it lacks cannot be cleaned up later, but that is no reason not to deploy.
-    outcome.notes.push(`use-skills: Warning: cannot record where skills are deployed: ${reasonOf(error)}`);
+  } catch (error) { // What it lacks can't be cleaned up later, but that is no reason not to deploy.
+    if (targets.some(({ isSettled }) => !isSettled)) {
+      outcome.notes.push(`use-skills: Warning: cannot record where skills are deployed: ${reasonOf(error)}`);
+    }
   }
   for (const plan of targets) {
     const { target, target: { path }, state, actions } = plan;
@@ -1833,7 +1867,7 @@ async function applyPlan({ index, next, targets, problems }: Plan, project: Proj
       outcome.actions.push(...actions.filter(({ name }) => !failures.has(name)));
       for (const { name, kind, desired, reason } of actions) {
         const failure = failures.get(name);
-        const message = `Cannot ${kind} ${quote(name)} in ${shown}: ${failure}`;
+        const message = `Cannot ${VERBS[kind] ?? kind} ${quote(name)} in ${shown}: ${failure}`;
         if (failure !== undefined) outcome.problems.push({ line: desired?.line, name, message });
         if (kind === "release") outcome.notes.push(`use-skills: ${shown}/${name} stays, because ${reason}`);
       }
@@ -1843,7 +1877,10 @@ async function applyPlan({ index, next, targets, problems }: Plan, project: Proj
           `use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`,
         );
       }
-      if (plan.next.size > 0) continue;
+      if (plan.next.size > 0) {
+        if (known) next.set(path, known);
+        continue;
+      }
       next.delete(path);
       for (let each = path, count = known?.parents ?? -1; count >= 0; each = resolve(each, ".."), count--) {
         attempt(() => Deno.removeSync(each)); // Only what is empty can be removed like this.
@@ -1885,21 +1922,28 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
     const fetched = { lockfile, failures: deployment.failures ?? new Map() };
     const wanted = deployment.clean ? [] : entries;
     const state = findDesired(wanted, project, fetched, (path) => index.targets.has(path));
-    return await planProject(project, state, index, deployment);
+    return await planProject(project, state, index, { ...deployment, hashes: new Map() });
   };
   const edited = editFiles(files, deployment);
-  const { index, next, targets, problems } = await planFor(edited);
+  const { isCertain, index, next, targets, problems } = await planFor(edited);
   const isEdited = edited.manifest !== files.manifest || edited.lockfileText !== files.lockfileText;
   const isIndexed = renderIndex(next, project) === index.text || !attempt(indexDirectory);
-  const hasDebris = project.siblings.has(TEMPORARY);
-  if (!deployment.write || !hasDebris && !isEdited && isIndexed && targets.every(({ isSettled }) => isSettled)) {
+  const hasDebris = project.siblings.get(TEMPORARY)?.isFile === true;
+  if (
+    !deployment.write ||
+    isCertain && !hasDebris && !isEdited && isIndexed && targets.every(({ isSettled }) => isSettled)
+  ) {
     return { actions: targets.flatMap(({ actions }) => actions), problems: sortProblems(problems), notes: [] };
   }
 
   const stateDirectory = attempt(() => makePrivateDirectory(indexDirectory()));
   using _userLock = stateDirectory === undefined ? undefined : await lockDirectory(stateDirectory);
   using _projectLock = await lockDirectory(project.directory);
-  removeAll(resolve(project.manifest, "..", TEMPORARY));
+  removeTemporary(resolve(project.manifest, "..", TEMPORARY));
+  for (const path of readIndex(project).targets.keys()) {
+    removeTemporary(`${path}/${TEMPORARY}`);
+    await removeStaging(path);
+  }
   const current = reread();
   const after = editFiles(current, deployment);
   // The lockfile first: the manifest never names something that isn't locked yet.
@@ -2020,7 +2064,7 @@ class Repo implements Disposable {
     // No attribute of a repo changes the content of files.
     Deno.writeTextFileSync(`${this.#cache}/info/attributes`, "* -text -eol -filter -ident -working-tree-encoding\n");
     this.#sshCommand = (await this.#git(["config", "--default", "ssh", "--get", "core.sshCommand"])).trim();
-    // The user's git can map the URL to another one. On this machine, nobody can listen.
+    // The user's git can map the URL to another one. Plain HTTP is accepted from this machine only.
     const mapped = await this.#git(["ls-remote", "--get-url", REMOTE]);
     if (/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)[:/]/.test(mapped)) this.#protocols += ":http";
   }
@@ -2079,12 +2123,14 @@ class Repo implements Disposable {
     writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // Git says why it did not read it.
     const { success } = await child.status;
     // A process that git started can keep the pipes open. What git itself wrote is read in any case.
-    const grace = setTimeout(() => attempt(() => Deno.kill(-child.pid, "SIGKILL")), 1000);
+    const kill = () => attempt(() => Deno.kill(-child.pid, "SIGKILL"));
+    const grace = setTimeout(kill, 1000);
     const texts = await Promise.race([late.promise, output]);
     clearTimeout(grace);
     clearTimeout(deadline);
     running.delete(child.pid);
     if (!texts) {
+      kill();
       throw new Error(`Cannot fetch ${this.url}: no answer within ${fetchTimeout()} seconds (SKILLS_TIMEOUT)`);
     }
     const [text, messages] = texts;
@@ -2693,6 +2739,7 @@ async function describeChanges(repo: Repo, before: Locked, after: Locked, hidden
 
 /** What was done, and the state of a skill before, as `list` shows it. */
 type Words = Partial<Record<Action["kind"], string>>;
+const VERBS: Words = { recopy: "replace the copy of", prune: "remove" }; // others are their kind
 const DONE: Words = {
   link: "linked",
   relink: "relinked",
@@ -2737,7 +2784,7 @@ function printDone(actions: readonly PlannedAction[]): void {
 function printPlanned(actions: readonly PlannedAction[], project: Project): void {
   for (const { kind, path, desired, reason } of actions) {
     const source = desired ? ` -> ${show(desired.source, project)}` : "";
-    warn(`would ${kind} ${show(path, project)}${source}: ${reason}`);
+    warn(`would ${VERBS[kind] ?? kind} ${show(path, project)}${source}: ${reason}`);
   }
 }
 
@@ -2813,7 +2860,11 @@ const NO_REQUEST: Request = { command: "sync", args: [], agents: [], flags: {}, 
 async function parseCommandLine(words: string[]): Promise<Request> {
   const alone = { "-h": "help", "--help": "help", "-V": "version", "--version": "version" }[words.join(" ")];
   if (alone) return { ...NO_REQUEST, command: alone };
-  const isDoctor = words.some((word) => word === "doctor" || word === "validate");
+  if (words.join(" ") === "sync --frozen") return { ...NO_REQUEST, flags: { frozen: true } }; // in older .envrc blocks
+  const first = words.find((word, index) =>
+    !word.startsWith("-") && !["-C", "--directory"].includes(words[index - 1] ?? "")
+  );
+  const isDoctor = first === "doctor" || first === "validate";
   const hasOptions = words.some((word) => word.startsWith("-"));
   const none = { ...NO_REQUEST, args: words };
   const request = !hasOptions ? none : isDoctor ? parseDoctorOptions(words) : await parseOptions(words);
@@ -2840,9 +2891,10 @@ function parseDoctorOptions(words: readonly string[]): Request {
     if (word === "-g" || word === "--global") request.flags.global = true;
     else if (word === "-C" || word === "--directory") request.directory = rest.shift() ?? ".";
     else if (word.startsWith("--directory=")) request.directory = word.slice("--directory=".length);
-    else if (word === "doctor" || word === "validate") request.args.unshift(word);
     else request.args.push(word);
   }
+  const command = request.args.findIndex((word) => !word.startsWith("-"));
+  request.args.unshift(...request.args.splice(command, 1));
   return request;
 }
 
@@ -2945,7 +2997,7 @@ function init(project: Project, { flags }: Request): number {
   }
   const [old = "", call] = /^# use-skills: .*\n[^]*?--no-lock ("?[^" ]+"?)[^]*?^fi\n/m.exec(text) ?? [];
   if (call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL")))) {
-    if (!flags["dry-run"]) Deno.writeTextFileSync(path, text.replace(old, () => block));
+    if (!flags["dry-run"]) replaceFile(path, text.replace(old, () => block));
     note(`${flags["dry-run"] ? "would update" : "updated"} the block in .envrc: run "direnv allow"`);
     return 0;
   }
@@ -3068,6 +3120,7 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
       using _cacheLock = what === "repos" ? await lockDirectory(path) : undefined;
       for (const { info } of walk(path)) bytes += info.size;
       if (flags["dry-run"]) continue;
+      removeAll(`${directory}/.new-removed`); // of a killed run
       Deno.renameSync(path, `${directory}/.new-removed`); // so that it is gone in one step
       removeAll(`${directory}/.new-removed`);
     }
