@@ -25,7 +25,7 @@ async function loadLibraries() {
   } catch (error) {
     const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
     console.error(`release: Cannot load the standard library, which reads options, paths and versions: ${reason}
-  In a checkout of use-skills, run "npx -y deno task release" once
+  In a checkout of use-skills, run "npx -y deno task dependencies" once
   A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"`);
     return Deno.exit(1);
   }

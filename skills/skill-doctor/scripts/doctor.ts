@@ -8,7 +8,26 @@
  *
  * @module
  */
-import { basename, dirname, relative, resolve } from "jsr:@std/path@^1/posix";
+const { basename, dirname, relative, resolve } = await load(
+  "jsr:@std/path@^1/posix",
+  () => import("jsr:@std/path@^1/posix"),
+);
+
+/** Imports a part of the standard library, unless a configuration file replaces it by other code. */
+async function load<T>(specifier: string, importIt: () => Promise<T>): Promise<T> {
+  try {
+    if (import.meta.resolve(specifier) === specifier) return await importIt();
+    throw new Error("a deno.json replaces it by other code, so run with --no-config");
+  } catch (error) {
+    const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
+    const message = `Cannot load ${specifier}: ${reason}
+  In a checkout of use-skills, run "npx -y deno task dependencies" once, and leave out --no-config
+  Elsewhere, run this once with access to JSR`;
+    if (!import.meta.main) throw new Error(message);
+    console.error(`skill-doctor: ${message}`);
+    return Deno.exit(1);
+  }
+}
 
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,7 +157,7 @@ function listNames(directory: string): string[] {
 
 /** Lists the files below a directory, as deep as agents look for skills. */
 async function filesBelow(directory: string): Promise<string[]> {
-  const { walk } = await import("jsr:@std/fs@^1/walk");
+  const { walk } = await load("jsr:@std/fs@^1/walk", () => import("jsr:@std/fs@^1/walk"));
   const files: string[] = [];
   try {
     for await (const { path } of walk(directory, { maxDepth: 6, includeDirs: false })) {
@@ -296,7 +315,7 @@ function checkFields(fields: Record<string, unknown>, directoryName: string): [f
 
 /** Reads the skill in a directory. */
 async function inspectSkill(directory: string): Promise<Skill> {
-  const { parse } = await import("jsr:@std/yaml@^1/parse");
+  const { parse } = await load("jsr:@std/yaml@^1/parse", () => import("jsr:@std/yaml@^1/parse"));
   const file = `${directory}/SKILL.md`;
   try {
     const text = readText(file);
@@ -733,7 +752,7 @@ type Flags = Record<"help" | "version" | "quiet" | "json", boolean>;
 
 /** Reads the command line. */
 async function readArguments(args: string[]): Promise<{ command: string; words: string[]; flags: Flags }> {
-  const { parseArgs } = await import("jsr:@std/cli@^1/parse-args");
+  const { parseArgs } = await load("jsr:@std/cli@^1/parse-args", () => import("jsr:@std/cli@^1/parse-args"));
   const { _: [command = "show", ...words], ...flags } = parseArgs(args, {
     boolean: ["help", "version", "quiet", "json"],
     string: "_",
