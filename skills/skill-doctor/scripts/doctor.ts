@@ -8,15 +8,24 @@
  *
  * @module
  */
-const { basename, dirname, relative, resolve } = await load(
-  "jsr:@std/path@^1/posix",
-  () => import("jsr:@std/path@^1/posix"),
-);
+import type * as Cli from "jsr:@std/cli@^1/parse-args";
+import type * as Fs from "jsr:@std/fs@^1/walk";
+import type * as Path from "jsr:@std/path@^1/posix";
+import type * as Yaml from "jsr:@std/yaml@^1/parse";
+
+const libraries = new Map<string, unknown>();
+const { basename, dirname, relative, resolve } = await load<typeof Path>("jsr:@std/path@^1/posix");
 
 /** Imports a part of the standard library, unless a configuration file replaces it by other code. */
-async function load<T>(specifier: string, importIt: () => Promise<T>): Promise<T> {
+async function load<T>(specifier: string): Promise<T> {
+  const loaded = libraries.get(specifier) as T | undefined;
+  if (loaded !== undefined) return loaded;
   try {
-    if (import.meta.resolve(specifier) === specifier) return await importIt();
+    if (import.meta.resolve(specifier) === specifier) {
+      const library = await import(specifier);
+      libraries.set(specifier, library);
+      return library;
+    }
     throw new Error("a deno.json replaces it by other code, so run with --no-config");
   } catch (error) {
     const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
@@ -157,7 +166,7 @@ function listNames(directory: string): string[] {
 
 /** Lists the files below a directory, as deep as agents look for skills. */
 async function filesBelow(directory: string): Promise<string[]> {
-  const { walk } = await load("jsr:@std/fs@^1/walk", () => import("jsr:@std/fs@^1/walk"));
+  const { walk } = await load<typeof Fs>("jsr:@std/fs@^1/walk");
   const files: string[] = [];
   try {
     for await (const { path } of walk(directory, { maxDepth: 6, includeDirs: false })) {
@@ -315,7 +324,7 @@ function checkFields(fields: Record<string, unknown>, directoryName: string): [f
 
 /** Reads the skill in a directory. */
 async function inspectSkill(directory: string): Promise<Skill> {
-  const { parse } = await load("jsr:@std/yaml@^1/parse", () => import("jsr:@std/yaml@^1/parse"));
+  const { parse } = await load<typeof Yaml>("jsr:@std/yaml@^1/parse");
   const file = `${directory}/SKILL.md`;
   try {
     const text = readText(file);
@@ -752,7 +761,7 @@ type Flags = Record<"help" | "version" | "quiet" | "json", boolean>;
 
 /** Reads the command line. */
 async function readArguments(args: string[]): Promise<{ command: string; words: string[]; flags: Flags }> {
-  const { parseArgs } = await load("jsr:@std/cli@^1/parse-args", () => import("jsr:@std/cli@^1/parse-args"));
+  const { parseArgs } = await load<typeof Cli>("jsr:@std/cli@^1/parse-args");
   const { _: [command = "show", ...words], ...flags } = parseArgs(args, {
     boolean: ["help", "version", "quiet", "json"],
     string: "_",
