@@ -100,7 +100,7 @@ describe("add and remove", () => {
       1,
       '"skills/pdf" can be a path, because ./skills exists: write ./skills/pdf or https://github.com/skills/pdf',
     ],
-    [["./empty"], 1, 'Cannot add "empty": it has no SKILL.md'],
+    [["./empty"], 1, 'Cannot deploy "empty" from empty: it has no SKILL.md'],
     [["local"], 1, '"local" is already in line 1'],
     [["team/skills/*", "--as", "all"], 1, '"as" needs one skill, but "team/skills/*" names many'],
     [["a b"], 2, 'Unexpected "b": an entry is REF [as NAME] [trust] [for AGENT...], without white space in REF'],

@@ -95,7 +95,7 @@ describe("add", () => {
   scenario("writes nothing if an entry would fail")
     .skills("hq").directory("skills/empty").manifest("hq").sync().remember()
     .run("add", "./gone").fails('.skills: "./gone" does not exist')
-    .run("add", "empty").fails('.skills: Cannot add "empty": it has no SKILL.md')
+    .run("add", "empty").fails('.skills: Cannot deploy "empty" from skills/empty: it has no SKILL.md')
     .run("add", "hq").fails('.skills: "hq" is already in line 1')
     .run("add", "hq", "--for", "cursr").fails('.skills: "hq" is already in line 1')
     .run("add", "hq", "--as", "x", "--for", "cursr").fails('.skills: Unknown agent "cursr", did you mean "cursor"?')

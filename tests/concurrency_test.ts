@@ -100,9 +100,11 @@ async function duringCopy(box: Sandbox, act: (child: Deno.ChildProcess) => void)
     const child = await box.spawn("--copy");
     let hasEnded = false;
     const output = child.output().finally(() => hasEnded = true);
-    while (!hasEnded && !isThere(box.at(".claude/.use-skills.tmp/hq.new/data"))) await Deno.lstat(box.path);
+    while (!hasEnded && !isThere(box.at(".claude/.use-skills.tmp/skills/hq.new/data"))) await Deno.lstat(box.path);
     if (!hasEnded) child.kill("SIGSTOP");
-    const [isPrepared, isMoved] = ["new", "old"].map((kind) => isThere(box.at(`.claude/.use-skills.tmp/hq.${kind}`)));
+    const [isPrepared, isMoved] = ["new", "old"].map((kind) =>
+      isThere(box.at(`.claude/.use-skills.tmp/skills/hq.${kind}`))
+    );
     const isInTime = !hasEnded && isPrepared && !isMoved;
     if (isInTime) act(child);
     if (!hasEnded) child.kill("SIGCONT");
@@ -183,10 +185,10 @@ describe("a copy that a killed run moved away", () => {
     box.manifest("hq for claude");
     await box.done("--copy");
     const state = JSON.parse(box.read(".claude/skills/.use-skills.json"));
-    box.directory(".claude/.use-skills.tmp");
-    Deno.renameSync(box.at(".claude/skills/hq"), box.at(".claude/.use-skills.tmp/hq.old"));
-    if (isEdited) box.write(".claude/.use-skills.tmp/hq.old/note", "mine");
-    box.write(".claude/.use-skills.tmp/hq.new/SKILL.md", "partial");
+    box.directory(".claude/.use-skills.tmp/skills");
+    Deno.renameSync(box.at(".claude/skills/hq"), box.at(".claude/.use-skills.tmp/skills/hq.old"));
+    if (isEdited) box.write(".claude/.use-skills.tmp/skills/hq.old/note", "mine");
+    box.write(".claude/.use-skills.tmp/skills/hq.new/SKILL.md", "partial");
     box.write("skills/hq/more", "more");
     box.write(".claude/skills/.use-skills.json", JSON.stringify({ ...state, pending: true }));
     return box;

@@ -77,10 +77,8 @@ describe("a state file", () => {
   for (const name of [".use-skills.tmp", ".use-skills.new", "../.use-skills.tmp"]) {
     for (const target of ["target", "target/precious", "../new"]) {
       scenario(`cannot be replaced by way of a link ${name} to ${target}`)
-        .skills("hq").write("target/precious", "precious").write("target/hq.old/file", "precious").write(
-          "target/.gitignore",
-          "precious",
-        )
+        .skills("hq").write("target/precious", "precious").write("target/skills/hq.old/file", "precious")
+        .write("target/.gitignore", "precious")
         .link(`.claude/skills/${name}`, `/box/repo/${target}`).manifest("hq for claude").remember()
         .do(async (box) => {
           for (const args of [[], ["--copy"], ["clean"]]) await box.run(...args);
@@ -122,7 +120,7 @@ describe("the target index", () => {
     .skills("hq").manifest("hq for claude").write("/box/home/.local/state/use-skills", "")
     .sync().says(
       "use-skills: linked hq for claude",
-      "use-skills: Warning: cannot record in /box/home/.local/state/use-skills where skills are deployed: File exists",
+      "use-skills: Warning: cannot record where skills are deployed: Cannot create /box/home/.local/state/use-skills: File exists",
     );
 });
 

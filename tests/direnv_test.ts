@@ -85,7 +85,7 @@ describe(".envrc", () => {
     const run = "deno run -A --no-lock --no-config use-skills.ts (1)";
     assertEquals(await said(), ["asked: .skills use-skills.ts", run]);
     box.write(".skills.lock", "{}");
-    assertEquals(await said(), ["asked: .skills use-skills.ts", "asked: .skills.lock", run]);
+    assertEquals(await said(), ["asked: .skills use-skills.ts .skills.lock", run]);
   });
 
   for (const strict of ["", "strict_env\n", "set -euo pipefail\n"]) {
@@ -158,14 +158,14 @@ describe("a plain run under direnv", () => {
     .skills("hq").manifest("hq for codex").environment({ ...UNDER, CODEX_HOME: "/box/codex" })
     .sync().says("use-skills: linked hq for codex").has("/box/codex/skills", { hq: "/box/repo/skills/hq" });
 
-  scenario("loads no library, not even to suggest a similar name")
+  scenario("suggests a similar name, for which it loads no library")
     .skills("hq").manifest("hqq", "hq for cursr").environment({
       ...UNDER,
       JSR_URL: "http://127.0.0.1:9/",
       DENO_DIR: "/box/empty",
     })
     .sync().fails(
-      '.skills:1: No skill "hqq" in ./skills, /installed/program/skills: write the path of its folder, for example ~/use-skills/skills/hqq, or set SKILLS_PATH',
-      '.skills:2: Unknown agent "cursr"',
+      '.skills:1: No skill "hqq" in ./skills, /installed/program/skills: write the path of its folder, for example ~/use-skills/skills/hqq, or set SKILLS_PATH, did you mean "hq"?',
+      '.skills:2: Unknown agent "cursr", did you mean "cursor"?',
     );
 });

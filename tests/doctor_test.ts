@@ -44,7 +44,7 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       box.remove("tools");
       box.skills("other");
     },
-    '.skills:1: Nothing is at "./tools/hq"\n' +
+    '.skills:1: "./tools/hq" does not exist\n' +
     '.claude/skills/hq: The link to "../../tools/hq" is broken: ' +
     "restore the skill or remove its entry from .skills, then sync\n",
     (box) => box.skills("tools/hq"),
@@ -422,7 +422,7 @@ describe("doctor", () => {
     box.manifest("hq for cursor");
     assertEquals(await doctor(box), "");
     box.manifest("hq as");
-    assertEquals(await doctor(box), '.skills:1: No name follows "as"\n');
+    assertEquals(await doctor(box), '.skills:1: A name is missing after "as"\n');
   });
 
   it("reports what sync reports", async () => {

@@ -168,6 +168,9 @@ describe("a manifest", () => {
   const bytes = new Uint8Array([...new TextEncoder().encode("hq\none # "), 0xff, 0x0a]);
   const refused: [what: string, content: string | Uint8Array, messages: string[]][] = [
     ["that is not UTF-8", bytes, [".skills:2: This line is not UTF-8"]],
+    ["with a NUL in a name", "hq\na\0b\n", [".skills:2: This line contains a NUL"]],
+    ["with a NUL in a path", "hq\n./a\0b\n", [".skills:2: This line contains a NUL"]],
+    ["with a NUL in a comment", "hq\none # a\0b\n", [".skills:2: This line contains a NUL"]],
     ["with a line over 4,096 bytes", `hq\n${"x".repeat(5000)}\n`, [
       ".skills:2: This line has more than 4,096 bytes",
     ]],

@@ -55,7 +55,7 @@ describe("a name", () => {
 
   const rule = "is not a skill name: 1 to 64 lowercase letters, digits and single hyphens";
   scenario("that is not allowed is not looked up")
-    .skills("good").manifest("..", "-rf", "A", "h\u0430", "\x1b[31mhq", "a\0b", "x".repeat(65), "good")
+    .skills("good").manifest("..", "-rf", "A", "h\u0430", "\x1b[31mhq", "x".repeat(65), "good")
     .sync().fails(
       "use-skills: linked good for claude, opencode, codex",
       `.skills:1: ".." ${rule}`,
@@ -63,12 +63,11 @@ describe("a name", () => {
       `.skills:3: "A" ${rule}, did you mean "a"?`,
       `.skills:4: "h\u0430" ${rule}; it contains U+0430`,
       `.skills:5: "\\u001b[31mhq" ${rule}; it contains U+001B`,
-      `.skills:6: "a\\u0000b" ${rule}; it contains U+0000`,
-      `.skills:7: "${"x".repeat(65)}" ${rule}; it has 65 characters`,
+      `.skills:6: "${"x".repeat(65)}" ${rule}; it has 65 characters`,
     );
 
   const aliases = ["..", ".git", "--help", "../../../escaped", "a/b", "A", "as", ".use-skills.json", ".use-skills.tmp"];
-  for (const name of [...aliases, ".gitignore", "a\0b", "hq\u200b", "x".repeat(65)]) {
+  for (const name of [...aliases, ".gitignore", "hq\u200b", "x".repeat(65)]) {
     scenario(`as ${JSON.stringify(name).slice(0, 20)} is not deployed`)
       .skills("hq", "good").manifest("good for claude", `hq as ${name} for claude`).remember()
       .sync().fails()
@@ -129,7 +128,6 @@ describe("an entry that fails", () => {
     "other as good":
       '"good" names two skills, skills/other here and skills/good in line 2: write "as NAME" after one of them',
     "empty": 'Cannot deploy "empty" from skills/empty: it has no SKILL.md',
-    "./a\0b": "file name contained an unexpected NUL byte: stat '/box/repo/a\\u0000b'",
   };
   for (const [entry, message] of Object.entries(entries)) {
     scenario(`such as ${JSON.stringify(entry)} doesn't stop the others`)

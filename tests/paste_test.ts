@@ -44,14 +44,14 @@ describe("a pasted file without libraries", () => {
       .skills("hq").manifest("hq").remember().run(...args).fails(...cli).same("repo");
   }
 
-  pasted("reports a name that it can't find, without a suggestion")
+  pasted("reports a name that it can't find, with a suggestion")
     .skills("review-gate").manifest("review-gaet")
     .sync().fails(
-      '.skills:1: No skill "review-gaet" in ./skills: write the path of its folder, for example ~/use-skills/skills/review-gaet, or set SKILLS_PATH',
+      '.skills:1: No skill "review-gaet" in ./skills: write the path of its folder, for example ~/use-skills/skills/review-gaet, or set SKILLS_PATH, did you mean "review-gate"?',
     );
 
-  pasted("reports an unknown command, without a suggestion")
-    .run("chekc").refuses('use-skills: Unknown command "chekc"');
+  pasted("reports an unknown command, with a suggestion")
+    .run("chekc").refuses('use-skills: Unknown command "chekc", did you mean "check"?');
 
   pasted("finds no name outside its repo, and suggests the path of a checkout in the home")
     .skills("/box/home/use-skills/skills/hq").manifest("hq")

@@ -27,13 +27,17 @@ describe("a stranger's skill", () => {
     [
       "a link out of it",
       { "a/l": { link: "../../.." } },
-      `${REFUSED}the link "a/l" leads out of the skill, to "STORE/.new-*"`,
+      `${REFUSED}the link "a/l" leads out of the skill, to "../../.."`,
     ],
-    ["a link that will lead out of it", { "a/l": { link: "../../later" } }, `${REFUSED}the link "a/l" is broken`],
+    [
+      "a link that will lead out of it",
+      { "a/l": { link: "../../later" } },
+      `${REFUSED}the link "a/l" leads out of the skill, to "../../later"`,
+    ],
     [
       "a link out of it by way of another link",
       { up: { link: "a/b" }, "a/b/x": "", "a/b/out": { link: "../../up/../../.." } },
-      `${REFUSED}the link "a/b/out" leads out of the skill, to "STORE/.new-*/files"`,
+      `${REFUSED}the link "a/b/out" leads out of the skill, to "../../up/../../.."`,
     ],
     [
       "a link that will lead out of it by way of another link",
@@ -60,8 +64,8 @@ describe("a stranger's skill", () => {
     ["git~1 in it", { "git~1": "" }, `${REFUSED}it contains "git~1"`],
     [".git with a hidden character", { ".g\u200cit/x": "" }, `${REFUSED}it contains ".g\\u200cit/x"`],
     [".git with a dot at its end", { ".git./x": "" }, `${REFUSED}it contains ".git./x"`],
-    ["a path upwards", { "../evil": "" }, `${REFUSED}it contains the path "../evil"`],
-    ["a directory called .", { "./evil": "" }, `${REFUSED}it contains the path "./evil"`],
+    ["a path upwards", { "../evil": "" }, `${REFUSED}it contains "../evil"`],
+    ["a directory called .", { "./evil": "" }, `${REFUSED}it contains "./evil"`],
     ["a name that is not UTF-8", { "a\udcff": "" }, `${REFUSED}the name "a\ufffd" is not UTF-8`],
     [
       "5,001 files",
@@ -104,8 +108,7 @@ describe("a stranger's skill", () => {
       box.manifest("team/skills/bad", "team/skills/skills/pdf");
       const tree = message.includes("TREE") ? await setting.hash("main:bad") : "";
       const expected = message.replace("TREE", tree).replace("STORE", setting.storePath);
-      const stderr = (await box.fails(1)).replace(/\/\.new-\w+/, "/.new-*");
-      assertEquals(stderr, `use-skills: linked pdf for ${AGENTS}\n.skills:1: ${expected}\n`);
+      assertEquals(await box.fails(1), `use-skills: linked pdf for ${AGENTS}\n.skills:1: ${expected}\n`);
       assertEquals(Object.keys(setting.links), ["pdf"]);
       assertEquals(isThere(`${box.home}/evil`) || isThere(`${box.path}/evil`), false);
     });

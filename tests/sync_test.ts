@@ -134,7 +134,7 @@ describe("sync", () => {
     )
     .printsJson({
       version: 2,
-      root: "/box/repo",
+      directory: "/box/repo",
       actions: [
         {
           action: "link",
@@ -158,7 +158,7 @@ describe("sync", () => {
 
   scenario("prints no actions with --json when there is nothing to do")
     .skills("hq").manifest("hq").sync()
-    .sync("--json").says().printsJson({ version: 2, root: "/box/repo", actions: [], problems: [] });
+    .sync("--json").says().printsJson({ version: 2, directory: "/box/repo", actions: [], problems: [] });
 
   it("prints no colour without a terminal", async () => {
     using box = new Sandbox();
@@ -194,7 +194,7 @@ describe("check", () => {
     .skills("hq").manifest("hq for claude")
     .run("check", "--json").fails("would link .claude/skills/hq -> skills/hq: nothing is there").printsJson({
       version: 2,
-      root: "/box/repo",
+      directory: "/box/repo",
       actions: [{
         action: "link",
         agent: "claude",
@@ -241,7 +241,7 @@ describe("list", () => {
     .skills("hq").manifest("hq for claude cursor").sync()
     .run("list", "--json").printsJson({
       version: 2,
-      root: "/box/repo",
+      directory: "/box/repo",
       skills: [{ name: "hq", from: "skills/hq", agents: ["claude", "cursor"], state: "ok", commit: null }],
       problems: [],
     });

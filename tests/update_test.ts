@@ -27,8 +27,8 @@ describe("update", () => {
  link     | 1 +
  new.sh   | 1 +
  3 files changed, 3 insertions(+)
- now executable: new.sh
- now a link: link
+ create mode 120000 link
+ create mode 100755 new.sh
 `;
     const skill = `.local/share/use-skills/store/${await setting.hash("main:skills/pdf")}/pdf`;
     const planned = [".claude", ".opencode", ".agents"].map((agent) =>
@@ -83,6 +83,8 @@ describe("update", () => {
  csv/SKILL.md  | 6 ------
  docx/SKILL.md | 6 ++++++
  2 files changed, 6 insertions(+), 6 deletions(-)
+ delete mode 100644 csv/SKILL.md
+ create mode 100644 docx/SKILL.md
 use-skills: linked docx for ${AGENTS}
 use-skills: removed csv for ${AGENTS}
 `,
