@@ -86,6 +86,9 @@ describe("add", () => {
     .skills("hq", "one").manifest("# all", "hq", "", "# some", "for claude", "hq as x")
     .run("add", "one").is(".skills", "644 # all\nhq\none\n\n# some\nfor claude\nhq as x\n");
 
+  scenario("writes a reference that is given twice once")
+    .skills("hq").manifest().run("add", "hq", "hq").is(".skills", "644 hq\n");
+
   scenario("keeps CRLF, and a last line without an end")
     .skills("hq", "one").write(".skills", "hq\r\n# end").run("add", "one").is(".skills", "644 hq\r\n# end\r\none\r\n");
 

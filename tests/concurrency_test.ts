@@ -184,13 +184,11 @@ describe("a copy that a killed run moved away", () => {
     box.skills("hq");
     box.manifest("hq for claude");
     await box.done("--copy");
-    const state = JSON.parse(box.read(".claude/skills/.use-skills.json"));
     box.directory(".claude/.use-skills.tmp/skills");
     Deno.renameSync(box.at(".claude/skills/hq"), box.at(".claude/.use-skills.tmp/skills/hq.old"));
     if (isEdited) box.write(".claude/.use-skills.tmp/skills/hq.old/note", "mine");
     box.write(".claude/.use-skills.tmp/skills/hq.new/SKILL.md", "partial");
     box.write("skills/hq/more", "more");
-    box.write(".claude/skills/.use-skills.json", JSON.stringify({ ...state, pending: true }));
     return box;
   }
 

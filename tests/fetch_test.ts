@@ -190,4 +190,18 @@ describe("sync of git references", () => {
       assertEquals(Object.keys(setting.store).filter((path) => !(path in store) && !path.startsWith(".new-")), []);
     }
   });
+
+  it("does not download the whole repo because of a commit that is gone", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { large: noise(2 ** 22) });
+    const gone = `${"0".repeat(39)}1`;
+    box.manifest("team/skills/skills/pdf", `team/skills/skills/pdf#${gone} as gone`);
+    assertEquals(
+      await box.fails(1),
+      `use-skills: linked pdf for ${AGENTS}
+.skills:2: https://github.com/team/skills no longer has the commit ${gone}: "update" fetches the newest one\n`,
+    );
+    assert(forge.bytes < 100_000, `${forge.bytes} bytes`);
+  });
 });

@@ -256,4 +256,26 @@ describe("a git reference", () => {
         `${commit}; skills in this repo: ${nearest} and 19980 more\n`,
     );
   });
+
+  it("to a directory with a submodule finds the skills after it", async () => {
+    await using setting = await Setting.start({
+      ...skillFiles("skills", ["a", "z"]),
+      "skills/m": { submodule: "1".repeat(40) },
+    });
+    setting.box.manifest("team/skills/skills/*");
+    assertEquals(await setting.box.done(), `use-skills: linked a, z for ${AGENTS}\n`);
+  });
+
+  it("with a path that looks like a pathspec does not make other entries fail", async () => {
+    await using setting = await Setting.start();
+    setting.box.manifest("team/skills/:(icase)x as x", "team/skills/skills/pdf");
+    const commit = (await setting.hash("main")).slice(0, 7);
+    assertEquals(
+      await setting.box.fails(1),
+      `use-skills: linked pdf for ${AGENTS}
+.skills:1: "team/skills/:(icase)x": https://github.com/team/skills has no directory ":(icase)x" at ${commit}; ` +
+        "skills in this repo: skills/pdf\n",
+    );
+    assertEquals(Object.keys(setting.links), ["pdf"]);
+  });
 });

@@ -171,6 +171,13 @@ describe("an entry that fails", () => {
       '.skills:3: Cannot expand "~/y": HOME is not set',
     );
 
+  scenario("without a home is none, and the warning names no directory")
+    .skills("hq").manifest("hq for claude").environment({ HOME: "" })
+    .sync().says(
+      "use-skills: linked hq for claude",
+      "use-skills: Warning: cannot record where skills are deployed: Neither XDG_STATE_HOME nor HOME is set",
+    );
+
   scenario("without SKILL.md is reported only if it is not deployed yet, or by check")
     .skills("hq").manifest("hq for claude").sync()
     .remove("skills/hq/SKILL.md").write("skills/hq/other", "").sync().says()

@@ -102,6 +102,26 @@ describe("an edited copy", () => {
     .has(".claude/skills", { hq: "copy", one: "copy" });
 });
 
+describe("an old copy that a killed run moved away", () => {
+  for (const isEdited of [false, true]) {
+    scenario(`is not put back into another target next to its own if it was ${isEdited ? "" : "not "}edited`)
+      .skills("hq").manifest("hq for ./a/y").sync("--copy")
+      .do((box) => { // as a kill leaves it between moving the old copy away and the new one into place
+        box.directory("a/.use-skills.tmp/y");
+        Deno.renameSync(box.at("a/y/hq"), box.at("a/.use-skills.tmp/y/hq.old"));
+        if (isEdited) box.write("a/.use-skills.tmp/y/hq.old/note", "mine");
+      })
+      .manifest("hq for ./a/x ./a/y").do((box) => box.run("--copy"))
+      .lacks("a/x/hq/note").is("a/y/hq/note", isEdited ? "644 mine" : undefined)
+      .has("a/x", { hq: "copy" }).has("a/y", { hq: "copy" })
+      .do(async (box) => {
+        const { status, stderr } = await box.run("--copy");
+        const message = `.skills:1: ${conflict("hq", "this copy was edited", "a/y")}\n`;
+        assertEquals([status, stderr], isEdited ? [1, message] : [0, ""]);
+      });
+  }
+});
+
 describe("a link that leads to the desired skill", () => {
   scenario("is adopted, whatever its text, and pruned later")
     .skills("one", "/box/home/notes/two").link("skills-again", "skills")

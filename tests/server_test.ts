@@ -155,4 +155,19 @@ describe("sync with a git server", () => {
     box.write(`${box.home}/.gitconfig`, config);
     assertEquals(await box.done(), `use-skills: linked pdf for ${AGENTS}\n`);
   });
+
+  requires("git", "openssl", "python3")(
+    "that sends messages without end takes little memory",
+    async () => {
+      await using setting = await Setting.start();
+      const { box, forge } = setting;
+      forge.sayBefore("'; yes \"$(printf %01000d 0)\" >&2; printf '", 0);
+      box.environment = { SKILLS_TIMEOUT: "5" };
+      box.manifest("team/skills/skills/pdf");
+      const measure = "import resource, subprocess, sys\nsubprocess.call(sys.argv[1:])\n" +
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n";
+      const { stdout } = await execute(["python3", "-c", measure, ...await box.call()], await box.start());
+      assert(Number(stdout) > 0 && Number(stdout) < 200 * 1024, `${stdout} kB`);
+    },
+  );
 });

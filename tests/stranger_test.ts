@@ -66,6 +66,10 @@ describe("a stranger's skill", () => {
     [".git with a dot at its end", { ".git./x": "" }, `${REFUSED}it contains ".git./x"`],
     ["a path upwards", { "../evil": "" }, `${REFUSED}it contains "../evil"`],
     ["a directory called .", { "./evil": "" }, `${REFUSED}it contains "./evil"`],
+    ["a submodule", { "lib/x": { submodule: "1".repeat(40) } }, `${REFUSED}"lib/x" is a submodule`],
+    ["a name of 256 bytes", { ["x".repeat(256)]: "" }, `${REFUSED}the name "${"x".repeat(200)}..." is too long`],
+    ["a link with a long text", { l: { link: "a".repeat(5000) } }, `${REFUSED}the link "l" is empty or too long`],
+    ["a link without a text", { l: { link: "" } }, `${REFUSED}the link "l" is empty or too long`],
     ["a name that is not UTF-8", { "a\udcff": "" }, `${REFUSED}the name "a\ufffd" is not UTF-8`],
     [
       "5,001 files",
@@ -113,6 +117,30 @@ describe("a stranger's skill", () => {
       assertEquals(isThere(`${box.home}/evil`) || isThere(`${box.path}/evil`), false);
     });
   }
+
+  it("with a list of files that is too long does not make other skills of the repo fail", async () => {
+    await using setting = await Setting.start({ ...PDF, "bad/SKILL.md": skillText("bad") });
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { "bad/x": { tree: forge.nestedTrees("team/skills", 7, 12) } });
+    box.manifest("team/skills/bad", "team/skills/skills/pdf");
+    assertEquals(
+      await box.fails(1),
+      `use-skills: linked pdf for ${AGENTS}
+.skills:1: Refused "team/skills/bad": the list of its files has more than 8 MiB\n`,
+    );
+  });
+
+  it("in a repo whose list of files is too long is refused by the name of its entry", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    await forge.commit("team/bomb", PDF);
+    await forge.commit("team/bomb", { x: { tree: forge.nestedTrees("team/bomb", 7, 12) } });
+    box.manifest("team/bomb/nosuch");
+    assertEquals(
+      await box.fails(1),
+      '.skills:1: Refused "team/bomb/nosuch": the list of its files has more than 8 MiB\n',
+    );
+  });
 
   const accepted: [what: string, files: Record<string, FileContent>][] = [
     ["emoji and scripts that need joiners", { "a.md": "👩‍💻 ❤️ می‌شود\n" }],

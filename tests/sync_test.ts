@@ -11,6 +11,20 @@ function isDeployed(path: string): boolean {
   return !path.startsWith("skills") && !/\/\.(gitignore|use-skills\.json)$/.test(path);
 }
 
+/** A directory that is in the way of `hq`, as JSON and as a problem. */
+const CONFLICT = {
+  action: {
+    action: "conflict",
+    agent: "claude",
+    name: "hq",
+    path: "/box/repo/.claude/skills/hq",
+    target: "../../skills/hq",
+    reason: "a directory that use-skills did not create is there",
+  },
+  message: 'Cannot deploy "hq" to .claude/skills: a directory that use-skills did not create is there; ' +
+    'move it away, or write "as NAME" after the entry',
+};
+
 describe("sync", () => {
   scenario("makes relative links to skills in the project")
     .skills("hq", "./tools/house-style").manifest("hq", "./tools/house-style as style")
@@ -159,6 +173,31 @@ describe("sync", () => {
   scenario("prints no actions with --json when there is nothing to do")
     .skills("hq").manifest("hq").sync()
     .sync("--json").says().printsJson({ version: 2, directory: "/box/repo", actions: [], problems: [] });
+
+  scenario("prints conflicts with --json, as check does")
+    .skills("hq", "one").directory(".claude/skills/hq").manifest("hq for claude", "one for claude")
+    .sync("--json", "-q").fails(`.skills:1: ${CONFLICT.message}`).printsJson({
+      version: 2,
+      directory: "/box/repo",
+      actions: [
+        CONFLICT.action,
+        {
+          action: "link",
+          agent: "claude",
+          name: "one",
+          path: "/box/repo/.claude/skills/one",
+          target: "../../skills/one",
+          reason: "nothing is there",
+        },
+      ],
+      problems: [{ file: ".skills", line: 1, name: "hq", message: CONFLICT.message }],
+    })
+    .run("check", "--json", "-q").fails(`.skills:1: ${CONFLICT.message}`).printsJson({
+      version: 2,
+      directory: "/box/repo",
+      actions: [CONFLICT.action],
+      problems: [{ file: ".skills", line: 1, name: "hq", message: CONFLICT.message }],
+    });
 
   it("prints no colour without a terminal", async () => {
     using box = new Sandbox();
