@@ -26,6 +26,40 @@ else # this direnv can't ask you about a changed .skills, so nothing new is fetc
 fi
 `;
 
+/** The blocks of earlier versions that call a script. */
+const earlierBlocks = (call: string) => {
+  const run = `deno run -A --no-lock ${call} || log_status "use-skills: not all skills are deployed"`;
+  const asking = (lines: string) =>
+    `# use-skills: the agents have the skills that .skills names
+watch_file .skills
+watch_file .skills.lock
+if ! has deno; then
+  log_status "use-skills: deno is not installed, so no skills are deployed"
+elif declare -F require_allowed >/dev/null; then
+  ${lines}
+  ${run}
+else # this direnv cannot ask you about a changed .skills, so nothing new is fetched
+  ${run.replace(" ||", " sync --frozen ||")}
+fi
+`;
+  return [
+    `# use-skills: the agents have the skills that .skills names
+watch_file .skills
+if declare -F require_allowed >/dev/null; then require_allowed .skills; fi
+if has deno; then
+  ${run}
+else
+  log_status "use-skills: deno is not installed, so no skills are deployed"
+fi
+`,
+    asking("require_allowed .skills .skills.lock"),
+    asking('for file in .skills .skills.lock; do if [ -e "$file" ]; then require_allowed "$file"; fi; done'),
+    asking(
+      "if [ -e .skills.lock ]; then require_allowed .skills .skills.lock; else require_allowed .skills; fi",
+    ),
+  ];
+};
+
 describe("init", () => {
   const outside = block('"${USE_SKILLS:-$HOME/use-skills/use-skills.ts}"');
 
@@ -82,4 +116,73 @@ describe("init", () => {
       "/box/home/.envrc",
     )
     .run("init", "-g").says("use-skills: ~/.config/use-skills/skills exists already");
+});
+
+describe("init, if .envrc has an earlier block,", () => {
+  const kept = "use-skills: .skills exists already";
+  const scripts: [what: string, script: string, call: string, asked: string][] = [
+    ["pasted", "use-skills.ts", "use-skills.ts", ".skills use-skills.ts"],
+    ["pasted below the repo's root", "tools/use-skills.ts", "tools/use-skills.ts", ".skills tools/use-skills.ts"],
+    [
+      "called",
+      "/box/home/use-skills/use-skills.ts",
+      '"${USE_SKILLS:-$HOME/use-skills/use-skills.ts}"',
+      ".skills",
+    ],
+  ];
+  for (const [what, script, call, asked] of scripts) {
+    const now = block(call, asked);
+    for (const [index, earlier] of earlierBlocks(call).entries()) {
+      scenario(`updates block ${index + 1} for a ${what} script, and keeps the other lines`)
+        .paste(script).manifest().write(".envrc", `export A=1\n\n${earlier}export B=2\n`)
+        .run("init").says(kept, 'use-skills: updated the block in .envrc: run "direnv allow"')
+        .is(".envrc", `644 export A=1\n\n${now}export B=2\n`)
+        .remember().run("init").says(kept, "use-skills: .envrc is up to date").untouched();
+    }
+
+    const earlier = earlierBlocks(call).at(-1)!;
+    const changes: Record<string, (text: string) => string> = {
+      "another message": (text) => text.replaceAll("not all skills", "some skills aren't"),
+      "another option": (text) => text.replaceAll("--frozen", "--offline"),
+      "a line more": (text) => text.replace("\nelif", "\n  export A=1\nelif"),
+      "a comment out": (text) => text.replace(/ # this .*/, ""),
+    };
+    for (const [how, change] of Object.entries(changes)) {
+      scenario(`prints the block for a ${what} script if a person changed the earlier one: ${how}`)
+        .paste(script).manifest().write(".envrc", `${change(earlier)}export B=2\n`).remember()
+        .run("init").fails(kept, ".envrc calls use-skills in another way: replace it by this", "", ...now.split("\n"))
+        .untouched();
+    }
+  }
+
+  const [, , call, asked] = scripts[2]!;
+  scenario("replaces it by one for a script that was pasted meanwhile")
+    .paste().manifest().write(".envrc", earlierBlocks(call).at(-1)!)
+    .run("init").is(".envrc", `644 ${block("use-skills.ts", ".skills use-skills.ts")}`);
+
+  scenario("only says so with --dry-run, and nothing with --quiet")
+    .paste(scripts[2]![1]).manifest().write(".envrc", earlierBlocks(call)[0]!).remember()
+    .run("init", "-n").says(kept, 'use-skills: would update the block in .envrc: run "direnv allow"').untouched()
+    .run("init", "-q").says().is(".envrc", `644 ${block(call, asked)}`);
+});
+
+describe("init, if .envrc calls use-skills in another way,", () => {
+  for (const line of ["deno run -A use-skills.ts", '"$USE_SKILLS" || true', "  has deno && ~/bin/use-skills.ts sync"]) {
+    scenario(`as ${line.trim()}, prints the block`)
+      .paste().manifest().write(".envrc", `${line}\n`).remember()
+      .run("init").fails(
+        "use-skills: .skills exists already",
+        ".envrc calls use-skills in another way: replace it by this",
+        "",
+        ...block("use-skills.ts", ".skills use-skills.ts").split("\n"),
+      )
+      .untouched();
+  }
+
+  scenario("only in a comment, adds the block")
+    .paste().manifest().write(".envrc", "# deno run -A use-skills.ts\n")
+    .run("init").is(
+      ".envrc",
+      `644 # deno run -A use-skills.ts\n\n${block("use-skills.ts", ".skills use-skills.ts")}`,
+    );
 });

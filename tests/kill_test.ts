@@ -1,4 +1,4 @@
-/** Slow tests: runs that are killed at any point, and runs that wait for another one. */
+/** Slow tests: runs that are killed at any point. */
 import { assert, assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { deployed, kill, Sandbox, skillText, type Tree, tree, whatIs } from "./helpers.ts";
@@ -121,21 +121,5 @@ describe("a killed run", () => {
       await box.done();
       assertEquals(tree(box.path), links);
     }
-  });
-});
-
-describe("a run", () => {
-  it("waits for the lock only if there is something to do", async () => {
-    using box = new Sandbox();
-    box.skills("hq", "one");
-    box.manifest("hq");
-    await box.done();
-    const state = `${box.home}/.local/state/use-skills`;
-    using held = Deno.openSync(state);
-    held.lockSync(true);
-    assertEquals(await box.done(), "");
-    box.manifest("hq", "one");
-    assertEquals(await box.fails(1), `use-skills: Another run has been using ${state} for 10 seconds\n`);
-    assertEquals(deployed(box.at(".claude/skills")), { hq: "../../skills/hq" });
   });
 });

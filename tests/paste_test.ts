@@ -2,7 +2,7 @@
 import { describe } from "jsr:@std/testing@^1/bdd";
 import { type Sandbox, tree } from "./helpers.ts";
 import { scenario } from "./scenario.ts";
-import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { assertEquals } from "jsr:@std/assert@^1";
 import { VERSION } from "../use-skills.ts";
 
 const pasted = (name: string) => scenario(name).paste().withoutLibraries();
@@ -89,20 +89,4 @@ describe("a pasted file", () => {
       .sync().says("use-skills: linked hq for claude, opencode, codex").run("check", "-q").says()
       .sync("--copy").run("list", "--json").prints().run("clean").same("repo");
   }
-
-  scenario("refuses libraries that a configuration replaces by other code")
-    .paste().manifest().write("deno.json", '{"imports":{"jsr:@std/cli@^1/parse-args":"./evil.ts"}}\n')
-    .write("evil.ts", 'console.log("evil");\n')
-    .do(async (box) => {
-      const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
-        args: ["run", "-A", "--no-lock", "use-skills.ts", "--dry-run"],
-        cwd: box.repo,
-        ...{ env: { HOME: box.home, PATH: Deno.env.get("PATH") ?? "" }, clearEnv: true },
-      }).output();
-      assertEquals([success, new TextDecoder().decode(stdout)], [false, ""]);
-      assertMatch(
-        new TextDecoder().decode(stderr),
-        /^use-skills: A deno\.json replaces jsr:@std\/cli@\^1\/parse-args by other code: run with --no-config\n$/,
-      );
-    });
 });

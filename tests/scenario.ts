@@ -36,7 +36,7 @@ export class Scenario {
   readonly #steps: [step: (box: Sandbox) => unknown, place: string][] = [];
   #expected: Expectation = { status: 0 };
   #cwd: string | undefined;
-  #pasted: string | undefined;
+  #pasted: string[] | undefined;
   #memory: [trees: Tree, stamps: Tree] | undefined;
 
   /** Does anything else. */
@@ -92,11 +92,12 @@ export class Scenario {
   from(path: string): this {
     return this.do((box) => this.#cwd = box.at(insert(path, box)));
   }
-  /** Writes a copy of the program, and has the following runs use it as `.envrc` does. */
-  paste(path = "use-skills.ts"): this {
+  /** Writes a copy of the program, and has the following runs use it as `.envrc` does, or with other options of Deno. */
+  paste(path = "use-skills.ts", options = ["--no-lock", "--no-config"]): this {
     return this.do(async (box) => {
-      this.#pasted = box.at(insert(path, box));
-      box.write(this.#pasted, Deno.readTextFileSync((await installed(box.program)).script));
+      const script = box.at(insert(path, box));
+      this.#pasted = [...options, script];
+      box.write(script, Deno.readTextFileSync((await installed(box.program)).script));
     });
   }
   /** Has the following runs find no library: the cache is empty, and no registry answers. */
@@ -119,7 +120,7 @@ export class Scenario {
   /** Runs the program. */
   run(...args: string[]): this {
     return this.#run(async (box, words) => {
-      const pasted = this.#pasted && [Deno.execPath(), "run", "-A", "--no-lock", "--no-config", this.#pasted, ...words];
+      const pasted = this.#pasted && [Deno.execPath(), "run", "-A", ...this.#pasted, ...words];
       return await execute(pasted || await box.call(...words), await box.start(this.#cwd ? { cwd: this.#cwd } : {}));
     }, args);
   }
