@@ -1,7 +1,7 @@
 /** Slow tests: runs that are killed at any point. */
 import { assert, assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { deployed, kill, Sandbox, skillText, type Tree, tree, whatIs } from "./helpers.ts";
+import { deployed, execute, kill, requires, Sandbox, skillText, type Tree, tree, whatIs } from "./helpers.ts";
 
 const times = (count: number) => Array.from({ length: count }, (_, index) => index);
 const names = (from: number, to: number) => times(to - from).map((index) => `skill-${from + index}`);
@@ -72,6 +72,28 @@ async function killOften(box: Sandbox, count: number, args: string[], manifests:
   delete cleaned[".skills"];
   assertEquals(cleaned, start);
 }
+
+describe("a killed add", () => {
+  requires("strace")("leaves no temporary file after the next run, whichever file it was replacing", async () => {
+    using box = new Sandbox();
+    box.skills("hq", "one");
+    for (let count = 1, isDone = false; !isDone; count++) {
+      assert(count < 100);
+      box.manifest("hq");
+      await box.done();
+      const trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", `inject=/^rename:signal=KILL:when=${count}`];
+      const { status } = await execute([...trace, ...await box.call("add", "one")], await box.start());
+      isDone = status === 0;
+      const isLeft = () => Object.keys(tree(box.path)).filter((path) => path.endsWith("/.use-skills.new"));
+      assert(isDone ? count > 5 : isLeft().length === 1, `${count} ${isLeft()}`);
+      await box.done();
+      assertEquals(isLeft(), [], `after a kill at the rename ${count}`);
+      const names = box.read(".skills").trim().split("\n");
+      assert(["hq", "hq one"].includes(names.join(" ")));
+      assertEquals(Object.keys(deployed(box.at(".claude/skills"))), names);
+    }
+  });
+});
 
 describe("a killed run", () => {
   it("is completed by the next one, also the first and the last", async () => {
