@@ -29,7 +29,7 @@ export const AGENTS: Readonly<Record<string, { project: readonly string[]; home:
   codex: { project: [".agents/skills", "$CODEX_HOME/skills"], home: "${CODEX_HOME:-.codex}/skills" },
   agents: { project: [".agents/skills"], home: ".agents/skills" },
   amp: { project: [".agents/skills"], home: "${XDG_CONFIG_HOME:-.config}/agents/skills" },
-  antigravity: { project: [".agent/skills"], home: ".gemini/antigravity/skills" },
+  antigravity: { project: [".agents/skills"], home: ".gemini/antigravity/skills" },
   augment: { project: [".augment/skills"], home: ".augment/skills" },
   cline: { project: [".cline/skills"], home: ".cline/skills" },
   codebuddy: { project: [".codebuddy/skills"], home: ".codebuddy/skills" },
@@ -41,12 +41,11 @@ export const AGENTS: Readonly<Record<string, { project: readonly string[]; home:
   gemini: { project: [".agents/skills"], home: ".gemini/skills" },
   goose: { project: [".goose/skills"], home: "${XDG_CONFIG_HOME:-.config}/goose/skills" },
   junie: { project: [".junie/skills"], home: ".junie/skills" },
-  kilo: { project: [".kilocode/skills"], home: ".kilocode/skills" },
+  kilo: { project: [".kilo/skills"], home: ".kilo/skills" },
   kiro: { project: [".kiro/skills"], home: ".kiro/skills" },
   openhands: { project: [".openhands/skills"], home: ".openhands/skills" },
   pi: { project: [".pi/skills"], home: ".pi/agent/skills" },
   qwen: { project: [".qwen/skills"], home: ".qwen/skills" },
-  roo: { project: [".roo/skills"], home: ".roo/skills" },
   trae: { project: [".trae/skills"], home: ".trae/skills" },
   vibe: { project: [".vibe/skills"], home: ".vibe/skills" },
   windsurf: { project: [".windsurf/skills"], home: ".codeium/windsurf/skills" },
@@ -1152,7 +1151,8 @@ function findDesired(
       const skillName = as ?? (reference.kind === "name" ? reference.name : lastSegment(source));
       const problem = nameProblem(skillName);
       if (problem) {
-        const wayOut = as ? "" : `: rename the directory, or write "as NAME" after its path`;
+        const rename = problem.endsWith("?") ? " Rename" : ": rename";
+        const wayOut = as ? "" : `${rename} the directory, or write "as NAME" after its path`;
         problems.push({ line, name: skillName, message: problem + wayOut });
         continue;
       }
@@ -1431,7 +1431,7 @@ function obstacle(actual: Actual, owned?: Owned): string {
  * Decides what happens to a name in a target.
  *
  * What isn't owned is never changed. Something is owned if the state file records it and it still is as recorded. What
- * another project owns stays as it is. What this one owns and no longer desires is pruned.
+ * another living project owns stays as it is. What no project wants any more is pruned.
  *
  * @param situation What is desired, and what is there.
  * @returns The action that leads from one to the other.
@@ -1452,9 +1452,9 @@ export function decide(situation: Situation): Action {
 
   if (form === undefined) {
     if (owned === undefined) return action("keep", "");
-    if (isKept || !isOwner) return action("keep", "", record(current ?? owned, owned.for));
+    if (isKept && isOwner) return action("keep", "", record(current ?? owned, owned.for));
     if (others.length > 0) return action("ok", "", record(current ?? owned, others));
-    if (current) return action("prune", "it is no longer desired");
+    if (current) return action("prune", isOwner ? "it is no longer desired" : "no project wants it any more");
     return actual.kind === "nothing" ? action("ok", "") : action("release", obstacle(actual, owned));
   }
 
@@ -2739,7 +2739,7 @@ async function describeChanges(repo: Repo, before: Locked, after: Locked, hidden
 
 /** What was done, and the state of a skill before, as `list` shows it. */
 type Words = Partial<Record<Action["kind"], string>>;
-const VERBS: Words = { recopy: "replace the copy of", prune: "remove" }; // others are their kind
+const VERBS: Words = { recopy: "replace the copy", prune: "remove" }; // others are their kind
 const DONE: Words = {
   link: "linked",
   relink: "relinked",
@@ -2995,7 +2995,7 @@ function init(project: Project, { flags }: Request): number {
     note(".envrc is up to date");
     return 0;
   }
-  const [old = "", call] = /^# use-skills: .*\n[^]*?--no-lock ("?[^" ]+"?)[^]*?^fi\n/m.exec(text) ?? [];
+  const [old = "", call] = /^# use-skills: .*\n[^]*?--no-lock ("[^"]+"|[^" ]+)[^]*?^fi\n/m.exec(text) ?? [];
   if (call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL")))) {
     if (!flags["dry-run"]) replaceFile(path, text.replace(old, () => block));
     note(`${flags["dry-run"] ? "would update" : "updated"} the block in .envrc: run "direnv allow"`);

@@ -146,7 +146,7 @@ describe("a copy that the user edits during a run", () => {
     assertEquals(code, 1);
     assertEquals(
       new TextDecoder().decode(stderr),
-      '.skills:1: Cannot recopy "hq" in .claude/skills: it changed during this run\n',
+      '.skills:1: Cannot replace the copy "hq" in .claude/skills: it was edited while this ran, and stays\n',
     );
     assertEquals(box.read(".claude/skills/hq/note"), "mine");
     assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });

@@ -19,7 +19,7 @@ describe("sync --copy", () => {
   scenario("updates a copy when its skill changes, and leaves no old files")
     .skills("hq").write("skills/hq/old", "old").manifest("hq for claude").sync("--copy")
     .remove("skills/hq/old").write("skills/hq/SKILL.md", "New")
-    .run("check").fails("would recopy .claude/skills/hq -> skills/hq: the skill changed")
+    .run("check").fails("would replace the copy .claude/skills/hq -> skills/hq: the skill changed")
     .sync("--copy").says("use-skills: copied again hq for claude")
     .is(".claude/skills/hq/SKILL.md", "644 New").lacks(".claude/skills/hq/old").has(".claude/skills", { hq: "copy" })
     .run("check").says();

@@ -165,7 +165,7 @@ describe("a plain run under direnv", () => {
       DENO_DIR: "/box/empty",
     })
     .sync().fails(
-      '.skills:1: No skill "hqq" in ./skills, /installed/program/skills: write the path of its folder, for example ~/use-skills/skills/hqq, or set SKILLS_PATH, did you mean "hq"?',
+      '.skills:1: No skill "hqq" in ./skills, /installed/program/skills, did you mean "hq"? Otherwise write the path of its folder, for example ~/use-skills/skills/hqq, or set SKILLS_PATH',
       '.skills:2: Unknown agent "cursr", did you mean "cursor"?',
     );
 });

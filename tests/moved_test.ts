@@ -59,7 +59,7 @@ describe("clean", () => {
 
   scenario("changes nothing with --dry-run")
     .skills("hq").manifest("hq for claude").sync().remember()
-    .run("clean", "-n").says("would prune .claude/skills/hq: it is no longer in .skills").untouched();
+    .run("clean", "-n").says("would remove .claude/skills/hq: it is no longer desired").untouched();
 
   scenario("has nothing to do in a project without targets")
     .manifest("# nothing").run("clean").says().lacks("/box/home/.local");

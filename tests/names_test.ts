@@ -35,8 +35,8 @@ describe("a name", () => {
   scenario("that is misspelt is reported with a similar one")
     .skills("review-gate", "hq").manifest("review-gat", "hqq")
     .sync().fails(
-      `.skills:1: No skill "review-gat" in ./skills, /installed/program/skills: ${missing}review-gat, or set SKILLS_PATH, did you mean "review-gate"?`,
-      `.skills:2: No skill "hqq" in ./skills, /installed/program/skills: ${missing}hqq, or set SKILLS_PATH, did you mean "hq"?`,
+      `.skills:1: No skill "review-gat" in ./skills, /installed/program/skills, did you mean "review-gate"? Otherwise ${missing}review-gat, or set SKILLS_PATH`,
+      `.skills:2: No skill "hqq" in ./skills, /installed/program/skills, did you mean "hq"? Otherwise ${missing}hqq, or set SKILLS_PATH`,
     );
 
   for (const [where, environment] of Object.entries({ "in the home": {}, "at USE_SKILLS": undefined })) {
@@ -79,9 +79,9 @@ describe("a name", () => {
     .skills("good", "A", "two words", "a\nb").manifest("# all", "./skills/* for claude")
     .sync().fails(
       "use-skills: linked good for claude",
-      `.skills:2: "A" ${rule}, did you mean "a"?: rename the directory, or write "as NAME" after its path`,
+      `.skills:2: "A" ${rule}, did you mean "a"? Rename the directory, or write "as NAME" after its path`,
       `.skills:2: "a\\nb" ${rule}; it contains U+000A: rename the directory, or write "as NAME" after its path`,
-      `.skills:2: "two words" ${rule}, did you mean "two-words"?: rename the directory, or write "as NAME" after its path`,
+      `.skills:2: "two words" ${rule}, did you mean "two-words"? Rename the directory, or write "as NAME" after its path`,
     );
 
   scenario("of two different skills is a problem of the later entry")

@@ -5,8 +5,11 @@ import { deployed, execute, isThere, requires, Sandbox, succeed } from "./helper
 import { scenario } from "./scenario.ts";
 
 const wayOut = 'move it away, or write "as NAME" after the entry';
-const conflict = (name: string, reason: string, target = ".claude/skills") =>
-  `Cannot deploy "${name}" to ${target}: ${reason}; ${wayOut}`;
+const conflict = (name: string, reason: string, target = ".claude/skills") => {
+  const isDirectory = /^a directory|edited$/.test(reason);
+  const difference = isDirectory ? ` (compare: diff -r skills/${name} ${target}/${name})` : "";
+  return `Cannot deploy "${name}" to ${target}: ${reason}${difference}; ${wayOut}`;
+};
 
 describe("a conflict", () => {
   const obstacles: [what: string, setup: (test: ReturnType<typeof scenario>) => unknown, reason: string][] = [

@@ -47,7 +47,7 @@ describe("a pasted file without libraries", () => {
   pasted("reports a name that it can't find, with a suggestion")
     .skills("review-gate").manifest("review-gaet")
     .sync().fails(
-      '.skills:1: No skill "review-gaet" in ./skills: write the path of its folder, for example ~/use-skills/skills/review-gaet, or set SKILLS_PATH, did you mean "review-gate"?',
+      '.skills:1: No skill "review-gaet" in ./skills, did you mean "review-gate"? Otherwise write the path of its folder, for example ~/use-skills/skills/review-gaet, or set SKILLS_PATH',
     );
 
   pasted("reports an unknown command, with a suggestion")

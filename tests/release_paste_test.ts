@@ -24,7 +24,7 @@ describe("release.ts without libraries", () => {
         stdout: "",
         stderr: `release: Cannot load the standard library, which reads options, paths and versions: \
 JSR package manifest for '@std/cli' failed to load. Import '${registry}@std/cli/meta.json' failed.
-  In a checkout of use-skills, run "npx -y deno task release" once
+  In a checkout of use-skills, run "npx -y deno task dependencies" once
   A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"
 `,
       });

@@ -54,8 +54,8 @@ function runUnderDirenv(test: Scenario): void {
   test.environment({ DIRENV_IN_ENVRC: "1" }).sync().says(LINKED).run("check").says();
   for (const options of OPTIONS) {
     test.run(...options).fails(
-      `use-skills: Options don't work in .envrc, because a repo could replace ${LIBRARY}, which reads command line ` +
-        'options: remove them ("use-skills.ts init" updates the block)',
+      'use-skills: Remove the options from .envrc ("use-skills.ts init" updates our block): under direnv, no library ' +
+        "is loaded, because a repo could replace it",
     );
   }
   test.lacks("/box/foreign");

@@ -21,7 +21,8 @@ const CONFLICT = {
     target: "../../skills/hq",
     reason: "a directory that use-skills did not create is there",
   },
-  message: 'Cannot deploy "hq" to .claude/skills: a directory that use-skills did not create is there; ' +
+  message:
+    'Cannot deploy "hq" to .claude/skills: a directory that use-skills did not create is there (compare: diff -r skills/hq .claude/skills/hq); ' +
     'move it away, or write "as NAME" after the entry',
 };
 
@@ -120,7 +121,7 @@ describe("sync", () => {
     .manifest("two for claude").remember()
     .sync("--dry-run").says(
       "would link .claude/skills/two -> skills/two: nothing is there",
-      "would prune .claude/skills/one: it is no longer in .skills",
+      "would remove .claude/skills/one: it is no longer desired",
     )
     .sync("-n").untouched();
 
@@ -164,7 +165,7 @@ describe("sync", () => {
           name: "one",
           path: "/box/repo/.claude/skills/one",
           target: "../../skills/one",
-          reason: "it is no longer in .skills",
+          reason: "it is no longer desired",
         },
       ],
       problems: [{ file: ".skills", line: 2, name: "gone", message: '"./gone" does not exist' }],
@@ -216,10 +217,10 @@ describe("check", () => {
     .manifest("for claude cursor", "one", "three", "./gone").remove(".cursor/skills/one").remember()
     .run("check").fails(
       "would link .claude/skills/three -> skills/three: nothing is there",
-      "would prune .claude/skills/two: it is no longer in .skills",
+      "would remove .claude/skills/two: it is no longer desired",
       "would link .cursor/skills/one -> skills/one: nothing is there",
       "would link .cursor/skills/three -> skills/three: nothing is there",
-      "would prune .cursor/skills/two: it is no longer in .skills",
+      "would remove .cursor/skills/two: it is no longer desired",
       '.skills:4: "./gone" does not exist',
     )
     .untouched();
