@@ -142,7 +142,7 @@ const MAX_LISTING_BYTES = 8 * 2 ** 20;
 /** How much of git's messages is kept, in characters. */
 const MAX_MESSAGES = 2 ** 16;
 
-/** The size limits of a manifest's line, a lockfile, and other files of ours. */
+/** The size limits of a manifest's line, a lockfile, and other files that use-skills writes. */
 const MAX_LINE_BYTES = 4096;
 const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
 const MAX_FILE_BYTES = 2 ** 20;
@@ -304,7 +304,7 @@ function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
 async function load<T>(specifier: string, purpose: string): Promise<T> {
   if (environment("DIRENV_IN_ENVRC")) {
     throw new Error(
-      `Remove the options from .envrc ("use-skills.ts init" updates our block): under direnv, no library is loaded, ` +
+      `Remove the options from .envrc ("use-skills.ts init" updates the block): under direnv, no library is loaded, ` +
         `because a repo could replace it`,
     );
   }
@@ -372,7 +372,7 @@ async function lockDirectory(path: string, seconds = LOCK_SECONDS, exclusive = t
   }
 }
 
-/** Creates a private directory. One that exists must be ours, and becomes private. */
+/** Creates a private directory. One that exists must belong to this user, and becomes private. */
 function makePrivateDirectory(path: string): string {
   try {
     Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -476,7 +476,7 @@ function expand(path: string, project: Project): string {
 }
 
 /**
- * Reads a file of ours that others may have put there, such as the author of a pull request. A link that leads out of
+ * Reads a file of use-skills that somebody else may have put there, such as the author of a pull request. A link that leads out of
  * the project is refused; but a home's files may be links into a repo of dotfiles.
  */
 function readOwnFile(path: string, project: Project, maxBytes = MAX_FILE_BYTES): string {
@@ -1277,7 +1277,7 @@ type Actual =
   | { kind: "nothing" | "file" }
   /** `isDesired`: it leads to the desired skill. */
   | { kind: "link"; text: string; isDesired: boolean }
-  /** `hash`: of its content, only computed if it can be a copy of ours. `isDesired`: it isn't, but has this content. */
+  /** `hash`: of its content, only computed if it can be an owned copy. `isDesired`: it isn't owned, but has the desired content. */
   | { kind: "directory"; hash?: string; isDesired?: boolean };
 
 interface State {
@@ -1314,7 +1314,7 @@ function renderState(entries: ReadonlyMap<string, Owned>): string | undefined {
   return lines.length === 0 ? undefined : `{"version":1,"entries":{\n${lines.join(",\n")}\n}}\n`;
 }
 
-/** The text of a target's `.gitignore`. The checksum shows whether a person has edited it since. */
+/** The text of a target's `.gitignore`. The checksum shows whether the user has edited it since. */
 function renderIgnore(entries: ReadonlyMap<string, Owned>): string | undefined {
   const text = ["/.gitignore", "/.use-skills.*", ...[...entries.keys()].sort().map((name) => `/${name}`), ""].join(
     "\n",
@@ -1390,7 +1390,7 @@ function readAllIndexes(): (TargetIndex & { manifest: string })[] {
 export interface Action {
   /**
    * `ok`: nothing. `keep`: nothing, because the entry failed. `adopt`: record what is there as owned. `release`: record
-   * as no longer owned what a person has changed. `conflict`: report what is in the way.
+   * as no longer owned what the user has changed. `conflict`: report what is where the skill should go.
    */
   kind: "ok" | "keep" | "link" | "relink" | "copy" | "recopy" | "adopt" | "prune" | "release" | "conflict";
   name: string;
@@ -1399,7 +1399,7 @@ export interface Action {
   desired?: Desired;
   /** What is to be there: a link with this text, or a copy. */
   form?: Form;
-  /** What of ours is there. */
+  /** What is there, if it is owned. */
   owned?: Form;
   /** The entry of the state file afterwards. */
   next?: Owned;
@@ -1458,7 +1458,7 @@ export function decide(situation: Situation): Action {
     return actual.kind === "nothing" ? action("ok", "") : action("release", obstacle(actual, owned));
   }
 
-  // For example, another tool installed it. It satisfies the entry, but is not ours to change.
+  // For example, another tool installed it. It satisfies the entry, but is not owned.
   if (actual.kind === "directory" && actual.isDesired) return action("ok", "");
   const isLinked = actual.kind === "link" && actual.isDesired;
   const next = (form: Form) => record(form, [...others, owner].sort());
@@ -1741,7 +1741,7 @@ function discard(old: string): void {
 
 /**
  * Carries out an action in a target. What is there is examined again right before it is removed, and a copy once more
- * after it was moved away, because a person may edit it at any time.
+ * after it was moved away, because the user may edit it at any time.
  */
 async function perform(action: Action, target: string, staging: () => string): Promise<void> {
   const { kind, name, form, desired, actual } = action;

@@ -54,7 +54,7 @@ function runUnderDirenv(test: Scenario): void {
   test.environment({ DIRENV_IN_ENVRC: "1" }).sync().says(LINKED).run("check").says();
   for (const options of OPTIONS) {
     test.run(...options).fails(
-      'use-skills: Remove the options from .envrc ("use-skills.ts init" updates our block): under direnv, no library ' +
+      'use-skills: Remove the options from .envrc ("use-skills.ts init" updates the block): under direnv, no library ' +
         "is loaded, because a repo could replace it",
     );
   }
