@@ -476,8 +476,8 @@ function expand(path: string, project: Project): string {
 }
 
 /**
- * Reads a file of use-skills that somebody else may have put there, such as the author of a pull request. A link that leads out of
- * the project is refused; but a home's files may be links into a repo of dotfiles.
+ * Reads a file of use-skills that somebody else may have put there, such as the author of a pull request. A link that
+ * leads out of the project is refused; but a home's files may be links into a repo of dotfiles.
  */
 function readOwnFile(path: string, project: Project, maxBytes = MAX_FILE_BYTES): string {
   const { isSymlink } = Deno.lstatSync(path);
@@ -3155,11 +3155,11 @@ function findDoctor(project: Project): string {
   const paths = [...new Set(places)].map((place) => `${place}/scripts/doctor.ts`);
   const found = paths.find(exists);
   if (found) return found;
-  const checkout = findCheckout("skill-doctor") ?? "~/use-skills";
-  throw new Error(
-    `No skill-doctor at ${someOf(paths.map((path) => show(path, project)))}: run ${checkout}/use-skills.ts instead, ` +
-      `or set SKILLS_PATH=${checkout}/skills`,
-  );
+  const checkout = findCheckout("skill-doctor");
+  const wayOut = checkout
+    ? `run ${checkout}/use-skills.ts instead, or set SKILLS_PATH=${checkout}/skills`
+    : "run the use-skills.ts of a checkout of use-skills, or set SKILLS_PATH to the checkout's skills directory";
+  throw new Error(`No skill-doctor at ${someOf(paths.map((path) => show(path, project)))}: ${wayOut}`);
 }
 
 async function runDoctor(project: Project, { command, args, directory }: Request): Promise<number> {

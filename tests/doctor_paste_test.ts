@@ -19,8 +19,12 @@ const withDoctor = (test: Scenario, skills: string) =>
 const HOME_MANIFEST = "/box/home/.config/use-skills/skills";
 
 /** What is said if none is found. */
-const missing = (paths: string, checkout = "~/use-skills") =>
-  `use-skills: No skill-doctor at ${paths}: run ${checkout}/use-skills.ts instead, or set SKILLS_PATH=${checkout}/skills`;
+const missing = (paths: string, checkout?: string) => {
+  const wayOut = checkout
+    ? `run ${checkout}/use-skills.ts instead, or set SKILLS_PATH=${checkout}/skills`
+    : "run the use-skills.ts of a checkout of use-skills, or set SKILLS_PATH to the checkout's skills directory";
+  return `use-skills: No skill-doctor at ${paths}: ${wayOut}`;
+};
 
 const NEXT = "skills/skill-doctor/scripts/doctor.ts";
 

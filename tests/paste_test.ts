@@ -69,7 +69,7 @@ describe("a pasted file without libraries", () => {
 
   pasted("validates nothing without skill-doctor, and says where to get it")
     .run("validate").fails(
-      "use-skills: No skill-doctor at skills/skill-doctor/scripts/doctor.ts: run ~/use-skills/use-skills.ts instead, or set SKILLS_PATH=~/use-skills/skills",
+      "use-skills: No skill-doctor at skills/skill-doctor/scripts/doctor.ts: run the use-skills.ts of a checkout of use-skills, or set SKILLS_PATH to the checkout's skills directory",
     );
 });
 
