@@ -147,6 +147,9 @@ const MAX_LINE_BYTES = 4096;
 const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
 const MAX_FILE_BYTES = 2 ** 20;
 
+/** The size limit of a file in a skill that is copied or hashed. */
+const MAX_COPIED_FILE_BYTES = 256 * 2 ** 20;
+
 /** How long to wait for another run, in seconds. */
 const LOCK_SECONDS = 10;
 
@@ -349,6 +352,8 @@ function suggestion(word: string, words: readonly string[]): string {
   return isSimilar ? `, did you mean ${quote(nearest.name)}?` : "";
 }
 
+let isWarnedOfLocks = false;
+
 /**
  * Locks a directory until the returned handle is closed, if it exists and its file system has locks. The lock is the
  * operating system's, so a killed run leaves none behind. Many can hold one that isn't exclusive.
@@ -367,7 +372,8 @@ async function lockDirectory(path: string, seconds = LOCK_SECONDS, exclusive = t
   } catch (error) {
     handle.close();
     if (error instanceof Deno.errors.TimedOut) throw error;
-    warn(`use-skills: Warning: ${path} cannot be locked, so don't run twice at once: ${reasonOf(error)}`);
+    if (!isWarnedOfLocks) warn(`use-skills: Warning: ${path} can't be locked, so don't run twice: ${reasonOf(error)}`);
+    isWarnedOfLocks = true;
     return undefined;
   }
 }
@@ -419,6 +425,10 @@ function* projectsUp(start: string): Generator<Project> {
   }
 }
 
+function homeManifest(): string {
+  return `${xdgDirectory("XDG_CONFIG_HOME", ".config")}/skills`;
+}
+
 /** Finds the project that a command is about, whether or not it has a manifest. */
 function findProject({ command, flags, directory }: Request): Project {
   if (flags.global) {
@@ -426,8 +436,8 @@ function findProject({ command, flags, directory }: Request): Project {
     if (home === undefined) throw new UsageError("--global needs HOME to be set");
     const real = attempt(() => Deno.realPathSync(home));
     if (real === undefined) throw new UsageError(`HOME is ${quote(home)}, which does not exist`);
-    const parent = xdgDirectory("XDG_CONFIG_HOME", ".config");
-    return { directory: real, manifest: `${parent}/skills`, global: true, siblings: namesIn(parent) };
+    const manifest = homeManifest();
+    return { directory: real, manifest, global: true, siblings: namesIn(resolve(manifest, "..")) };
   }
   const start = directory === "." ? Deno.cwd() : attempt(() => Deno.realPathSync(directory));
   const found: Project[] = [];
@@ -756,15 +766,16 @@ function parseLockfile(text: string, shown: string): Lockfile {
   const restore = "restore the file from git, or delete it and sync";
   const lockfile = new Map(Object.entries(skills ?? {}) as [string, Locked][]);
   if (version !== 1 || lockfile.size === 0) throw new UsageError(`${shown} is not a lockfile: ${restore}`);
-  const expected = new Set(['"skills": {', '"version": 1']);
+  const expected = ["{", '"skills": {', "}", '"version": 1', "}", ""];
   for (const [reference, locked] of lockfile) {
     if (!isLocked(locked)) throw new UsageError(`${shown} has an invalid entry, ${quote(reference)}: ${restore}`);
-    expected.add(renderLockfileEntry(reference, locked));
+    expected.push(renderLockfileEntry(reference, locked));
   }
   // JSON.parse silently takes the last of two equal keys, so compare with what would have been written.
   const lines = text.split(/,?\r?\n/);
-  const odd = lines.findIndex((line) => line.startsWith('"') && !expected.delete(line));
-  if (odd >= 0 || expected.size > 0) {
+  const unseen = Map.groupBy(expected, (line) => line);
+  const odd = lines.findIndex((line) => unseen.get(line)?.pop() === undefined);
+  if (odd >= 0 || lines.length !== expected.length) {
     const place = odd < 0 ? shown : `${shown}:${odd + 1}`;
     throw new UsageError(`${place} is not as use-skills writes it, or has an entry twice: ${restore}`);
   }
@@ -839,8 +850,19 @@ function storeDirectory(): string {
   return `${xdgDirectory("XDG_DATA_HOME", ".local/share")}/store`;
 }
 
+/** The path of the store, which another user must not be able to change. */
+const trustedStore = memoize((path) => {
+  for (const each of [resolve(path, ".."), path]) {
+    const owner = ifExists(() => Deno.statSync(each))?.uid;
+    if (owner !== undefined && owner !== Deno.uid() && Deno.uid() !== 0) {
+      throw new Error(`${each} belongs to another user`);
+    }
+  }
+  return path;
+});
+
 function storedSkills({ url, path: top, tree, skills = { "": tree } }: Locked): StoredSkill[] {
-  const store = storeDirectory();
+  const store = trustedStore(storeDirectory());
   return Object.entries(skills).map(([inside, tree]) => {
     const path = [top, inside].filter((part) => part !== "").join("/");
     const name = lastSegment(path || url.replace(/^[^/:]*:|\.git$/g, ""));
@@ -956,7 +978,8 @@ function agentDirectories(agent: string, project: Project): AgentDirectory[] {
     const value = variable && environment(variable);
     if (variable && !value && !fallback) return [];
     const path = resolve(project.directory, value ?? fallback ?? ".", rest);
-    return { path, mayBeOutside: value !== undefined, isVariable: variable !== undefined };
+    const mayBeOutside = value !== undefined && below(project.directory, path) === undefined;
+    return { path, mayBeOutside, isVariable: variable !== undefined };
   });
 }
 
@@ -973,9 +996,12 @@ function realDirectory(path: string, project: Project): string {
   const real = resolve(realDirectory(resolve(path, ".."), project), lastSegment(path));
   const info = ifExists(() => Deno.lstatSync(real));
   if (info?.isSymlink) {
-    const destination = attempt(() => Deno.realPathSync(real)) ?? resolve(real, "..", Deno.readLinkSync(real));
-    const isAgents = () => knownDirectories(project).some(({ path }) => below(destination, path) !== undefined);
-    if (exists(destination) || isAgents()) return destination;
+    const found = attempt(() => Deno.realPathSync(real));
+    if (found !== undefined) return found;
+    const destination = resolve(real, "..", Deno.readLinkSync(real));
+    const isAgents = knownDirectories(project).some(({ path }) => below(destination, path) !== undefined);
+    // Links above the destination must not lead elsewhere, so it must be where its text says.
+    if (isAgents && attempt(() => realDirectory(destination, project)) === destination) return destination;
     throw new Error(`${path} is a broken link`);
   }
   if (info && !info.isDirectory) throw new Error(`${path} is not a directory`);
@@ -990,10 +1016,11 @@ function targetPath(
 ): string {
   try {
     const real = realDirectory(path, project);
-    if (real.split("/").includes(".git")) throw new Error("it is inside .git");
+    if (/\/\.git(\/|$)/i.test(real)) throw new Error("it is inside .git");
+    if (real === project.directory) throw new Error("it is the project's directory");
     if (below(project.directory, real) !== undefined) return real;
     if (!mayBeOutside) throw new Error(`it leads out of the project, to ${real}: name that path if you want this`);
-    if (project.global || isVariable || isKnown(real) || !isRestricted()) return real;
+    if (project.global || isVariable && mayBeOutside || isKnown(real) || !isRestricted()) return real;
     throw new Error(`it is new and outside the project: run ${quote(thisCommand())} once`);
   } catch (error) {
     throw new Error(`Cannot deploy to ${show(path, project)}: ${reasonOf(error)}`);
@@ -1191,6 +1218,9 @@ function listContent(directory: string): Item[] {
   const top = Deno.realPathSync(directory);
   const items = [...walk(directory)];
   for (const { path, info } of items) {
+    if (info.size > MAX_COPIED_FILE_BYTES) {
+      throw new Error(`${quote(path)} has more than ${MAX_COPIED_FILE_BYTES / 2 ** 20} MiB`);
+    }
     if (info.isDirectory || info.isFile) continue;
     if (!info.isSymlink) throw new Error(`${quote(path)} is not a file, a directory or a link`);
     const text = Deno.readLinkSync(`${directory}/${path}`);
@@ -1367,10 +1397,13 @@ function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): st
  */
 function readIndex(project: Project): TargetIndex {
   const index = readIndexFile(attempt(() => indexPath(project)) ?? "");
+  // If a link leads elsewhere now, use-skills has created nothing there, and nothing there may change.
+  const isReal = (path: string) => attempt(() => realDirectory(path, project)) === path;
+  for (const path of index.targets.keys()) if (!isReal(path)) index.targets.delete(path);
   if (index.targets.size > 0 || project.global) return index;
   for (const { path } of knownDirectories(project)) {
     const inside = below(project.directory, path);
-    if (inside === undefined || !project.siblings.has(inside.split("/", 1)[0]!)) continue;
+    if (inside === undefined || !project.siblings.has(inside.split("/", 1)[0]!) || !isReal(path)) continue;
     const owner = pathsFrom(path, project.directory)(project.manifest);
     const entries = attempt(() => readState(path, namesIn(path)).entries);
     if (entries?.values().some((owned) => owned.for.includes(owner))) index.targets.set(path, { parents: 0 });
@@ -1519,6 +1552,11 @@ function isAsDeployed(path: string, project: Project, entries: Names, expected: 
     expected.entries().every(([name, { target }]) => isLink(name, target));
 }
 
+/** The names and sizes in a directory, which are compared before contents are read. */
+function outline(directory: string): string {
+  return [...walk(directory)].map(({ path, info }) => `${path}\0${info.isFile ? info.size : ""}`).sort().join("\n");
+}
+
 /** Looks at a name in a target. `entry` is what the target's listing says about it. */
 async function examine(
   path: string,
@@ -1528,9 +1566,12 @@ async function examine(
   if (entry === undefined) return { kind: "nothing" };
   if (entry.isDirectory) {
     const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
-    const hash = mayBeOurs || desired ? await contentHash(path) : undefined;
-    if (mayBeOurs || hash === undefined) return { kind: "directory", hash };
-    return { kind: "directory", isDesired: hash === (form?.copy ?? await contentHash(desired!.source)) };
+    if (mayBeOurs) return { kind: "directory", hash: await contentHash(path) };
+    if (desired === undefined || attempt(() => outline(path) === outline(desired.source)) !== true) {
+      return { kind: "directory" };
+    }
+    const hash = await contentHash(path);
+    return { kind: "directory", isDesired: hash !== undefined && hash === await contentHash(desired.source) };
   }
   if (!entry.isSymlink) return { kind: "file" };
   const text = Deno.readLinkSync(path);
@@ -1651,8 +1692,7 @@ async function planProject(
   const plan: Plan = { isCertain: true, index, next: new Map(), targets: [], problems: [...state.problems] };
   const targets = new Map(state.targets);
   for (const [path, { agent }] of index.targets) {
-    // If a link leads elsewhere now, use-skills has created nothing there.
-    if (targets.has(path) || attempt(() => realDirectory(path, project)) !== path) continue;
+    if (targets.has(path)) continue;
     const known = knownDirectories(project).find((each) => each.path === path)?.agent;
     const agents = [known ?? show(path, project).replace(/^(?![~/])/, "./")];
     targets.set(path, { path, agents, desired: new Map(), variableOf: agent });
@@ -2119,6 +2159,7 @@ class Repo implements Disposable {
       return text;
     };
     const output = Promise.all([read(child.stdout, false), read(child.stderr, true)]);
+    output.catch(() => endGroup(child.pid)); // It is thrown below.
     const writer = child.stdin.getWriter();
     writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // Git says why it did not read it.
     const { success } = await child.status;
@@ -2638,11 +2679,11 @@ class Fetching {
       return { ...request, place };
     });
     const trees = await repo.fetchCommits([...new Set(placed.map(({ place }) => place.commit))]);
-    const isLarge = this.flags["allow-large"] || requests.some(({ before }) => before?.large);
+    const isLarge = this.flags["allow-large"] || requests.some(({ before }) => before?.large) && !isRestricted();
     const list = async (commit: string, paths: string[]) => {
       const root = trees.get(commit)?.hash;
       if (!root) throw new Error(`${repo.url} no longer has the commit ${commit}: "update" fetches the newest one`);
-      return await repo.list(commit, root, paths, isLarge ? 64 * MAX_LISTING_BYTES : MAX_LISTING_BYTES);
+      return await repo.list(commit, root, paths, isLarge ? 8 * MAX_LISTING_BYTES : MAX_LISTING_BYTES);
     };
     const listCommit = memoize((commit) => {
       const paths = placed.filter(({ place }) => place.commit === commit).map(({ place }) => place.path);
@@ -2663,7 +2704,8 @@ class Fetching {
       }
       const missing = skills.filter((skill) => !examineStored(skill).isIntact).map((skill): MissingSkill => {
         const { blobs } = findTree(listing, skill.path)!;
-        return { ...skill, entry, label: skill.path || entry.text, blobs, isLargeAllowed: after.large === true };
+        const isLargeAllowed = after.large === true && isLarge;
+        return { ...skill, entry, label: skill.path || entry.text, blobs, isLargeAllowed };
       });
       return { ...request, after, missing };
     });
@@ -2686,6 +2728,7 @@ class Fetching {
       if (skill.isLargeAllowed || size <= MAX_SKILL.bytes / 2 ** 20) return skill;
       throw new Error(`it has ${Math.ceil(size)} MiB, more than ${MAX_SKILL.bytes / 2 ** 20} (--allow-large)`);
     });
+    let stored: unknown[] = [];
     const temporary = `${storeDirectory()}/.new-${fileNameOf(repo.url)}`; // The lock of the cache protects it, too.
     removeAll(temporary); // of a killed run
     Deno.mkdirSync(temporary);
@@ -2694,10 +2737,10 @@ class Fetching {
       const filesOf = (skill: MissingSkill) =>
         skill.blobs.map((blob) => ({ ...blob, path: `${placeOf(skill)}/${blob.path}` }));
       await repo.checkOut(small.flatMap(filesOf), temporary);
-      await this.#forEach(small, (skill) => storeSkill(skill, `${temporary}/${placeOf(skill)}`));
+      stored = await this.#forEach(small, (skill) => storeSkill(skill, `${temporary}/${placeOf(skill)}`));
     } finally {
       removeAll(temporary);
-      if (small.length < allowed.length) await repo.forget(); // Don't keep a download that was refused.
+      if (stored.length < skills.length) await repo.forget(); // Don't keep a download that was refused.
     }
   }
 
@@ -2995,7 +3038,9 @@ function init(project: Project, { flags }: Request): number {
     note(".envrc is up to date");
     return 0;
   }
-  const [old = "", call] = /^# use-skills: .*\n[^]*?--no-lock ("[^"]+"|[^" ]+)[^]*?^fi\n/m.exec(text) ?? [];
+  const start = text.indexOf("# use-skills: ");
+  const old = text.slice(start, text.indexOf("\nfi\n", start) + "\nfi\n".length);
+  const [, call] = /--no-lock ("[^"]+"|[^" ]+)/.exec(old) ?? [];
   if (call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL")))) {
     if (!flags["dry-run"]) replaceFile(path, text.replace(old, () => block));
     note(`${flags["dry-run"] ? "would update" : "updated"} the block in .envrc: run "direnv allow"`);
@@ -3105,8 +3150,9 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
   using _lock = await lockDirectory(store, fetchTimeout());
   const used = new Set<string>();
   for (const { manifest, targets } of [{ manifest: project.manifest, ...readIndex(project) }, ...readAllIndexes()]) {
-    const [lockfile = "", ...states] = [`${manifest}.lock`, ...targets.keys().map((path) => `${path}/${STATE_FILE}`)]
-      .map((path) => attempt(() => Deno.readTextFileSync(path)) ?? "");
+    const owner = { ...projectAt(resolve("/", manifest, "..")), global: manifest === attempt(homeManifest) };
+    const lockfile = attempt(() => readOwnFile(`${manifest}.lock`, owner, MAX_LOCKFILE_BYTES)) ?? "";
+    const states = [...targets.keys()].map((path) => attempt(() => readState(path, namesIn(path)).text) ?? "");
     for (const [tree] of [lockfile, ...states].join("\n").matchAll(/\b[0-9a-f]{40}\b/g)) used.add(tree);
     for (const [, url] of lockfile.matchAll(/"url":("(?:[^"\\]|\\.)*")/g)) {
       used.add(fileNameOf(attempt(() => JSON.parse(url!)) ?? ""));

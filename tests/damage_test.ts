@@ -142,7 +142,8 @@ describe("a lockfile", () => {
     ["without a version", '{"skills": {}}\n', `.skills.lock is not a lockfile: ${restore}`],
     ["of a newer version", '{"version": 2}\n', ".skills.lock was written by a newer use-skills: update this one"],
     ["with an entry twice", text(line, line), odd(":4")],
-    ["that was formatted", JSON.stringify(JSON.parse(text(line)), undefined, 2), odd("")],
+    ["that was formatted", JSON.stringify(JSON.parse(text(line)), undefined, 2), odd(":2")],
+    ["with a line that looks like an entry", text(` ${line}`, line), odd(":3")],
     ["with an invalid entry", text('"a/b": {"commit":"main"}'), `.skills.lock has an invalid entry, "a/b": ${restore}`],
     [
       "with a path that leads out",

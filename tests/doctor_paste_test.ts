@@ -1,8 +1,8 @@
 /** Tests of `doctor` and `validate` from a pasted copy: which skill-doctor is run, and with which options. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { AGENTS as READ } from "../skills/skill-doctor/scripts/doctor.ts";
 import { AGENTS } from "../use-skills.ts";
+import { installed, succeed } from "./helpers.ts";
 import { type Scenario, scenario } from "./scenario.ts";
 
 /** A skill-doctor that prints what it was called with. */
@@ -111,7 +111,12 @@ describe("skill-doctor", () => {
     " with variables": { CLAUDE_CONFIG_DIR: "/claude", CODEX_HOME: "/codex", XDG_CONFIG_HOME: "/config" },
   };
   for (const [where, variables] of Object.entries(environments)) {
-    it(`knows that each agent reads the directories that skills are deployed to${where}`, () => {
+    it(`knows that each agent reads the directories that skills are deployed to${where}`, async () => {
+      const { script, environment } = await installed("use-skills.ts", "skill-doctor");
+      const doctor = new URL(NEXT, `file://${script}`).href;
+      const code = `import { AGENTS } from "${doctor}"; console.log(JSON.stringify([...AGENTS]));`;
+      const printed = await succeed([Deno.execPath(), "eval", "--no-config", "--no-lock", code], { environment });
+      const READ = new Map<string, [project: string, home: string]>(JSON.parse(printed));
       const unread = Object.entries(AGENTS).flatMap(([agent, { project, home }]) => {
         const [inProject = [], inHome = []] = READ.get(agent)?.map((paths) => paths.split(" ")) ?? [];
         const readInHome = inHome.map((path) => expand(path, variables));

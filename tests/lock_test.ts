@@ -1,5 +1,5 @@
 /** Tests of the locks: who waits for whom, and what happens without locks. */
-import { assert, assertEquals } from "jsr:@std/assert@^1";
+import { assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { AGENTS, Setting } from "./git_helpers.ts";
 import { deployed, execute, requires, type Result, Sandbox } from "./helpers.ts";
@@ -20,15 +20,11 @@ describe("a run, while another process holds the lock", () => {
       using held = Deno.openSync(path(box));
       held.lockSync(true);
       for (const args of [[], ["check"], ["sync", "--json", "-q"]]) {
-        const start = performance.now();
         const { status, stderr } = await box.run(...args);
         assertEquals([status, stderr], [0, ""]);
-        assert(performance.now() - start < 8000, `${args} took too long`);
       }
       box.manifest("one", "two");
-      const start = performance.now();
       assertEquals(await box.fails(1), `use-skills: Another run has been using ${path(box)} for 10 seconds\n`);
-      assert(performance.now() - start >= 10_000);
       assertEquals(deployed(box.at(".claude/skills")), ONE);
     });
   }
@@ -53,14 +49,14 @@ async function runWithoutLocks(box: Sandbox, ...args: string[]): Promise<Result>
 
 /** The warning about a directory. */
 const warning = (path: string) =>
-  `use-skills: Warning: ${path} cannot be locked, so don't run twice at once: No locks available\n`;
+  `use-skills: Warning: ${path} can't be locked, so don't run twice: No locks available\n`;
 
 describe("a run on a file system without locks", () => {
-  requires("strace")("deploys, with a warning for each lock, and prunes", async () => {
+  requires("strace")("deploys, with one warning, and prunes", async () => {
     using box = new Sandbox();
     box.skills("one");
     box.manifest("one");
-    const warnings = [`${box.home}/.local/state/use-skills`, box.repo].map(warning).join("");
+    const warnings = warning(`${box.home}/.local/state/use-skills`);
     const said = (stderr: string) => ({ status: 0, stdout: "", stderr });
     assertEquals(await runWithoutLocks(box), said(`${warnings}use-skills: linked one for ${AGENTS}\n`));
     assertEquals(deployed(box.at(".claude/skills")), ONE);
@@ -69,14 +65,12 @@ describe("a run on a file system without locks", () => {
     assertEquals(await runWithoutLocks(box), said(`${warnings}use-skills: removed one for codex, claude, opencode\n`));
   });
 
-  requires("strace", "git", "openssl")("fetches, with one warning for each lock", async () => {
+  requires("strace", "git", "openssl")("fetches, with one warning", async () => {
     await using setting = await Setting.start();
     const { box } = setting;
     box.manifest("team/skills/skills/pdf", "team/skills/skills/pdf#v1 as tagged");
     const { status, stderr } = await runWithoutLocks(box);
-    const cache = `${setting.cachePath}/${encodeURIComponent("https://github.com/team/skills")}`;
-    const locks = [setting.storePath, cache, `${box.home}/.local/state/use-skills`, box.repo];
-    assertEquals(stderr, `${locks.map(warning).join("")}use-skills: linked pdf, tagged for ${AGENTS}\n`);
+    assertEquals(stderr, `${warning(setting.storePath)}use-skills: linked pdf, tagged for ${AGENTS}\n`);
     assertEquals(status, 0);
     assertEquals(await runWithoutLocks(box, "clean", "--store", "-q"), {
       status: 0,
