@@ -142,6 +142,9 @@ const MAX_LISTING_BYTES = 8 * 2 ** 20;
 /** How much of git's messages is kept, in characters. */
 const MAX_MESSAGES = 2 ** 16;
 
+/** How many entries a manifest can have. */
+const MAX_ENTRIES = 5_000;
+
 /** The size limits of a manifest's line, a lockfile, and other files that use-skills writes. */
 const MAX_LINE_BYTES = 4096;
 const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
@@ -341,13 +344,17 @@ function editDistance(from: string, to: string): number {
 
 /** Words with their distance to `word`, the nearest first. One that `word` is the start of has the distance 0. */
 function bySimilarity(word: string, words: readonly string[]): { distance: number; name: string }[] {
-  return words.map((name) => ({ name, distance: name.startsWith(word) ? 0 : editDistance(word, name) }))
+  const start = word.slice(0, 100); // Comparing takes time in proportion to both lengths.
+  return words.map((name) => ({ name, distance: name.startsWith(word) ? 0 : editDistance(start, name.slice(0, 100)) }))
     .sort((a, b) => a.distance - b.distance);
 }
 
+let suggestions = 0;
+
 /** `, did you mean "X"?` with the most similar known word, or nothing if none is similar. */
 function suggestion(word: string, words: readonly string[]): string {
-  const [nearest] = word === "" ? [] : bySimilarity(word, words);
+  const isWorthwhile = word !== "" && suggestions++ < MAX_PROBLEMS;
+  const [nearest] = isWorthwhile ? bySimilarity(word, words) : [];
   const isSimilar = nearest !== undefined && nearest.distance <= Math.ceil(word.length / 3);
   return isSimilar ? `, did you mean ${quote(nearest.name)}?` : "";
 }
@@ -667,6 +674,10 @@ export function parseManifest(text: string): { entries: Entry[]; errors: Problem
       } else {
         const reference = parseReference(first);
         const { as, trust, agents = current } = parseClauses(rest, line);
+        if (entries.length === MAX_ENTRIES) {
+          errors.push({ line, message: `There are more than ${MAX_ENTRIES} entries` });
+          break;
+        }
         entries.push({ line, text: first, reference, as, trust, agents });
       }
     } catch (error) {
@@ -1092,17 +1103,26 @@ function deployedName({ reference, as }: Entry, project: Project): string {
   return lastSegment((tail ?? (path || url)).replace(/^[^/:]*:/, "")).replace(/\.git$/, "");
 }
 
+/** The directories of the skills that are directly in a directory. */
+function skillsDirectlyIn(path: string): string[] {
+  return subdirectories(path).sort().map((name) => `${path}/${name}`).filter((skill) => exists(`${skill}/SKILL.md`));
+}
+
 /** The skill's directory at a path, or those of all skills directly in it. */
-function locatePath(path: string, { text, as }: Entry, all: boolean): string[] {
-  if (!all) {
+function locatePath(
+  path: string,
+  { text, as }: Entry,
+  skillsIn: (path: string) => string[] | undefined,
+): string[] {
+  if (!text.endsWith("/*")) {
     const info = ifExists(() => Deno.statSync(path));
     if (info?.isDirectory) return [path];
     throw new Error(info ? `${quote(text)} is a file: name the skill's directory` : `${quote(text)} does not exist`);
   }
   if (as !== undefined) throw new Error(`"as" needs one skill, but ${quote(text)} names many`);
-  const names = attempt(() => subdirectories(path));
-  if (names === undefined) throw new Error(`Cannot read the directory of ${quote(text)}`);
-  return names.sort().map((name) => `${path}/${name}`).filter((skill) => exists(`${skill}/SKILL.md`));
+  const skills = skillsIn(path);
+  if (skills === undefined) throw new Error(`Cannot read the directory of ${quote(text)}`);
+  return skills;
 }
 
 /** What stays if an entry fails: the names it deploys, or the directory whose skills it deploys. */
@@ -1138,10 +1158,11 @@ function findDesired(
     })
   );
   const findByName = nameFinder(project);
+  const skillsIn = memoize((path) => attempt(() => skillsDirectlyIn(path)));
   const locate = (entry: Entry): string[] => {
     const { reference, text } = entry;
     if (reference.kind === "name") return [findByName(reference.name)];
-    if (reference.kind === "path") return locatePath(expand(reference.path, project), entry, reference.all);
+    if (reference.kind === "path") return locatePath(expand(reference.path, project), entry, skillsIn);
     const failure = failures.get(text);
     if (failure !== undefined) throw new Error(failure);
     return locateGit(entry as GitEntry, project, lockfile);
@@ -2268,9 +2289,9 @@ class Repo implements Disposable {
   }
 
   /** The differences between two trees, for a reader. Git fetches the content that it needs. */
-  async diff(from: string, to: string): Promise<string> {
+  async diff(from: string, to: string, paths: readonly string[]): Promise<string> {
     const options = ["--stat", "--summary", "--no-color", "--no-ext-diff", "--no-textconv"];
-    return (await this.#git([...LAZY, "diff", ...options, from, to])).trimEnd();
+    return (await this.#git([...LAZY, "diff", ...options, from, to, "--", ...paths])).trimEnd();
   }
 }
 
@@ -2773,7 +2794,7 @@ async function describeChanges(repo: Repo, before: Locked, after: Locked, hidden
   if (before.tree === after.tree) return ", and the skill is the same";
   const known = await repo.fetchCommits([before.commit, after.commit]);
   const changes = known.has(before.commit)
-    ? await repo.diff(before.tree, after.tree)
+    ? await repo.diff(before.tree, after.tree, Object.keys({ ...before.skills, ...after.skills }))
     : " (the old commit is gone, so the changes can't be shown)";
   return ["", changes, ...hidden.slice(0, MAX_PROBLEMS).map((each) => ` hidden character: ${each}`)].join("\n");
 }

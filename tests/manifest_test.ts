@@ -192,7 +192,7 @@ describe("a manifest", () => {
   }
 
   scenario("of almost 1 MiB is read")
-    .skills("hq", "one").manifest(...Array<string>(25_000).fill("hq # one of very many lines"), "one")
+    .skills("hq", "one").manifest(...Array<string>(25_000).fill("# one of very many lines, of comment"), "hq", "one")
     .sync().says("use-skills: linked hq, one for claude, opencode, codex");
 
   scenario("with CRLF and a byte order mark is read")
@@ -218,4 +218,8 @@ describe("a manifest", () => {
   scenario("that is a pipe is not waited for", "mkfifo")
     .do((box) => new Deno.Command("mkfifo", { args: [box.at(".skills")] }).outputSync())
     .sync().refuses("use-skills: Cannot read .skills: it is not a regular file");
+
+  scenario("with more than 5,000 entries is refused, and nothing changes")
+    .skills("hq").manifest(...Array.from({ length: 5_001 }, () => "hq")).remember()
+    .sync().refuses(".skills:5001: There are more than 5000 entries").untouched();
 });
