@@ -500,7 +500,7 @@ function readOwnFile(path: string, project: Project, maxBytes = MAX_FILE_BYTES):
   const { isSymlink } = Deno.lstatSync(path);
   const real = isSymlink ? attempt(() => Deno.realPathSync(path)) : path;
   if (real === undefined) throw new Error("it is a broken link");
-  if (isSymlink && !project.global && below(project.directory, real) === undefined) {
+  if (isSymlink && !project.global && (below(project.directory, real) === undefined || real.includes("/.git/"))) {
     throw new Error(`it is a link out of the project, to ${real}`);
   }
   const { isFile, size } = Deno.statSync(real);

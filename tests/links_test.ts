@@ -55,4 +55,10 @@ describe("a link in a repo", () => {
       "use-skills: removed skills that no known project uses from the store: 0 of them, 0.0 KiB",
       "use-skills: removed repos that no known project uses from the cache: 0 of them, 0.0 KiB",
     );
+
+  scenario("from .skills into .git is refused")
+    .write(".git/info/exclude", "hq\n").link(".skills", ".git/info/exclude").run("add", "./skills/hq").refuses(
+      "use-skills: Cannot read .skills: it is a link out of the project, to /box/repo/.git/info/exclude",
+    )
+    .is(".git/info/exclude", "644 hq\n");
 });
