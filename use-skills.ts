@@ -989,9 +989,18 @@ function agentDirectories(agent: string, project: Project): AgentDirectory[] {
     const value = variable && environment(variable);
     if (variable && !value && !fallback) return [];
     const path = resolve(project.directory, value ?? fallback ?? ".", rest);
-    const mayBeOutside = value !== undefined && below(project.directory, path) === undefined;
+    const mayBeOutside = value !== undefined && !isWrittenInside(path, project);
     return { path, mayBeOutside, isVariable: variable !== undefined };
   });
+}
+
+/** Whether a path as written, before links in the project are followed, is in the project. */
+function isWrittenInside(path: string, project: Project): boolean {
+  if (below(project.directory, path) !== undefined) return true;
+  for (let parent = path; parent !== "/"; parent = resolve(parent, "..")) {
+    if (attempt(() => Deno.realPathSync(parent)) === project.directory) return true;
+  }
+  return false;
 }
 
 function knownDirectories(project: Project): { agent: string; path: string }[] {
@@ -1150,6 +1159,13 @@ function findDesired(
   const targetsOf = memoize((agent) =>
     agentDirectories(agent, project).map((directory) => {
       const path = targetPath(directory, project, isKnown);
+      // What is deployed to one could lead the other anywhere.
+      const nested = targets.keys().find((other) => other !== path && (below(other, path) ?? below(path, other)));
+      if (nested !== undefined) {
+        throw new Error(
+          `Cannot deploy to both ${show(path, project)} and ${show(nested, project)}: one is in the other`,
+        );
+      }
       const target: Target = targets.get(path) ?? { path, agents: [], desired: new Map() };
       if (directory.isVariable) target.variableOf = agent;
       target.agents.push(agent);
@@ -1780,8 +1796,9 @@ async function removeStaging(target: string): Promise<void> {
   for (const top of stagingPlaces(target).filter(isRealDirectory)) {
     const staging = `${top}/${lastSegment(target)}`;
     const names = isRealDirectory(staging) ? [...namesIn(staging).keys()] : [];
-    for (const name of names.filter((name) => name.endsWith(".old"))) {
+    for (const name of names.filter((name) => name.endsWith(".old") && isRealDirectory(`${staging}/${name}`))) {
       const skill = name.slice(0, -".old".length);
+      if (nameProblem(skill)) continue; // No run has put it there.
       const owned = attempt(() => readState(target, namesIn(target)).entries.get(skill));
       const hash = await contentHash(`${staging}/${name}`);
       Deno.mkdirSync(target, { recursive: true });
@@ -1796,6 +1813,7 @@ async function removeStaging(target: string): Promise<void> {
 /** Removes an old copy. It is renamed first, so that half of it is never mistaken for an edited one. */
 function discard(old: string): void {
   const gone = old.replace(/\.old$/, ".gone");
+  removeAll(gone);
   Deno.renameSync(old, gone);
   removeAll(gone);
 }
@@ -1844,9 +1862,14 @@ async function applyTarget(
   { target: { path }, state, actions, next, isIgnoreForeign }: TargetPlan,
 ): Promise<Map<string, string>> {
   const failures = new Map<string, string>();
+  const replace = (name: string, text: string | undefined) => {
+    const info = ifExists(() => Deno.lstatSync(`${path}/${name}`));
+    if (info && !info.isFile) throw new Error(`its ${name} is not a regular file: delete it`);
+    replaceFile(`${path}/${name}`, text);
+  };
   const record = (entries: ReadonlyMap<string, Owned>) => {
-    if (!isIgnoreForeign) replaceFile(`${path}/.gitignore`, renderIgnore(entries));
-    replaceFile(`${path}/${STATE_FILE}`, renderState(entries));
+    if (!isIgnoreForeign) replace(".gitignore", renderIgnore(entries));
+    replace(STATE_FILE, renderState(entries));
   };
   const changes = actions.filter(isChange);
   const meanwhile = new Map(state.entries);
@@ -1924,6 +1947,7 @@ async function applyPlan({ index, next, targets, problems }: Plan, project: Proj
     const known = index.targets.get(path) ?? next.get(path);
     try {
       if (plan.next.size > 0) Deno.mkdirSync(path, { recursive: true });
+      if (exists(path) && realDirectory(path, project) !== path) throw new Error("a link replaced it during this run");
       const failures = plan.isSettled || !exists(path) ? new Map<string, string>() : await applyTarget(plan);
       outcome.actions.push(...actions.filter(({ name }) => !failures.has(name)));
       for (const { name, kind, desired, reason } of actions) {
@@ -2002,8 +2026,9 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   using _projectLock = await lockDirectory(project.directory);
   removeTemporary(resolve(project.manifest, "..", TEMPORARY));
   for (const path of readIndex(project).targets.keys()) {
-    removeTemporary(`${path}/${TEMPORARY}`);
-    await removeStaging(path);
+    if (attempt(() => realDirectory(path, project)) !== path) continue; // What was put back can have changed that.
+    attempt(() => removeTemporary(`${path}/${TEMPORARY}`));
+    await removeStaging(path).catch(() => {}); // What is in the way there is reported for its target.
   }
   const current = reread();
   const after = editFiles(current, deployment);

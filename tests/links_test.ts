@@ -61,4 +61,40 @@ describe("a link in a repo", () => {
       "use-skills: Cannot read .skills: it is a link out of the project, to /box/repo/.git/info/exclude",
     )
     .is(".git/info/exclude", "644 hq\n");
+
+  const both = (one: string, other: string) => `Cannot deploy to both ${one} and ${other}: one is in the other`;
+  scenario("that a run itself creates can't lead another target anywhere")
+    .skills("evil").write("X/SKILL.md", "x").link("X/.use-skills.json", "../../home/.bashrc")
+    .link("X/out", "../../home/.ssh").write("/box/home/.bashrc", "precious").directory("/box/home/.ssh")
+    .manifest("./X as a for ./t", "./skills/evil for ./t/a ./t/a/out/new").environment(UNDER)
+    .sync().fails(
+      "use-skills: linked a for ./t",
+      `.skills:2: ${both("t/a", "t")}`,
+      `.skills:2: ${both("t/a/out/new", "t")}`,
+    )
+    .is("/box/home/.bashrc", "644 precious").has("/box/home/.ssh", {});
+
+  scenario("to a skill in the home can't lead another target there")
+    .skills("evil", "/box/home/.claude/skills/pdf")
+    .manifest("~/.claude/skills/pdf as skills for ./.claude", "evil for claude").environment(UNDER)
+    .sync().fails("use-skills: linked skills for ./.claude", `.skills:2: ${both(".claude/skills", ".claude")}`)
+    .has("/box/home/.claude/skills/pdf", { "SKILL.md": "file" });
+
+  scenario("in the staging directory is not put back")
+    .skills("hq", "one").manifest("hq for claude").sync().link(
+      ".claude/.use-skills.tmp/skills/y.old",
+      "../../../../home",
+    )
+    .manifest("one for claude").environment(UNDER)
+    .sync().says("use-skills: linked one for claude", "use-skills: removed hq for claude")
+    .has(".claude/skills", { one: "../../skills/one" });
+
+  scenario("above the project doesn't make CODEX_HOME in it lead out of it")
+    .skills("hq").manifest("hq for codex").directory("/box/home/.claude").link(".codex", "../home/.claude")
+    .link("/box/home/work", "/box/repo").environment({ ...UNDER, CODEX_HOME: "/box/home/work/.codex" })
+    .sync().fails(
+      ".skills:1: Cannot deploy to ~/work/.codex/skills: it leads out of the project, to /box/home/.claude/skills: " +
+        "name that path if you want this",
+    )
+    .has("/box/home/.claude", {});
 });
