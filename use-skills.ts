@@ -854,9 +854,6 @@ interface StoredSkill {
 const CLEAN_MARKER = ".clean";
 const HIDDEN_MARKER = ".hidden.json";
 
-/** The modification time of everything in the store, in seconds. A different time reveals a change. */
-const STORE_TIME = 1;
-
 function storeDirectory(): string {
   return `${xdgDirectory("XDG_DATA_HOME", ".local/share")}/store`;
 }
@@ -885,19 +882,21 @@ function storedSkills({ url, path: top, tree, skills = { "": tree } }: Locked): 
 }
 
 /**
- * What the store knows about a skill: whether it was checked, whether it looks unchanged since (`check` reads every
- * file, this looks at two modification times), and which hidden characters were found.
+ * The hidden characters of a stored skill; `undefined` if the store lacks it. A skill is renamed into the store as a
+ * whole, after its marker was written, so only `check` reads its files.
  */
-function examineStored({ name, directory }: StoredSkill): { isChecked: boolean; isIntact: boolean; hidden: string[] } {
+function hiddenInStore({ name, directory }: StoredSkill): string[] | undefined {
   const marker = (name: string) => resolve(directory, "..", name);
   const names = namesIn(marker("."));
-  const isUnchanged = (path: string) => Deno.lstatSync(path).mtime?.getTime() === STORE_TIME * 1000;
-  const isChecked = names.has(name) && (names.has(CLEAN_MARKER) || names.has(HIDDEN_MARKER));
-  const isIntact = isChecked && attempt(() => isUnchanged(directory) && isUnchanged(`${directory}/SKILL.md`)) === true;
-  const hidden: string[] = names.has(HIDDEN_MARKER)
-    ? attempt(() => JSON.parse(Deno.readTextFileSync(marker(HIDDEN_MARKER)))) ?? ["unreadable list"]
-    : [];
-  return { isChecked, isIntact, hidden: hidden.map((each) => `${name}/${each}`) };
+  if (!names.has(name)) return undefined;
+  if (!names.has(HIDDEN_MARKER)) return names.has(CLEAN_MARKER) ? [] : undefined;
+  const hidden: string[] = attempt(() => JSON.parse(Deno.readTextFileSync(marker(HIDDEN_MARKER)))) ??
+    ["unreadable list"];
+  return hidden.map((each) => `${name}/${each}`);
+}
+
+function isStored(locked: Locked): boolean {
+  return storedSkills(locked).every((skill) => hiddenInStore(skill) !== undefined);
 }
 
 /** Why a stored skill must not be deployed; `undefined` if it may. */
@@ -935,10 +934,8 @@ function locateGit(entry: GitEntry, project: Project, lockfile: Lockfile): strin
     );
   }
   return storedSkills(locked).map((skill) => {
-    const { isChecked, hidden } = examineStored(skill);
-    const problem = isChecked
-      ? hiddenProblem(hidden, entry, locked)
-      : `${quote(text)} is not on this machine: run sync`;
+    const hidden = hiddenInStore(skill);
+    const problem = hidden ? hiddenProblem(hidden, entry, locked) : `${quote(text)} is not on this machine: run sync`;
     if (problem) throw new Error(problem);
     return skill.directory;
   });
@@ -2550,25 +2547,12 @@ function acceptContent(skill: MissingSkill): MissingSkill {
   return skill;
 }
 
-/** Whether all skills of a reference are in the store. Fixes times that changed, as after restoring a backup. */
-async function isStored(locked: Locked): Promise<boolean> {
-  for (const skill of storedSkills(locked)) {
-    const { isIntact, isChecked } = examineStored(skill);
-    if (isIntact) continue;
-    if (!isChecked || await contentHash(skill.directory) !== skill.tree) return false;
-    attempt(() => sealStored(skill.directory));
-  }
-  return true;
-}
-
-/** Makes what is in a stored skill read-only, and gives it the store's modification time. */
-function sealStored(directory: string): void {
+/** Makes everything in a directory read-only, but not the directory itself, which could not be moved then. */
+function protectContent(directory: string): void {
   for (const { path, info } of [...walk(directory)].reverse()) {
     if (info.isSymlink) continue;
     Deno.chmodSync(`${directory}/${path}`, info.isDirectory || isExecutable(info) ? 0o555 : 0o444);
-    Deno.utimeSync(`${directory}/${path}`, STORE_TIME, STORE_TIME);
   }
-  Deno.utimeSync(directory, STORE_TIME, STORE_TIME);
 }
 
 /** The hidden characters in the names and texts of a directory, for a reader. */
@@ -2589,18 +2573,18 @@ function findHidden(directory: string): string[] {
 
 /** Moves a skill that was checked out into the store, and makes it read-only. */
 async function storeSkill(skill: StoredSkill, checkedOut: string): Promise<void> {
-  if (examineStored(skill).isIntact) return; // through another reference
+  if (hiddenInStore(skill)) return; // through another reference
   if (await treeHash(checkedOut) !== skill.tree) {
     throw new Error("its content does not match its hash");
   }
   const hidden = findHidden(checkedOut);
   const parent = resolve(skill.directory, "..");
-  sealStored(checkedOut);
+  protectContent(checkedOut);
   Deno.mkdirSync(parent, { recursive: true });
   removeAll(skill.directory);
   replaceFile(`${parent}/${hidden.length > 0 ? HIDDEN_MARKER : CLEAN_MARKER}`, JSON.stringify(hidden));
   Deno.renameSync(checkedOut, skill.directory);
-  Deno.chmodSync(skill.directory, 0o555); // Last: a read-only directory can't be moved.
+  Deno.chmodSync(skill.directory, 0o555);
 }
 
 /** What a reference stands for in a commit. */
@@ -2663,7 +2647,7 @@ class Fetching {
       const before = known && isLockedFor(reference, known) ? known : undefined;
       const locked = this.updated.has(text) ? undefined : known;
       if (gitEntryProblem(entry, project) || locked !== undefined && !before) return []; // reported by findDesired
-      if (locked && await isStored(locked)) {
+      if (locked && isStored(locked)) {
         if (trust && locked.trusted === undefined) this.locked.set(text, { ...locked, trusted: locked.tree });
         return [];
       }
@@ -2748,7 +2732,7 @@ class Fetching {
         const source = `${repo.url} at ${after.commit}`;
         throw new Error(`${quote(entry.text)} has other content than .skills.lock says, in ${source}`);
       }
-      const missing = skills.filter((skill) => !examineStored(skill).isIntact).map((skill): MissingSkill => {
+      const missing = skills.filter((skill) => !hiddenInStore(skill)).map((skill): MissingSkill => {
         const { blobs } = findTree(listing, skill.path)!;
         const isLargeAllowed = after.large === true && isLarge;
         return { ...skill, entry, label: skill.path || entry.text, blobs, isLargeAllowed };
@@ -2800,7 +2784,7 @@ class Fetching {
       const wayOut = "If you know why, delete its line from .skills.lock, then sync";
       throw new Error(`The tag of ${quote(text)} was moved from ${old} to ${now}, and tags should not move. ${wayOut}`);
     }
-    const hidden = storedSkills(after).flatMap((skill) => examineStored(skill).hidden);
+    const hidden = storedSkills(after).flatMap((skill) => hiddenInStore(skill) ?? []);
     if (isUpdate && !this.flags.quiet) {
       if (!before) warn(`${text}: ${now}, new`);
       if (isChanged) warn(`${text}: ${old} -> ${now}${await describeChanges(repo, before, after, hidden)}`);
@@ -3175,14 +3159,14 @@ function removeLines({ args }: Request, project: Project, lockfile: Lockfile): (
   };
 }
 
-/** Problems with stored skills of a project. A damaged one is marked, so that the next sync replaces it. */
+/** Problems with stored skills of a project. A damaged one loses its marker, so that the next sync replaces it. */
 async function checkStore({ entries, lockfile }: Files): Promise<Problem[]> {
   const problems: Problem[] = [];
   for (const { line, text } of entries.filter(isGitEntry)) {
     const locked = lockfile.get(text);
     for (const { name, tree, directory } of locked ? attempt(() => storedSkills(locked)) ?? [] : []) {
       if (!exists(directory) || await contentHash(directory) === tree) continue;
-      attempt(() => Deno.utimeSync(directory, new Date(), new Date()));
+      for (const marker of [CLEAN_MARKER, HIDDEN_MARKER]) removeAll(resolve(directory, "..", marker));
       problems.push({ line, name, message: `${quote(name)} in the store was changed: sync replaces it` });
     }
   }

@@ -34,10 +34,6 @@ describe("the store", () => {
     const damages: [what: string, damage: () => void, message: string][] = [
       ["another SKILL.md", () => Deno.writeTextFileSync(`${skill}/SKILL.md`, "Do harm"), changed],
       ["another file", () => Deno.writeTextFileSync(`${skill}/run.sh`, "Do harm"), changed],
-      ["another SKILL.md that looks old", () => {
-        Deno.writeTextFileSync(`${skill}/SKILL.md`, skillText("pdf").replace("Do it", "Do harm"));
-        Deno.utimeSync(`${skill}/SKILL.md`, 1, 1);
-      }, changed],
       ["a missing file", () => Deno.removeSync(`${skill}/run.sh`), changed],
       ["a new file", () => Deno.writeTextFileSync(`${skill}/new`, ""), changed],
       ["a file that cannot be run", () => Deno.chmodSync(`${skill}/run.sh`, 0o444), changed],
@@ -59,19 +55,6 @@ describe("the store", () => {
       assertEquals(setting.store, store, what);
       assertEquals(await box.done("check"), "", what);
     }
-  });
-
-  it("is not fetched again if only times changed, as in a restored backup", async () => {
-    await using setting = await Setting.start();
-    const { box } = setting;
-    box.manifest("team/skills/skills/pdf");
-    await box.done();
-    Deno.utimeSync(`${setting.links["pdf"]}/SKILL.md`, new Date(), new Date());
-    box.remove(`${box.home}/.cache`);
-    box.environment = { PATH: "/nowhere" };
-    assertEquals(await box.done("--offline"), "");
-    assertEquals(Deno.statSync(`${setting.links["pdf"]}/SKILL.md`).mtime?.getTime(), 1000);
-    assertEquals(isThere(`${box.home}/.cache/use-skills`), false);
   });
 
   it("is private, like the cache and the state; directories with other modes are corrected", async () => {
@@ -129,6 +112,7 @@ describe("the store", () => {
       const skill = setting.links["pdf"] ?? "";
       await succeed(["chmod", "-R", "u+w", skill]);
       Deno.writeTextFileSync(`${skill}/SKILL.md`, "x");
+      await box.runUnprivileged("check");
       assertEquals(await box.runUnprivileged(), { status: 0, stdout: "", stderr: "" });
       assertEquals(whatIs(`${skill}/SKILL.md`), `444 ${skillText("pdf")}`);
       box.manifest();
