@@ -2085,6 +2085,11 @@ const MODE = { directory: "040000", file: "100644", executable: "100755", link: 
 /** A line of `git ls-tree`. A directory comes directly before what is in it. */
 type TreeEntry = Record<"mode" | "hash" | "path", string>;
 
+interface Listing {
+  entries: TreeEntry[];
+  positions: Map<string, number>; // of each path in the entries
+}
+
 /** A failure of git, with git's own words. Nothing in a repo can imitate it. */
 class GitError extends Error {}
 
@@ -2289,17 +2294,18 @@ class Repo implements Disposable {
   }
 
   /** Lists the entries of a commit, whose tree is `root`, at and below some paths. */
-  async list(commit: string, root: string, paths: string[], maxLength = MAX_LISTING_BYTES): Promise<TreeEntry[]> {
+  async list(commit: string, root: string, paths: string[], maxLength = MAX_LISTING_BYTES): Promise<Listing> {
     const args = ["ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", commit];
     if (!paths.includes("")) args.push(...paths);
     const lines = (await this.#git(args, "", maxLength)).split("\0");
     if (lines.pop() !== "") throw new GitError(`${this.url}: git's answer is incomplete`);
     if (lines.some((line) => line.length > 4200)) throw new RangeError("it has a path of more than 4,000 characters");
-    const entries = lines.map((line) => {
+    const entries = [{ mode: MODE.directory, hash: root, path: "" }];
+    for (const line of lines) {
       const tab = line.indexOf("\t");
-      return { mode: line.slice(0, 6), hash: line.slice(tab - 40, tab), path: line.slice(tab + 1) };
-    });
-    return [{ mode: MODE.directory, hash: root, path: "" }, ...entries];
+      entries.push({ mode: line.slice(0, 6), hash: line.slice(tab - 40, tab), path: line.slice(tab + 1) });
+    }
+    return { entries, positions: new Map(entries.map(({ path }, index) => [path, index])) };
   }
 
   /** Writes files into a directory, by their paths, as they are in git. */
@@ -2352,17 +2358,17 @@ function findPlace(reference: GitEntry["reference"], refs: ReadonlyMap<string, s
 }
 
 /** The directory at a path of a listing, with its files by their paths below it; `undefined` if there is none. */
-function findTree(listing: readonly TreeEntry[], path: string): { tree: string; blobs: TreeEntry[] } | undefined {
-  const start = listing.findIndex((entry) => entry.path === path);
-  if (listing[start]?.mode !== MODE.directory) return undefined;
+function findTree({ entries, positions }: Listing, path: string): { tree: string; blobs: TreeEntry[] } | undefined {
+  const start = positions.get(path) ?? entries.length;
+  if (entries[start]?.mode !== MODE.directory) return undefined;
   const blobs: TreeEntry[] = [];
-  for (let index = start + 1; index < listing.length; index++) {
-    const entry = listing[index]!;
+  for (let index = start + 1; index < entries.length; index++) {
+    const entry = entries[index]!;
     const inside = path === "" ? entry.path : below(path, entry.path);
     if (inside === undefined) break;
     if (entry.mode !== MODE.directory) blobs.push({ ...entry, path: inside });
   }
-  return { tree: listing[start].hash, blobs };
+  return { tree: entries[start].hash, blobs };
 }
 
 /** The directories of skills among files, except those inside other skills. */
@@ -2478,7 +2484,7 @@ export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenChara
   const mayBeBinary = !isText && encoding === "utf-8" && bytes.includes(0); // compressed data has a NUL somewhere
   if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
   const decoded = decoder.decode(bytes);
-  const text = decoded.includes("\0") ? decoded.replace(new RegExp(`[${CONTROLS}]`, "g"), " ") : decoded;
+  const text = mayBeBinary ? decoded.replace(new RegExp(`[${CONTROLS}]`, "g"), " ") : decoded;
   if (!/[^\t\n\f -~]/.test(text)) return [];
   hiddenPattern ??= createHiddenPattern();
   const found: HiddenCharacter[] = [];
@@ -2588,7 +2594,7 @@ async function storeSkill(skill: StoredSkill, checkedOut: string): Promise<void>
 }
 
 /** What a reference stands for in a commit. */
-async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, listing: TreeEntry[]): Promise<Locked> {
+async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, listing: Listing): Promise<Locked> {
   const { url, all } = entry.reference;
   const found = findTree(listing, path);
   const inside = found ? skillDirectories(found.blobs) : [];
@@ -2600,7 +2606,7 @@ async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, list
   const lacks = found
     ? `${path ? quote(path) : url} has no ${all ? "skills" : "SKILL.md"}`
     : `${url} has no directory ${quote(path)}`;
-  const whole = findTree(await repo.list(commit, listing[0]!.hash, [""]), "");
+  const whole = findTree(await repo.list(commit, listing.entries[0]!.hash, [""]), "");
   const skills = skillDirectories(whole?.blobs ?? []).map((skill) => skill || "its root");
   const near = skills.length > 20 ? bySimilarity(path, skills).map(({ name }) => name) : skills;
   const others = skills.length > 0 ? `; skills in this repo: ${near.slice(0, 20).join(", ")}` : "";

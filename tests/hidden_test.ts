@@ -182,7 +182,9 @@ describe("hiddenCharacters()", () => {
   }
   it("finds none in what is not text", () => assertEquals(hits(bytesOf(compressed(200_000))), []));
   it("finds some in what does not look like text, but is read as text", () =>
-    assertEquals(hits(bytesOf(compressed(8000), "\n\u200B"), true).at(-1), "40:1 200B zero-width"));
+    assertEquals(hits(bytesOf(new Array(8000).fill(0xFF), "\0\n\u200B"), true), ["2:1 200B zero-width"]));
+  it("finds control characters after a NUL in what is read as text", () =>
+    assertEquals(hits(utf8("Do it\0\x1B"), true), ["1:7 001B control"]));
   it("finds none in data inside of text", () =>
     assertEquals(hits(bytesOf("%PDF-1.4\n".repeat(2000), compressed(200_000))), []));
   it("finds what is in text before data", () =>

@@ -167,7 +167,7 @@ describe("sync with a git server", () => {
       const measure = "import resource, subprocess, sys\nsubprocess.call(sys.argv[1:])\n" +
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n";
       const { stdout } = await execute(["python3", "-c", measure, ...await box.call()], await box.start());
-      assert(Number(stdout) > 0 && Number(stdout) < 200 * 1024, `${stdout} kB`);
+      assert(Number(stdout) > 0 && Number(stdout) < 150 * 1024, `${stdout} kB`);
     },
   );
 });

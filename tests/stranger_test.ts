@@ -198,7 +198,7 @@ describe("a stranger's skill", () => {
           `.skills:1: Refused "${text}": the list of its files has more than 8 MiB\n`,
         ]);
         const kilobytes = Number(stdout) / (Deno.build.os === "darwin" ? 1024 : 1);
-        assert(kilobytes > 0 && kilobytes < 200 * 1024, `${kilobytes} kB`);
+        assert(kilobytes > 0 && kilobytes < 150 * 1024, `${kilobytes} kB`);
       }
     },
   );
