@@ -493,20 +493,14 @@ function expand(path: string, project: Project): string {
 }
 
 /**
- * Reads a file of use-skills that somebody else may have put there, such as the author of a pull request. A link that
- * leads out of the project is refused; but a home's files may be links into a repo of dotfiles.
+ * Reads a file of use-skills that somebody else may have put there, such as the author of a pull request. Only a home's
+ * files may be links, into a repo of dotfiles.
  */
 function readOwnFile(path: string, project: Project, maxBytes = MAX_FILE_BYTES): string {
-  const { isSymlink } = Deno.lstatSync(path);
-  const real = isSymlink ? attempt(() => Deno.realPathSync(path)) : path;
-  if (real === undefined) throw new Error("it is a broken link");
-  if (isSymlink && !project.global && (below(project.directory, real) === undefined || real.includes("/.git/"))) {
-    throw new Error(`it is a link out of the project, to ${real}`);
-  }
-  const { isFile, size } = Deno.statSync(real);
-  if (!isFile) throw new Error("it is not a regular file");
+  const { isFile, isSymlink, size } = project.global ? Deno.statSync(path) : Deno.lstatSync(path);
+  if (!isFile) throw new Error(isSymlink ? "it is a link, not a regular file" : "it is not a regular file");
   if (size > maxBytes) throw new Error(`it has more than ${maxBytes / 2 ** 20} MiB`);
-  return Deno.readTextFileSync(real);
+  return Deno.readTextFileSync(path);
 }
 
 /** Removes the new content of a file that a killed run left behind. */

@@ -162,9 +162,7 @@ describe("a lockfile", () => {
   for (const [what, target] of Object.entries(links)) {
     scenario(`that is a link ${what} is refused`)
       .skills("hq").manifest("hq").write("/box/outside", text(line)).link(".skills.lock", target).remember()
-      .sync().refuses(
-        `use-skills: Cannot read .skills.lock: it is a link out of the project, to ${target.replace("..", "/box")}`,
-      )
+      .sync().refuses("use-skills: Cannot read .skills.lock: it is a link, not a regular file")
       .untouched();
   }
 

@@ -54,19 +54,19 @@ describe(".skills.lock", () => {
     assertEquals(isThere(`${setting.links["pdf"]}/new`), true);
   });
 
-  it("is written to where a link leads and with its mode, like the manifest; neighbours stay", async () => {
+  it("is written with its mode, like the manifest, and in a home to where a link leads; neighbours stay", async () => {
     await using setting = await Setting.start();
     const { box } = setting;
+    const manifest = `${box.home}/.config/use-skills/skills`;
     box.write("dotfiles/skills", "# mine\n");
     Deno.chmodSync(box.at("dotfiles/skills"), 0o600);
-    box.link(".skills", "dotfiles/skills");
-    box.write(".skills.new/mine", "x");
-    box.write(".skills.lock.new/mine", "x");
-    await box.done("add", "team/skills/skills/pdf");
-    assertEquals(whatIs(box.at(".skills")), "-> dotfiles/skills");
+    box.link(manifest, box.at("dotfiles/skills"));
+    box.write("dotfiles/skills.new/mine", "x");
+    await box.done("add", "-g", "team/skills/skills/pdf");
+    assertEquals(whatIs(manifest), `-> ${box.at("dotfiles/skills")}`);
     assertEquals(whatIs(box.at("dotfiles/skills")), "600 # mine\nteam/skills/skills/pdf\n");
-    assertEquals([box.read(".skills.new/mine"), box.read(".skills.lock.new/mine")], ["x", "x"]);
-    assertEquals(Object.keys(tree(box.repo)).filter((path) => path.startsWith(".use-skills-")), []);
+    assertEquals(box.read("dotfiles/skills.new/mine"), "x");
+    assertEquals(Object.keys(tree(box.path)).filter((path) => path.includes("/.use-skills.new")), []);
   });
 
   it("loses what the manifest no longer names, and is removed with the last entry", async () => {
