@@ -64,7 +64,7 @@ const BROWSE_URLS = [
 
 /** The commands, and the options that each accepts besides the common ones. `...` stands for arguments. */
 const COMMANDS: Readonly<Record<string, string>> = {
-  sync: "copy dry-run json quiet frozen offline allow-large",
+  sync: "dry-run json quiet frozen offline allow-large",
   check: "json quiet",
   list: "json",
   add: "quiet as for allow-large ...",
@@ -83,7 +83,6 @@ const FLAGS = {
   quiet: "q",
   help: "h",
   version: "V",
-  copy: "",
   json: "",
   frozen: "",
   offline: "",
@@ -111,7 +110,6 @@ Options:
   -n, --dry-run          only print what would change
   -q, --quiet            print problems only
       --json             print one JSON object
-      --copy             copy instead of linking (sync)
       --frozen           don't change .skills.lock (sync)
       --offline          don't use the network (sync)
       --allow-large      accept more than 5,000 files or 50 MiB
@@ -120,7 +118,8 @@ Options:
       --trust            trust hidden characters of the new version (update)
       --store            remove unused skills from the store (clean)
   -h, --help; -V, --version
-Entries of .skills: REF [as NAME] [trust] [for AGENT...]
+Entries of .skills: REF [as NAME] [trust] [for AGENT...]; "for AGENT..." for
+the entries below; first, "mode link", "mode copy" or "mode commit"
   REF: NAME, ./DIR, './DIR/*', OWNER/REPO/PATH#REF or a git URL
   AGENT: a directory, or one of
 ${Object.keys(AGENTS).join(" ").replace(/(.{1,74})( |$)/g, "    $1\n").trimEnd()}
@@ -131,6 +130,10 @@ const LIBRARIES = { cli: "jsr:@std/cli@^1/parse-args" };
 
 /** Words of the manifest's grammar, which cannot be names of skills. */
 const KEYWORDS = ["mode", "for", "as", "trust"];
+
+/** How a manifest's skills are deployed: as links, as copies, or as what git can keep. */
+const MODES = ["link", "copy", "commit"] as const;
+export type Mode = typeof MODES[number];
 
 /** How many problems are printed. */
 const MAX_PROBLEMS = 50;
@@ -161,6 +164,9 @@ const STATE_FILE = ".use-skills.json";
 
 /** Next to a target: where files are prepared before they are renamed into place. */
 const STAGING = ".use-skills.tmp";
+
+/** With `mode commit`, in each target: what makes git keep every byte of the copies. */
+const ATTRIBUTES = "# Written by use-skills\n* -text -filter -ident -working-tree-encoding\n";
 
 /** Next to every file that is replaced: its new content. Only a killed run leaves one behind. */
 const TEMPORARY = ".use-skills.new";
@@ -453,7 +459,9 @@ function findProject({ command, flags, directory }: Request): Project {
     found.push(project);
   }
   // The manifest, or the whole project, may be gone already.
-  const cleaned = command === "clean" ? found.find((each) => readIndex(each).targets.size > 0) : undefined;
+  const cleaned = command === "clean"
+    ? found.find((each) => readIndex(each).targets.size > 0 || each.siblings.has(".skills.lock"))
+    : undefined;
   if (cleaned) return cleaned;
   if (start === undefined) throw new UsageError(`No directory ${quote(directory)}`);
   const top = command === "init" || command === "add" ? found.find(({ siblings }) => siblings.has(".git")) : undefined;
@@ -535,6 +543,8 @@ export type Reference =
 
 /** A line of the manifest that names skills. */
 export interface Entry {
+  /** The path of the file, if it isn't the manifest. */
+  file?: string;
   line: number;
   /** The reference as written. */
   text: string;
@@ -637,7 +647,8 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
  * Reads a manifest.
  *
  * @param text The text of a `.skills` file. A byte order mark and CRLF are accepted.
- * @returns Its entries in order, and a problem for each invalid line.
+ * @param localFile The path of the file if it is `.skills.local`, which has neither a mode nor skills from git.
+ * @returns Its mode, its entries in order, and a problem for each invalid line.
  *
  * @example
  * ```ts
@@ -645,9 +656,11 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
  * entries[0]?.agents?.names; // ["claude"]
  * ```
  */
-export function parseManifest(text: string): { entries: Entry[]; errors: Problem[] } {
+export function parseManifest(text: string, localFile?: string): { mode: Mode; entries: Entry[]; errors: Problem[] } {
   const entries: Entry[] = [];
   const errors: Problem[] = [];
+  const file = localFile && { file: localFile };
+  let modeLine: { line: number; mode: Mode } | undefined;
   let current: Entry["agents"]; // of the last `for` line
   for (const [index, raw] of text.replace(/^\ufeff/, "").split("\n").entries()) {
     const line = index + 1;
@@ -665,21 +678,31 @@ export function parseManifest(text: string): { entries: Entry[]; errors: Problem
       if (first === "as" && rest.length > 0) throw new SyntaxError(`A reference is missing before "as"`);
       if (first === "for") {
         current = parseClauses(["for", ...rest], line).agents;
+      } else if (first === "mode") {
+        const mode = MODES.find((mode) => mode === rest.join(" "));
+        if (localFile) throw new SyntaxError("Only .skills can name a mode");
+        if (mode === undefined) throw new SyntaxError(`"mode" needs one of ${MODES.join(", ")}`);
+        if (modeLine) throw new SyntaxError(`The mode is in line ${modeLine.line} already`);
+        if (entries.length > 0) throw new SyntaxError(`"mode" must be above the first entry`);
+        modeLine = { line, mode };
       } else {
         const reference = parseReference(first);
+        if (localFile && reference.kind === "git") {
+          throw new SyntaxError(`${quote(first)} is not a name or a path: only .skills can name skills from git`);
+        }
         const { as, trust, agents = current } = parseClauses(rest, line);
         if (entries.length === MAX_ENTRIES) {
-          errors.push({ line, message: `There are more than ${MAX_ENTRIES} entries` });
+          errors.push({ ...file, line, message: `There are more than ${MAX_ENTRIES} entries` });
           break;
         }
-        entries.push({ line, text: first, reference, as, trust, agents });
+        entries.push({ ...file, line, text: first, reference, as, trust, agents });
       }
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
-      errors.push({ line, message: error.message });
+      errors.push({ ...file, line, message: error.message });
     }
   }
-  return { entries, errors };
+  return { mode: modeLine?.mode ?? "link", entries, errors };
 }
 
 /**
@@ -716,9 +739,25 @@ interface Locked {
   url: string;
 }
 
-type Lockfile = Map<string, Locked>;
+/** What of a reference is deployed with `mode commit`. There is no other record of it, so a clone is complete. */
+interface Recorded extends Partial<Pick<Locked, "tree" | "skills">> {
+  link?: string; // what the links lead to, if they are links: the skill, or the directory of many
+  targets: Record<string, string[]>; // the deployed names by target; all paths are relative to the project
+}
+
+interface Lockfile {
+  locked: Map<string, Locked>; // by reference
+  recorded: Map<string, Recorded>; // by reference; only with `mode commit`
+}
+
+const NO_LOCKFILE: Lockfile = { locked: new Map(), recorded: new Map() };
 
 type GitEntry = Entry & { reference: Extract<Reference, { kind: "git" }> };
+
+/** Whether a reference is to every skill in a directory. */
+function isMany(reference: string): boolean {
+  return /\/\*(#|$)/.test(reference);
+}
 
 function isGitEntry(entry: Entry): entry is GitEntry {
   return entry.reference.kind === "git";
@@ -730,31 +769,52 @@ function lockfilePath(project: Project): string {
   return `${project.manifest}.lock`;
 }
 
+function isHash(value: unknown): value is string {
+  return typeof value === "string" && COMMIT.test(value);
+}
+
+/** Whether a value read from a lockfile is a normalized relative path. */
+function isPathInside(value: unknown): value is string {
+  return typeof value === "string" && !/(^|\/)\.{0,2}(\/|$)/.test(value);
+}
+
 /** Whether a value read from a lockfile is an entry that this program can have written. */
-function isLocked(value: unknown): value is Locked {
-  if (typeof value !== "object" || value === null) return false;
-  const { commit, tree, url, path, skills, trusted, large } = value as Partial<Locked>;
-  const isHash = (hash: unknown) => typeof hash === "string" && COMMIT.test(hash);
-  const isPath = (path: unknown) => typeof path === "string" && !/(^|\/)\.{0,2}(\/|$)/.test(path);
+function isLocked({ commit, tree, url, path, skills, trusted, large }: Partial<Locked>): boolean {
   const all = Object.entries(skills ?? {});
-  return isHash(commit) && isHash(tree) && typeof url === "string" && (path === "" || isPath(path)) &&
-    (skills === undefined || all.length > 0) && all.every(([path, tree]) => isPath(path) && isHash(tree)) &&
+  return isHash(commit) && isHash(tree) && typeof url === "string" && (path === "" || isPathInside(path)) &&
+    (skills === undefined || all.length > 0) && all.every(([path, tree]) => isPathInside(path) && isHash(tree)) &&
     (trusted === undefined || isHash(trusted)) && (large === undefined || large === true);
 }
 
-function renderLockfileEntry(reference: string, locked: Locked): string {
-  return `${JSON.stringify(reference)}: ${JSON.stringify(Object.fromEntries(sortByKey(Object.entries(locked))))}`;
+function isRecorded({ link, targets, tree, skills }: Recorded): boolean {
+  const trees = [tree, ...Object.values(skills ?? {})].filter((each) => each !== undefined);
+  const isTarget = (path: string) => isPathInside(path) && !/(^|\/)\.git(\/|$)/i.test(path);
+  return trees.every(isHash) && (link === undefined ? trees.length > 0 : isPathInside(link)) &&
+    Object.entries(targets).every(([target, names]) =>
+      isTarget(target) && Array.isArray(names) && names.every((name) => nameProblem(name) === undefined)
+    );
 }
 
-/** The text of a lockfile, one line per entry, sorted, so that git can merge it; `undefined` if there are no entries. */
-function renderLockfile(lockfile: Lockfile): string | undefined {
-  const lines = sortByKey(lockfile).map(([reference, locked]) => renderLockfileEntry(reference, locked));
-  return lines.length === 0 ? undefined : `{\n"skills": {\n${lines.join(",\n")}\n},\n"version": 1\n}\n`;
+function renderLockfileEntry(reference: string, values: object): string {
+  const sorted = sortByKey(Object.entries(values).filter(([, value]) => value !== undefined));
+  return `${JSON.stringify(reference)}: ${JSON.stringify(Object.fromEntries(sorted))}`;
+}
+
+/**
+ * The text of a lockfile; `undefined` if there are no entries. It has one line per entry, sorted and with a comma at the
+ * end, so that git can merge entries that were added on two branches.
+ */
+function renderLockfile({ locked, recorded }: Lockfile): string | undefined {
+  const references = [...new Set([...recorded.keys(), ...locked.keys()])].sort();
+  const lines = references.map((reference) =>
+    `${renderLockfileEntry(reference, { ...recorded.get(reference), ...locked.get(reference) })},\n`
+  );
+  return lines.length === 0 ? undefined : `{\n${lines.join("")}"version": 2\n}\n`;
 }
 
 /** Reads the text of a lockfile, whose path is `shown` in messages. Only what this program writes is accepted. */
 function parseLockfile(text: string, shown: string): Lockfile {
-  let json: { version?: number; skills?: Record<string, unknown> } | null;
+  let json: Record<string, unknown> | null;
   try {
     json = JSON.parse(text);
   } catch (error) {
@@ -762,19 +822,28 @@ function parseLockfile(text: string, shown: string): Lockfile {
     const position = /position (\d+)/.exec(reason)?.[1] ?? (reason.includes("end of JSON") ? text.length : 0);
     const line = text.slice(0, Number(position)).split("\n").length;
     throw new UsageError(
-      `${shown}:${line}: this is not valid JSON. After a merge, keep one line per skill, a comma between the lines, ` +
-        `and no conflict markers`,
+      `${shown}:${line}: this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no ` +
+        `conflict markers`,
     );
   }
-  const { version = 0, skills } = json ?? {};
-  if (version > 1) throw new UsageError(`${shown} was written by a newer use-skills: update this one`);
+  const { version = 0, ...entries } = json ?? {};
+  if (Number(version) > 2) throw new UsageError(`${shown} was written by a newer use-skills: update this one`);
   const restore = "restore the file from git, or delete it and sync";
-  const lockfile = new Map(Object.entries(skills ?? {}) as [string, Locked][]);
-  if (version !== 1 || lockfile.size === 0) throw new UsageError(`${shown} is not a lockfile: ${restore}`);
-  const expected = ["{", '"skills": {', "}", '"version": 1', "}", ""];
-  for (const [reference, locked] of lockfile) {
-    if (!isLocked(locked)) throw new UsageError(`${shown} has an invalid entry, ${quote(reference)}: ${restore}`);
-    expected.push(renderLockfileEntry(reference, locked));
+  const values = Object.entries(version === 1 ? Object(entries["skills"]) as typeof entries : entries);
+  if (version !== 1 && version !== 2 || values.length === 0) {
+    throw new UsageError(`${shown} is not a lockfile: ${restore}`);
+  }
+  const lockfile: Lockfile = { locked: new Map(), recorded: new Map() };
+  const expected = version === 1 ? ["{", '"skills": {', "}", '"version": 1', "}", ""] : ["{", '"version": 2', "}", ""];
+  for (const [reference, value] of values) {
+    const { targets, link, ...locked } = value as Locked & Recorded ?? {};
+    const recorded = { targets, link, tree: locked.tree, skills: locked.skills };
+    const isGit = locked.url !== undefined;
+    const isValid = (!isGit || isLocked(locked)) && (isGit && !targets || attempt(() => isRecorded(recorded)));
+    if (!isValid) throw new UsageError(`${shown} has an invalid entry, ${quote(reference)}: ${restore}`);
+    if (isGit) lockfile.locked.set(reference, locked);
+    if (targets) lockfile.recorded.set(reference, recorded);
+    expected.push(renderLockfileEntry(reference, { ...locked, link, targets }));
   }
   // JSON.parse silently takes the last of two equal keys, so compare with what would have been written.
   const lines = text.split(/,?\r?\n/);
@@ -789,7 +858,8 @@ function parseLockfile(text: string, shown: string): Lockfile {
 
 interface Files {
   manifest: string;
-  entries: Entry[];
+  mode: Mode;
+  entries: Entry[]; // those of the manifest, then those of `.skills.local`
   lockfile: Lockfile;
   lockfileText?: string;
 }
@@ -803,16 +873,29 @@ function readProjectFile(path: string, project: Project, maxBytes?: number): str
   }
 }
 
-function validEntries(manifest: string): Entry[] {
-  const { entries, errors } = parseManifest(manifest);
-  if (errors.length > 0) throw new UsageError("", errors);
-  return entries;
+/** The mode of a manifest, and all entries of a project. */
+function readEntries(manifest: string, project: Project): Pick<Files, "mode" | "entries"> {
+  const { mode, entries, errors } = parseManifest(manifest);
+  if (mode === "commit" && project.global) {
+    const line = manifest.split("\n").findIndex((line) => /^\ufeff?\s*mode\s/.test(line)) + 1;
+    errors.push({ line, message: "A home is not committed: write mode link or mode copy" });
+  }
+  const path = `${project.manifest}.local`;
+  const local = project.global ? undefined : readProjectFile(path, project);
+  if (local !== undefined && mode === "commit") {
+    throw new UsageError(
+      `${showHere(project, path)} cannot be combined with mode commit: delete it, or choose another mode`,
+    );
+  }
+  const own = local === undefined ? { entries: [], errors: [] } : parseManifest(local, path);
+  if (errors.length + own.errors.length > 0) throw new UsageError("", [...errors, ...own.errors]);
+  return { mode, entries: [...entries, ...own.entries] };
 }
 
 function readLockfile(project: Project): Pick<Files, "lockfile" | "lockfileText"> {
   const path = lockfilePath(project);
   const lockfileText = readProjectFile(path, project, MAX_LOCKFILE_BYTES);
-  const lockfile = lockfileText === undefined ? new Map() : parseLockfile(lockfileText, showHere(project, path));
+  const lockfile = lockfileText === undefined ? NO_LOCKFILE : parseLockfile(lockfileText, showHere(project, path));
   return { lockfile, lockfileText };
 }
 
@@ -822,7 +905,7 @@ function readFiles(project: Project): Files {
     const place = project.global ? showHere(project) : `.skills in ${project.directory} or above it in its repo`;
     throw new UsageError(`No ${place}: "use-skills.ts init${project.global ? " --global" : ""}" creates one`);
   }
-  return { manifest, entries: validEntries(manifest), ...readLockfile(project) };
+  return { manifest, ...readEntries(manifest, project), ...readLockfile(project) };
 }
 
 /** Whether a lockfile entry belongs to a reference: same repo, directory, number of skills, and commit if it names one. */
@@ -833,6 +916,13 @@ function isLockedFor({ url, path, ref, tail, all }: GitEntry["reference"], locke
     : locked.path === "" || `/${tail}`.endsWith(`/${locked.path}`);
   return locked.url === url && isSamePath && locked.commit === commit &&
     (locked.skills !== undefined) === (all === true);
+}
+
+/** Where a skill of an entry is. */
+interface Located {
+  source: string; // the skill's directory
+  tree?: string; // the git tree hash of its content, if that is known
+  absence?: string; // why its directory can't be used; with `mode commit`, its files may be in the project already
 }
 
 // ── Store: fetched skills, read-only, addressed by content hash ─────────────────────────────────────────────────
@@ -915,12 +1005,12 @@ function gitEntryProblem({ text, reference, as }: GitEntry, project: Project): s
   return reference.all && as !== undefined ? `"as" needs one skill, but ${quote(text)} names many` : undefined;
 }
 
-/** The directories of the skills that a git reference names, according to the lockfile and the store. */
-function locateGit(entry: GitEntry, project: Project, lockfile: Lockfile): string[] {
+/** The skills that a git reference names, according to the lockfile and the store. */
+function locateGit(entry: GitEntry, project: Project, { locked: all, recorded }: Lockfile): Located[] {
   const { text, reference } = entry;
   const problem = gitEntryProblem(entry, project);
   if (problem) throw new Error(problem);
-  const locked = lockfile.get(text);
+  const locked = all.get(text);
   if (locked === undefined) throw new Error(`${quote(text)} is not fetched yet: run sync`);
   if (!isLockedFor(reference, locked)) {
     throw new Error(
@@ -929,21 +1019,20 @@ function locateGit(entry: GitEntry, project: Project, lockfile: Lockfile): strin
   }
   return storedSkills(locked).map((skill) => {
     const hidden = hiddenInStore(skill);
-    const problem = hidden ? hiddenProblem(hidden, entry, locked) : `${quote(text)} is not on this machine: run sync`;
+    const absence = hidden ? undefined : `${quote(text)} is not on this machine: run sync`;
+    const problem = hidden ? hiddenProblem(hidden, entry, locked) : recorded.has(text) ? undefined : absence;
     if (problem) throw new Error(problem);
-    return skill.directory;
+    return { source: skill.directory, tree: skill.tree, absence };
   });
 }
 
 // ── Desired state ───────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A skill that the manifest asks for in a target. */
-export interface Desired {
+export interface Desired extends Located, Pick<Entry, "file" | "line"> {
   name: string;
-  /** The line of its entry. */
-  line: number;
-  /** The skill's directory. */
-  source: string;
+  /** The reference of its entry, as written. */
+  reference: string;
 }
 
 /** A skills directory of one or more agents. */
@@ -969,7 +1058,7 @@ interface AgentDirectory {
 }
 
 /** The skills directories of an agent, or the directory that is named instead of an agent. */
-function agentDirectories(agent: string, project: Project): AgentDirectory[] {
+function agentDirectories(agent: string, project: Project, mode: Mode = "link"): AgentDirectory[] {
   if (/^(\.\.?|~)?\//.test(agent)) {
     return [{ path: expand(agent, project), mayBeOutside: !agent.startsWith("."), isVariable: false }];
   }
@@ -978,7 +1067,7 @@ function agentDirectories(agent: string, project: Project): AgentDirectory[] {
   return (project.global ? [known.home] : known.project).flatMap((template) => {
     const [, variable, fallback, rest = template] = /^\$\{?(\w+)(?::-([^}]+)\})?\/(.+)$/.exec(template) ?? [];
     const value = variable && environment(variable);
-    if (variable && !value && !fallback) return [];
+    if (variable && !value && !fallback || variable && mode === "commit") return [];
     const path = resolve(project.directory, value ?? fallback ?? ".", rest);
     const mayBeOutside = value !== undefined && !isWrittenInside(path, project);
     return { path, mayBeOutside, isVariable: variable !== undefined };
@@ -1023,6 +1112,7 @@ function realDirectory(path: string, project: Project): string {
 function targetPath(
   { path, mayBeOutside, isVariable }: AgentDirectory,
   project: Project,
+  mode: Mode,
   isKnown: (path: string) => boolean,
 ): string {
   try {
@@ -1030,6 +1120,7 @@ function targetPath(
     if (/\/\.git(\/|$)/i.test(real)) throw new Error("it is inside .git");
     if (real === project.directory) throw new Error("it is the project's directory");
     if (below(project.directory, real) !== undefined) return real;
+    if (mode === "commit") throw new Error("mode commit deploys only into the project");
     if (!mayBeOutside) throw new Error(`it leads out of the project, to ${real}: name that path if you want this`);
     if (project.global || isVariable && mayBeOutside || isKnown(real) || !isRestricted()) return real;
     throw new Error(`it is new and outside the project: run ${quote(thisCommand())} once`);
@@ -1041,6 +1132,13 @@ function targetPath(
 /** Whether direnv runs this without having asked the user: nothing new may be fetched, locked or put elsewhere. */
 function isRestricted(): boolean {
   return environment("DIRENV_IN_ENVRC") !== undefined && environment("SKILLS_ALLOWED") !== "1";
+}
+
+/** What to do about what a frozen run must not do. */
+function frozenWayOut(): string {
+  return isRestricted()
+    ? `run "${thisCommand()}" once`
+    : "--frozen (or CI=true) doesn't change .skills.lock, so run sync without it and commit that file";
 }
 
 function thisCommand(): string {
@@ -1125,13 +1223,23 @@ function locatePath(
   return skills;
 }
 
+/** The skills of an entry that this machine lacks, if the project contains their files, as a clone does. */
+function locateRecorded({ reference, text }: Entry, project: Project, { recorded }: Lockfile, error: Error): Located[] {
+  const { tree, skills = {} } = recorded.get(text) ?? {};
+  const written = reference.kind === "path" ? reference.path : `./skills/${text}`;
+  const path = attempt(() => expand(written, project)) ?? resolve(project.directory, written);
+  const trees = tree === undefined ? Object.entries(skills) : [["", tree] as const];
+  return trees.map(([name, tree]) => ({ source: resolve(path, name), tree, absence: reasonOf(error) }));
+}
+
 /** What stays if an entry fails: the names it deploys, or the directory whose skills it deploys. */
-function namesOf(entry: Entry, project: Project, lockfile: Lockfile): string[] {
+function namesOf(entry: Entry, project: Project, { locked, recorded }: Lockfile): string[] {
   const { reference, text } = entry;
   if (reference.kind === "name" || !reference.all) return [deployedName(entry, project)];
-  if (reference.kind === "path") return attempt(() => [expand(reference.path, project)]) ?? [];
-  const locked = lockfile.get(text);
-  return locked ? attempt(() => storedSkills(locked).map(({ name }) => name)) ?? [] : [];
+  const names = Object.values(recorded.get(text)?.targets ?? {}).flat();
+  if (reference.kind === "path") return [...names, ...attempt(() => [expand(reference.path, project)]) ?? []];
+  const known = locked.get(text);
+  return known ? attempt(() => storedSkills(known).map(({ name }) => name)) ?? [] : [];
 }
 
 /**
@@ -1139,17 +1247,17 @@ function namesOf(entry: Entry, project: Project, lockfile: Lockfile): string[] {
  * and `isKnown` whether the project has deployed to a path before.
  */
 function findDesired(
-  entries: readonly Entry[],
+  { mode, entries, lockfile }: Pick<Files, "mode" | "entries" | "lockfile">,
   project: Project,
-  { lockfile, failures }: { lockfile: Lockfile; failures: ReadonlyMap<string, string> },
-  isKnown: (path: string) => boolean,
+  failures: ReadonlyMap<string, string> = new Map(),
+  isKnown: (path: string) => boolean = () => true,
 ): DesiredState {
   const targets = new Map<string, Target>();
   const failedNames = new Set<string>();
   const problems: Problem[] = [];
   const targetsOf = memoize((agent) =>
-    agentDirectories(agent, project).map((directory) => {
-      const path = targetPath(directory, project, isKnown);
+    agentDirectories(agent, project, mode).map((directory) => {
+      const path = targetPath(directory, project, mode, isKnown);
       // What is deployed to one could lead the other anywhere.
       const nested = targets.keys().find((other) => other !== path && (below(other, path) ?? below(path, other)));
       if (nested !== undefined) {
@@ -1166,22 +1274,36 @@ function findDesired(
   );
   const findByName = nameFinder(project);
   const skillsIn = memoize((path) => attempt(() => skillsDirectlyIn(path)));
-  const locate = (entry: Entry): string[] => {
-    const { reference, text } = entry;
-    if (reference.kind === "name") return [findByName(reference.name)];
-    if (reference.kind === "path") return locatePath(expand(reference.path, project), entry, skillsIn);
+  const locateHere = (entry: Entry): Located[] => {
+    const { reference } = entry;
+    if (reference.kind === "name") return [{ source: findByName(reference.name) }];
+    if (reference.kind === "git") return locateGit(entry as GitEntry, project, lockfile);
+    return locatePath(expand(reference.path, project), entry, skillsIn).map((source) => ({ source }));
+  };
+  const locate = (entry: Entry): Located[] => {
+    const { text } = entry;
     const failure = failures.get(text);
     if (failure !== undefined) throw new Error(failure);
-    return locateGit(entry as GitEntry, project, lockfile);
+    if (mode === "commit" && text === "version") { // The lockfile has a value of that name.
+      throw new Error('"version" needs its path in mode commit, for example ./skills/version');
+    }
+    try {
+      return locateHere(entry);
+    } catch (error) {
+      const recorded = mode === "commit" ? locateRecorded(entry, project, lockfile, error as Error) : [];
+      if (recorded.length === 0) throw error;
+      return recorded;
+    }
   };
   const add = (target: Target, desired: Desired) => {
-    const { name, line, source } = desired;
+    const { name, file, line, source } = desired;
     const earlier = target.desired.get(name) ?? desired;
     target.desired.set(name, earlier);
-    if (earlier.source === source) return;
+    if (earlier.source === source || earlier.file !== file) return; // The manifest overrides `.skills.local`.
     if (attempt(() => Deno.realPathSync(earlier.source) === Deno.realPathSync(source))) return;
     const both = `${show(source, project)} here and ${show(earlier.source, project)} in line ${earlier.line}`;
     problems.push({
+      file,
       line,
       name,
       message: `${quote(name)} names two skills, ${both}: write "as NAME" after one of them`,
@@ -1189,12 +1311,12 @@ function findDesired(
   };
 
   for (const entry of entries) {
-    const { line, reference, as } = entry;
+    const { file, line, reference, text, as } = entry;
     const listOrFail = <T>(problem: Omit<Problem, "message">, list: () => T[]): T[] => {
       try {
         return list();
       } catch (error) {
-        problems.push({ ...problem, message: reasonOf(error) });
+        problems.push({ file, ...problem, message: reasonOf(error) });
         for (const name of namesOf(entry, project, lockfile)) failedNames.add(name);
         return [];
       }
@@ -1202,16 +1324,16 @@ function findDesired(
     const agents = entry.agents ?? { line, names: DEFAULT_AGENTS };
     const entryTargets = agents.names.flatMap((agent) => listOrFail({ line: agents.line }, () => targetsOf(agent)));
     const name = deployedName(entry, project) || undefined;
-    for (const source of listOrFail({ line, name }, () => locate(entry))) {
-      const skillName = as ?? (reference.kind === "name" ? reference.name : lastSegment(source));
+    for (const located of listOrFail({ line, name }, () => locate(entry))) {
+      const skillName = as ?? (reference.kind === "name" ? reference.name : lastSegment(located.source));
       const problem = nameProblem(skillName);
       if (problem) {
         const rename = problem.endsWith("?") ? " Rename" : ": rename";
         const wayOut = as ? "" : `${rename} the directory, or write "as NAME" after its path`;
-        problems.push({ line, name: skillName, message: problem + wayOut });
+        problems.push({ file, line, name: skillName, message: problem + wayOut });
         continue;
       }
-      for (const target of entryTargets) add(target, { name: skillName, line, source });
+      for (const target of entryTargets) add(target, { ...located, name: skillName, file, line, reference: text });
     }
   }
   return { targets, failedNames, problems };
@@ -1262,8 +1384,10 @@ function listContent(directory: string): Item[] {
   return items;
 }
 
+const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
 /** The git object of a directory, as its hash. Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects */
-async function hashTree(directory: string): Promise<Uint8Array> {
+async function hashTree(directory: string): Promise<Uint8Array<ArrayBuffer>> {
   const hashObject = async (type: string, content: Uint8Array) =>
     new Uint8Array(await crypto.subtle.digest("SHA-1", concat(`${type} ${content.length}\0`, content)));
   const entries: [string, Uint8Array][] = [];
@@ -1274,13 +1398,14 @@ async function hashTree(directory: string): Promise<Uint8Array> {
     const hash = isDirectory
       ? await hashTree(path)
       : await hashObject("blob", isSymlink ? concat(Deno.readLinkSync(path)) : Deno.readFileSync(path));
+    if (isDirectory && hash.toHex() === EMPTY_TREE) continue; // Git has no empty directories.
     const key = concat(isDirectory ? `${name}/` : name).toHex(); // Git sorts by bytes, and a directory as NAME/.
     entries.push([key, concat(`${mode} ${name}\0`, hash)]);
   }
   return await hashObject("tree", concat(...sortByKey(entries).map(([, entry]) => entry)));
 }
 
-/** The hash that git gives the content of a skill or a copy. An empty directory counts as an empty tree. */
+/** The hash that git gives the content of a skill or a copy. Like git, it ignores empty directories. */
 async function treeHash(directory: string): Promise<string> {
   listContent(directory);
   return (await hashTree(directory)).toHex();
@@ -1423,8 +1548,12 @@ function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): st
  * The target index of a project. A project that was moved here has none, but the state files of its targets still name
  * it, so the targets of all known agents are examined.
  */
-function readIndex(project: Project): TargetIndex {
+function readIndex(project: Project, { recorded }: Lockfile = NO_LOCKFILE): TargetIndex {
   const index = readIndexFile(attempt(() => indexPath(project)) ?? "");
+  for (const path of [...recorded.values()].flatMap(({ targets }) => Object.keys(targets))) {
+    const target = resolve(project.directory, path);
+    if (!index.targets.has(target)) index.targets.set(target, { parents: 0 });
+  }
   // If a link leads elsewhere now, use-skills has created nothing there, and nothing there may change.
   const isReal = (path: string) => attempt(() => realDirectory(path, project)) === path;
   for (const path of index.targets.keys()) if (!isReal(path)) index.targets.delete(path);
@@ -1443,6 +1572,23 @@ function readAllIndexes(): (TargetIndex & { manifest: string })[] {
   const directory = attempt(indexDirectory) ?? "";
   return [...namesIn(directory).keys()].filter((name) => name.endsWith(".json"))
     .map((name) => readIndexFile(`${directory}/${name}`));
+}
+
+/** What the lockfile records as deployed to a target, by name. */
+function recordedForms(target: string, project: Project, { recorded }: Lockfile): Map<string, Form> {
+  const forms = new Map<string, Form>();
+  const linkTo = pathsFrom(target, project.directory);
+  const path = below(project.directory, target) ?? "";
+  for (const [reference, { targets, link, tree, skills }] of recorded) {
+    for (const name of targets[path] ?? []) {
+      const copy = skills ? Object.entries(skills).find(([each]) => lastSegment(each) === name)?.[1] : tree;
+      if (copy !== undefined) forms.set(name, { target: reference, copy });
+      else if (link) {
+        forms.set(name, { target: linkTo(resolve(project.directory, link, isMany(reference) ? name : "")) });
+      }
+    }
+  }
+  return forms;
 }
 
 // ── Plan ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1556,9 +1702,20 @@ interface TargetPlan {
   target: Target;
   state: State;
   actions: PlannedAction[];
-  next: Map<string, Owned>; // the entries of the state file afterwards
-  isIgnoreForeign: boolean; // the target's `.gitignore` is the user's
+  next: Map<string, Owned>; // what is owned afterwards
+  recordedFor?: string; // with `mode commit`, the owner whose entries the lockfile records instead of the state file
+  foreign: Set<string>; // the user's own `.gitignore` and `.gitattributes`
   isSettled: boolean; // nothing has to be written
+}
+
+/** The entries of the state file after a deployment. */
+function stateAfter({ next, recordedFor }: Pick<TargetPlan, "next" | "recordedFor">): Map<string, Owned> {
+  return new Map([...next].filter(([, owned]) => owned.for.some((owner) => owner !== recordedFor)));
+}
+
+/** The text of the target's `.gitattributes` after a deployment; `undefined` if it needs none. */
+function attributesAfter({ next, recordedFor }: Pick<TargetPlan, "next" | "recordedFor">): string | undefined {
+  return recordedFor !== undefined && next.values().some(({ copy }) => copy) ? ATTRIBUTES : undefined;
 }
 
 /** Whether something is in a target that only a killed run leaves there. */
@@ -1611,7 +1768,8 @@ async function examine(
 async function planTarget(
   target: Target,
   project: Project,
-  { copy, isThorough, write, hashes = new Map() }: Deployment,
+  { mode, lockfile }: Pick<Files, "mode" | "lockfile">,
+  { isFrozen, isThorough, write, hashes = new Map() }: Deployment,
   kept: ReadonlySet<string>,
   problems: Problem[],
 ): Promise<TargetPlan> {
@@ -1619,12 +1777,17 @@ async function planTarget(
   const entries = namesIn(path);
   const linkTo = pathsFrom(path, project.directory);
   const owner = linkTo(project.manifest);
+  const recorded = recordedForms(path, project, lockfile);
   const links = new Map<string, Owned>();
   for (const { name, source } of target.desired.values()) links.set(name, { target: linkTo(source), for: [owner] });
-  if (write && !copy && isAsDeployed(path, project, entries, links)) {
-    return { target, state: { entries: links }, actions: [], next: links, isIgnoreForeign: false, isSettled: true };
+  if (write && mode === "link" && recorded.size === 0 && isAsDeployed(path, project, entries, links)) {
+    return { target, state: { entries: links }, actions: [], next: links, foreign: new Set(), isSettled: true };
   }
   const state = readState(path, entries);
+  for (const [name, form] of recorded) {
+    const known = state.entries.get(name) ?? { ...form, for: [] };
+    state.entries.set(name, { ...known, was: [...known.was ?? [], form], for: [...new Set([...known.for, owner])] });
+  }
   const hashOf = (source: string) => {
     const hash = hashes.get(source) ?? treeHash(source);
     hashes.set(source, hash);
@@ -1633,21 +1796,40 @@ async function planTarget(
   const isAlive = memoize((other) => exists(resolve(path, other)));
   const actions: PlannedAction[] = [];
   const next = new Map<string, Owned>();
+  const recordedFor = mode === "commit" ? owner : undefined;
+
+  const desiredForm = async ({ name, source, tree, reference }: Desired): Promise<Form> => {
+    const real = attempt(() => Deno.realPathSync(source));
+    const isInside = real !== undefined && below(project.directory, real) !== undefined;
+    if (mode === "link" || mode === "commit" && isInside) return { target: linkTo(source) };
+    if (real !== undefined && below(real, `${path}/${name}`) !== undefined) throw new Error("it contains the target");
+    if (mode === "copy") return { target: linkTo(source), copy: tree ?? await hashOf(source) };
+    if (tree === undefined && walk(source).some((item) => lastSegment(item.path) === ".git")) {
+      throw new Error("it contains .git, which git cannot commit");
+    }
+    const committed = isFrozen ? recorded.get(name)?.copy : undefined;
+    return { target: reference, copy: tree ?? committed ?? await hashOf(source) };
+  };
 
   const planName = async (name: string, desired?: Desired): Promise<Action> => {
     const at = `${path}/${name}`;
     const owned = state.entries.get(name);
-    const form: Form | undefined = desired && { target: linkTo(desired.source) };
-    if (desired && form && (copy ?? owned?.copy !== undefined)) {
-      if (below(Deno.realPathSync(desired.source), at) !== undefined) throw new Error("it contains the target");
-      form.copy = await hashOf(desired.source);
+    const form = desired && await desiredForm(desired);
+    const old = recorded.get(name);
+    if (isFrozen && recordedFor && (old?.target !== form?.target || old?.copy !== form?.copy) && !kept.has(name)) {
+      if (desired) throw new Error(`it is not recorded in .skills.lock: ${frozenWayOut()}`);
+      if (!target.desired.has(name)) {
+        problems.push({ name, message: `.skills.lock still records ${quote(name)}: ${frozenWayOut()}` });
+      }
     }
     const actual = await examine(at, entries.get(name), { owned, desired, form });
-    const isKept = kept.has(name) || target.desired.has(name) ||
+    const isKept = kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
       kept.size > 0 && owned !== undefined && kept.has(resolve(path, owned.target, ".."));
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
     const isExamined = action.kind !== "conflict" && (isThorough || action.kind !== "ok");
-    if (desired && isExamined && !exists(`${desired.source}/SKILL.md`)) throw new Error("it has no SKILL.md");
+    if (desired?.absence) {
+      if (isChange(action)) throw new Error(desired.absence);
+    } else if (desired && isExamined && !exists(`${desired.source}/SKILL.md`)) throw new Error("it has no SKILL.md");
     return action;
   };
 
@@ -1656,12 +1838,12 @@ async function planTarget(
     const at = `${path}/${name}`;
     // A skill that lives in the target itself needs no deployment.
     if (desired && entries.get(name)?.isDirectory && attempt(() => Deno.realPathSync(desired.source)) === at) continue;
-    const fail = (message: string) => problems.push({ line: desired?.line, name, message });
+    const fail = (message: string) => problems.push({ file: desired?.file, line: desired?.line, name, message });
     let action: Action;
     try {
       action = await planName(name, desired);
       if (desired && action.kind === "conflict") {
-        const difference = action.actual.kind === "directory"
+        const difference = action.actual.kind === "directory" && !desired.absence
           ? ` (compare: diff -r ${shellWord(showHere(project, desired.source))} ${shellWord(showHere(project, at))})`
           : "";
         const wayOut = `move it away, or write "as NAME" after the entry`;
@@ -1676,12 +1858,17 @@ async function planTarget(
     if (action.next) next.set(name, action.next);
   }
 
-  const ignore = entries.get(".gitignore");
-  const ignoreText = ignore?.isFile ? attempt(() => readOwnFile(`${path}/.gitignore`, project)) : undefined;
-  const isIgnoreForeign = ignore !== undefined && !isUnedited(ignoreText ?? "");
-  const isSettled = !hasDebris(entries) && !actions.some(isChange) && renderState(next) === state.text &&
-    (isIgnoreForeign || renderIgnore(next) === ignoreText);
-  return { target, state, actions, next, isIgnoreForeign, isSettled };
+  const textOf = (name: string) =>
+    entries.get(name)?.isFile ? attempt(() => readOwnFile(`${path}/${name}`, project)) : undefined;
+  const [ignore, attributes] = [textOf(".gitignore"), textOf(".gitattributes")];
+  const foreign = new Set<string>();
+  if (entries.has(".gitignore") && !isUnedited(ignore ?? "")) foreign.add(".gitignore");
+  if (entries.has(".gitattributes") && attributes !== ATTRIBUTES) foreign.add(".gitattributes");
+  const after = stateAfter({ next, recordedFor });
+  const isSettled = !hasDebris(entries) && !actions.some(isChange) && renderState(after) === state.text &&
+    (foreign.has(".gitignore") || renderIgnore(after) === ignore) &&
+    (foreign.has(".gitattributes") || attributesAfter({ next, recordedFor }) === attributes);
+  return { target, state, actions, next, recordedFor, foreign, isSettled };
 }
 
 interface Plan {
@@ -1715,6 +1902,7 @@ async function planProject(
   project: Project,
   state: DesiredState,
   index: TargetIndex,
+  files: Files,
   deployment: Deployment,
 ): Promise<Plan> {
   const plan: Plan = { isCertain: true, index, next: new Map(), targets: [], problems: [...state.problems] };
@@ -1734,7 +1922,7 @@ async function planProject(
     const kept = new Set([...state.failedNames, ...others.flatMap(({ desired }) => [...desired.keys()])]);
     let isUsed = known !== undefined;
     try {
-      const targetPlan = await planTarget(target, project, deployment, kept, plan.problems);
+      const targetPlan = await planTarget(target, project, files, deployment, kept, plan.problems);
       plan.targets.push(targetPlan);
       if (targetPlan.actions.some(({ kind, actual }) => kind === "conflict" && actual.kind === "directory")) {
         plan.isCertain = false;
@@ -1845,23 +2033,21 @@ async function perform(action: Action, target: string, staging: () => string): P
   if (moved !== undefined) attempt(() => discard(moved)); // Otherwise, it goes with the staging directory.
 }
 
+/** Replaces or removes a file of use-skills in a target, but nothing else that is there under its name. */
+function replaceInTarget(target: string, name: string, text: string | undefined): void {
+  const info = ifExists(() => Deno.lstatSync(`${target}/${name}`));
+  if (info && !info.isFile) throw new Error(`its ${name} is not a regular file: delete it`);
+  replaceFile(`${target}/${name}`, text);
+}
+
 /**
  * Carries out the plan of a target; returns why actions failed, by name. What is about to be created is recorded first,
- * together with what it replaces, so that the next run after a kill knows both. The last write marks the work as done.
+ * together with what it replaces, so that the next run after a kill knows both.
  */
 async function applyTarget(
-  { target: { path }, state, actions, next, isIgnoreForeign }: TargetPlan,
+  { target: { path }, state, actions, next, recordedFor, foreign }: TargetPlan,
 ): Promise<Map<string, string>> {
   const failures = new Map<string, string>();
-  const replace = (name: string, text: string | undefined) => {
-    const info = ifExists(() => Deno.lstatSync(`${path}/${name}`));
-    if (info && !info.isFile) throw new Error(`its ${name} is not a regular file: delete it`);
-    replaceFile(`${path}/${name}`, text);
-  };
-  const record = (entries: ReadonlyMap<string, Owned>) => {
-    if (!isIgnoreForeign) replace(".gitignore", renderIgnore(entries));
-    replace(STATE_FILE, renderState(entries));
-  };
   const changes = actions.filter(isChange);
   const meanwhile = new Map(state.entries);
   for (const { name, owned, next } of changes) {
@@ -1869,7 +2055,12 @@ async function applyTarget(
     if (next) meanwhile.set(name, { ...next, was });
   }
   let staging: string | undefined;
-  if (changes.length > 0) record(meanwhile);
+  if (changes.length > 0) {
+    if (recordedFor === undefined && !foreign.has(".gitignore")) {
+      replaceInTarget(path, ".gitignore", renderIgnore(meanwhile));
+    }
+    replaceInTarget(path, STATE_FILE, renderState(meanwhile));
+  }
   try {
     for (const action of changes) {
       try {
@@ -1885,21 +2076,29 @@ async function applyTarget(
   } finally {
     if (staging) await removeStaging(path);
   }
-  record(next);
   return failures;
+}
+
+/** Records that the work in a target is done. */
+function finishTarget(plan: TargetPlan): void {
+  const { target: { path }, foreign } = plan;
+  const after = stateAfter(plan);
+  if (!foreign.has(".gitignore")) replaceInTarget(path, ".gitignore", renderIgnore(after));
+  if (!foreign.has(".gitattributes")) replaceInTarget(path, ".gitattributes", attributesAfter(plan));
+  replaceInTarget(path, STATE_FILE, renderState(after));
 }
 
 // ── Deploy ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 interface Deployment {
-  copy?: boolean; // copy or link; `undefined`: as before
+  isFrozen: boolean; // the lockfile must not change
   isThorough: boolean; // also examine skills that are deployed already
   hashes?: Map<string, Promise<string>>; // the hashes of skills, computed once for all targets
   write: boolean; // whether anything may be written
   clean?: boolean; // as if the manifest had no entries
   failures?: ReadonlyMap<string, string>; // why git references could not be fetched, by their text
   editManifest?: (text: string) => string; // changes the text of the manifest
-  editLockfile?: (lockfile: Lockfile, entries: readonly Entry[]) => void; // changes the lockfile, for these entries
+  fetched?: ReadonlyMap<string, Locked>; // what to lock, by reference
 }
 
 /** What a deployment did, or would do if it may not write. */
@@ -1914,8 +2113,64 @@ function sortProblems(problems: readonly Problem[]): Problem[] {
   return [...unique.values()].sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
 }
 
-/** Carries out a plan. Its target index is written before anything is created, and again afterwards. */
-async function applyPlan({ index, next, targets, problems }: Plan, project: Project): Promise<Outcome> {
+/** Runs git in a project on paths, which `end` separates; returns its output, "" if the project is not a repo. */
+async function askGit(project: Project, args: string[], paths: string[], end: string): Promise<string> {
+  const child = attempt(() =>
+    new Deno.Command("git", { args, cwd: project.directory, stdin: "piped", stdout: "piped", stderr: "null" }).spawn()
+  );
+  if (child === undefined) return ""; // without git, nothing is committed
+  const writer = child.stdin.getWriter();
+  writer.write(concat(...paths.map((path) => path + end))).then(() => writer.close()).catch(() => {});
+  return new TextDecoder().decode((await child.output()).stdout);
+}
+
+/** Problems with what was deployed to be committed, but would not be the same in a clone. */
+async function findLost(targets: readonly TargetPlan[], project: Project): Promise<Problem[]> {
+  const files = new Set<string>();
+  const others = new Set<string>(); // which git does not convert
+  for (const { target: { path }, next, recordedFor } of targets) {
+    const target = below(project.directory, path);
+    if (target === undefined || recordedFor === undefined) continue;
+    for (const [name, { copy }] of next) {
+      const skill = attempt(() => Deno.realPathSync(`${path}/${name}/SKILL.md`));
+      if (copy === undefined) {
+        [`${target}/${name}`, below(project.directory, skill ?? "") ?? ""].forEach((each) => others.add(each));
+      }
+      for (const item of copy && exists(`${path}/${name}`) ? walk(`${path}/${name}`) : []) {
+        if (!item.info.isDirectory) (item.info.isFile ? files : others).add(`${target}/${name}/${item.path}`);
+      }
+    }
+    if (exists(`${path}/.gitattributes`)) others.add(`${target}/.gitattributes`);
+  }
+  others.delete("");
+  const problems: Problem[] = [];
+  const ignored = (await askGit(project, ["check-ignore", "--stdin", "-vz"], [...files, ...others], "\0")).split("\0");
+  for (let index = 0; index + 4 < ignored.length; index += 4) {
+    const [file = "", line, pattern = "", path] = ignored.slice(index, index + 4);
+    const reason = `${quote(pattern)} in ${show(resolve(project.directory, file), project)}:${line}`;
+    problems.push({ message: `A clone lacks ${path}, because git ignores it (${reason})` });
+  }
+  const paths = [...files].filter((path) => !path.includes("\n"));
+  const hash = async (...options: string[]) =>
+    (await askGit(project, ["hash-object", "--stdin-paths", ...options], paths, "\n")).split("\n");
+  const [committed, actual] = [await hash(), await hash("--no-filters")];
+  for (const [index, path] of paths.entries()) {
+    if (committed[index] === actual[index]) continue;
+    problems.push({ message: `A clone has other content in ${path}, because git attributes change it` });
+  }
+  return problems;
+}
+
+/**
+ * Carries out a plan. Its target index is written before anything is created, and again afterwards. `write` writes the
+ * manifest and the lockfile: last if the lockfile records what is owned, otherwise first.
+ */
+async function applyPlan(
+  { index, next, targets, problems }: Plan,
+  project: Project,
+  writesLast: boolean,
+  write: () => void,
+): Promise<Outcome> {
   const outcome: Outcome = { actions: [], problems: [...problems], notes: [] };
   let indexText = index.text;
   const writeIndex = (targets: TargetIndex["targets"]) => {
@@ -1932,6 +2187,9 @@ async function applyPlan({ index, next, targets, problems }: Plan, project: Proj
       outcome.notes.push(`use-skills: Warning: cannot record where skills are deployed: ${reasonOf(error)}`);
     }
   }
+  const isRecorded = targets.some(({ recordedFor }) => recordedFor !== undefined);
+  if (!writesLast) write();
+  const unfinished: TargetPlan[] = [];
   for (const plan of targets) {
     const { target, target: { path }, state, actions } = plan;
     const shown = show(path, project);
@@ -1939,15 +2197,20 @@ async function applyPlan({ index, next, targets, problems }: Plan, project: Proj
     try {
       if (plan.next.size > 0) Deno.mkdirSync(path, { recursive: true });
       if (exists(path) && realDirectory(path, project) !== path) throw new Error("a link replaced it during this run");
-      const failures = plan.isSettled || !exists(path) ? new Map<string, string>() : await applyTarget(plan);
+      const isChanged = !plan.isSettled && exists(path);
+      const failures = isChanged ? await applyTarget(plan) : new Map<string, string>();
       outcome.actions.push(...actions.filter(({ name }) => !failures.has(name)));
       for (const { name, kind, desired, reason } of actions) {
         const failure = failures.get(name);
         const message = `Cannot ${VERBS[kind] ?? kind} ${quote(name)} in ${shown}: ${failure}`;
-        if (failure !== undefined) outcome.problems.push({ line: desired?.line, name, message });
+        if (failure !== undefined) {
+          outcome.problems.push({ file: desired?.file, line: desired?.line, name, message });
+        }
         if (kind === "release") outcome.notes.push(`use-skills: ${shown}/${name} stays, because ${reason}`);
       }
-      if (plan.isIgnoreForeign && plan.next.size > 0 && state.text === undefined) {
+      if (isChanged && plan.next.size > 0 && isRecorded) unfinished.push(plan);
+      else if (isChanged) finishTarget(plan);
+      if (plan.foreign.has(".gitignore") && !isRecorded && plan.next.size > 0 && state.text === undefined) {
         const lines = renderIgnore(plan.next)?.trim().split("\n").slice(2).join("\n");
         outcome.notes.push(
           `use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`,
@@ -1966,17 +2229,54 @@ async function applyPlan({ index, next, targets, problems }: Plan, project: Proj
       if (known) next.set(path, known);
     }
   }
+  if (writesLast) write();
+  unfinished.forEach(finishTarget);
+  if (isRecorded) outcome.problems.push(...await findLost(targets, project));
   attempt(() => writeIndex(next));
   return { ...outcome, problems: sortProblems(outcome.problems) };
 }
 
-function editFiles(files: Files, { editManifest, editLockfile }: Deployment): Files {
+/** The manifest as it is to be, and what is to be locked for it. */
+function editFiles(files: Files, { editManifest, isFrozen, clean, fetched }: Deployment, project: Project): Files {
   const manifest = editManifest?.(files.manifest) ?? files.manifest;
-  const entries = manifest === files.manifest ? files.entries : validEntries(manifest);
-  if (editLockfile === undefined) return { ...files, manifest, entries };
-  const lockfile = new Map(files.lockfile);
-  editLockfile(lockfile, entries);
-  return { manifest, entries, lockfile, lockfileText: renderLockfile(lockfile) };
+  const edited = manifest === files.manifest ? files : { ...files, manifest, ...readEntries(manifest, project) };
+  if (isFrozen || clean) return edited;
+  const named = new Set(edited.entries.map(({ text }) => text));
+  const locked = [...files.lockfile.locked, ...fetched ?? []].filter(([reference]) => named.has(reference));
+  return { ...edited, lockfile: { ...files.lockfile, locked: new Map(locked) } };
+}
+
+/** What of a plan the lockfile is to record. */
+function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): Map<string, Recorded> {
+  const recorded = new Map<string, Recorded>();
+  for (const { target: { path, desired }, next, recordedFor } of targets) {
+    const target = below(project.directory, path);
+    if (target === undefined || recordedFor === undefined) continue;
+    for (const [name, { target: text, copy }] of sortByKey(next).filter(([, each]) => each.for.includes(recordedFor))) {
+      const known = lockfile.recorded.entries().find(([, { targets }]) => targets[target]?.includes(name))?.[0];
+      const reference = desired.get(name)?.reference ?? known;
+      if (reference === undefined) continue;
+      const record = recorded.get(reference) ?? { targets: {} };
+      recorded.set(reference, record);
+      (record.targets[target] ??= []).push(name);
+      const link = below(project.directory, resolve(path, text));
+      const skill = lastSegment(desired.get(name)?.source ?? name);
+      if (copy === undefined) record.link = isMany(reference) ? link?.replace(/\/[^/]*$/, "") : link;
+      else if (isMany(reference)) record.skills = { ...record.skills, [skill]: copy };
+      else record.tree = copy;
+    }
+  }
+  for (const record of recorded.values()) {
+    record.targets = Object.fromEntries(sortByKey(Object.entries(record.targets)));
+  }
+  return recorded;
+}
+
+/** The text of the lockfile after a plan. One of an older version is only written anew if its content changes. */
+function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project): string | undefined {
+  const text = renderLockfile({ locked: after.lockfile.locked, recorded: recordPlan(plan, project, before) });
+  const isOld = before.lockfileText?.endsWith('"version": 1\n}\n') && renderLockfile(before.lockfile) === text;
+  return isOld ? before.lockfileText : text;
 }
 
 function writeFile(path: string, before: string | undefined, after: string | undefined, project: Project): void {
@@ -1993,40 +2293,47 @@ function writeFile(path: string, before: string | undefined, after: string | und
  * the project's, because other users and homes can deploy it.
  */
 async function deploy(project: Project, files: Files, reread: () => Files, deployment: Deployment): Promise<Outcome> {
-  const planFor = async ({ entries, lockfile }: Files) => {
-    const index = readIndex(project);
-    const fetched = { lockfile, failures: deployment.failures ?? new Map() };
-    const wanted = deployment.clean ? [] : entries;
-    const state = findDesired(wanted, project, fetched, (path) => index.targets.has(path));
-    return await planProject(project, state, index, { ...deployment, hashes: new Map() });
+  const planFor = async (before: Files, after: Files) => {
+    const index = readIndex(project, before.lockfile);
+    const wanted = deployment.clean ? { ...after, entries: [] } : after;
+    const state = findDesired(wanted, project, deployment.failures, (path) => index.targets.has(path));
+    const owned = { ...after, lockfile: before.lockfile };
+    return await planProject(project, state, index, owned, { ...deployment, hashes: new Map() });
   };
-  const edited = editFiles(files, deployment);
-  const { isCertain, index, next, targets, problems } = await planFor(edited);
-  const isEdited = edited.manifest !== files.manifest || edited.lockfileText !== files.lockfileText;
-  const isIndexed = renderIndex(next, project) === index.text || !attempt(indexDirectory);
+  const lockfileTextFor = (before: Files, after: Files, plan: Plan) =>
+    deployment.isFrozen ? before.lockfileText : lockfileAfter(before, after, plan, project);
+
+  const edited = editFiles(files, deployment, project);
+  const plan = await planFor(files, edited);
+  const isEdited = edited.manifest !== files.manifest || lockfileTextFor(files, edited, plan) !== files.lockfileText;
+  const isIndexed = renderIndex(plan.next, project) === plan.index.text || !attempt(indexDirectory);
   const hasDebris = project.siblings.get(TEMPORARY)?.isFile === true;
-  if (
-    !deployment.write ||
-    isCertain && !hasDebris && !isEdited && isIndexed && targets.every(({ isSettled }) => isSettled)
-  ) {
-    return { actions: targets.flatMap(({ actions }) => actions), problems: sortProblems(problems), notes: [] };
+  const isSettled = plan.targets.every(({ isSettled }) => isSettled);
+  if (!deployment.write || plan.isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
+    const actions = plan.targets.flatMap(({ actions }) => actions);
+    const lost = deployment.isThorough && edited.mode === "commit" ? await findLost(plan.targets, project) : [];
+    return { actions, problems: sortProblems([...plan.problems, ...lost]), notes: [] };
   }
 
   const stateDirectory = attempt(() => makePrivateDirectory(indexDirectory()));
   using _userLock = stateDirectory === undefined ? undefined : await lockDirectory(stateDirectory);
   using _projectLock = await lockDirectory(project.directory);
   removeTemporary(resolve(project.manifest, "..", TEMPORARY));
-  for (const path of readIndex(project).targets.keys()) {
+  for (const path of readIndex(project, files.lockfile).targets.keys()) {
     if (attempt(() => realDirectory(path, project)) !== path) continue; // What was put back can have changed that.
     attempt(() => removeTemporary(`${path}/${TEMPORARY}`));
     await removeStaging(path).catch(() => {}); // What is in the way there is reported for its target.
   }
   const current = reread();
-  const after = editFiles(current, deployment);
-  // The lockfile first: the manifest never names something that isn't locked yet.
-  writeFile(lockfilePath(project), current.lockfileText, after.lockfileText, project);
-  writeFile(project.manifest, current.manifest, after.manifest, project);
-  return await applyPlan(await planFor(after), project);
+  const after = editFiles(current, deployment, project);
+  const final = await planFor(current, after);
+  const writesLast = after.mode === "commit" || current.lockfile.recorded.size > 0;
+  return await applyPlan(final, project, writesLast, () => {
+    // The lockfile first: the manifest never names something that isn't locked yet.
+    const text = lockfileTextFor(current, after, final);
+    writeFile(lockfilePath(project), current.lockfileText, text, project);
+    writeFile(project.manifest, current.manifest, after.manifest, project);
+  });
 }
 
 // ── Git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -2608,6 +2915,17 @@ async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, list
   throw new Error(`${quote(entry.text)}: ${lacks} at ${commit.slice(0, 7)}${others}${more}`);
 }
 
+/** The references whose skills are all in the project already, with `mode commit`. Nothing has to be fetched for them. */
+function presentReferences(project: Project, files: Files): Set<string> {
+  const { recorded } = files.lockfile;
+  if (files.mode !== "commit") return new Set();
+  const present = new Set(recorded.keys());
+  for (const { path, desired } of findDesired(files, project).targets.values()) {
+    for (const { name, reference } of desired.values()) if (!exists(`${path}/${name}`)) present.delete(reference);
+  }
+  return present;
+}
+
 let storeLock: Deno.FsFile | undefined;
 
 /**
@@ -2637,25 +2955,24 @@ class Fetching {
   }
 
   /** Fetches what entries name and the lockfile or the store lacks, as far as it may. */
-  async fetch(project: Project, entries: readonly Entry[], lockfile: Lockfile): Promise<void> {
+  async fetch(project: Project, files: Files): Promise<void> {
+    const present = presentReferences(project, files);
     // Of several lines with the same reference, one with `trust` counts.
-    const git = entries.filter(isGitEntry).sort((a, b) => Number(a.trust) - Number(b.trust));
+    const git = files.entries.filter(isGitEntry).sort((a, b) => Number(a.trust) - Number(b.trust));
     const unique = new Map(git.map((entry) => [entry.text, { entry }])).values();
     const requests = await this.#forEach(unique, async ({ entry }): Promise<FetchRequest[]> => {
       const { text, reference, trust } = entry;
-      const known = lockfile.get(text);
+      const known = files.lockfile.locked.get(text);
       const before = known && isLockedFor(reference, known) ? known : undefined;
       const locked = this.updated.has(text) ? undefined : known;
       if (gitEntryProblem(entry, project) || locked !== undefined && !before) return []; // reported by findDesired
+      if (locked && present.has(text)) return [];
       if (locked && isStored(locked)) {
         if (trust && locked.trusted === undefined) this.locked.set(text, { ...locked, trusted: locked.tree });
         return [];
       }
       if (!before && this.isFrozen) {
-        const wayOut = isRestricted()
-          ? `run "${thisCommand()}" once`
-          : "--frozen (or CI=true) doesn't change .skills.lock, so run sync without it and commit that file";
-        throw new Error(`${quote(text)} is new in .skills and not fetched yet: ${wayOut}`);
+        throw new Error(`${quote(text)} is new in .skills and not fetched yet: ${frozenWayOut()}`);
       }
       if (this.flags.offline) throw new Error(`${quote(text)} is not on this machine, and --offline fetches nothing`);
       return [{ entry, before, locked }];
@@ -2885,7 +3202,7 @@ function jsonActions(actions: readonly PlannedAction[]) {
 /** The rows of `list`: one for each name, source and state, with its agents. */
 function listRows(actions: readonly PlannedAction[], project: Project, lockfile: Lockfile) {
   const origins = new Map<string, { from: string; commit: string }>();
-  for (const [from, locked] of lockfile) {
+  for (const [from, locked] of lockfile.locked) {
     for (const { directory } of attempt(() => storedSkills(locked)) ?? []) {
       origins.set(directory, { from, commit: locked.commit });
     }
@@ -2985,6 +3302,9 @@ async function parseOptions(words: readonly string[]): Promise<Request> {
       if (key !== undefined) unknown.push(argument.replace(/=.*/s, ""));
     },
   });
+  if (unknown[0] === "--copy") {
+    throw new UsageError('--copy was replaced by a line of .skills: write "mode copy" above the first entry');
+  }
   if (unknown[0] !== undefined) {
     const known = Object.keys({ ...FLAGS, ...values }).map((name) => `--${name}`);
     throw new UsageError(`Unknown option ${quote(unknown[0])}${suggestion(unknown[0], known)}`);
@@ -3094,7 +3414,7 @@ function entriesNamed(word: string, does: string, entries: readonly Entry[], pro
     if (reference.kind === "path" && reference.all) {
       return word === text || attempt(() => exists(resolve(expand(reference.path, project), word)));
     }
-    const locked = as === undefined ? lockfile.get(text) : undefined;
+    const locked = as === undefined ? lockfile.locked.get(text) : undefined;
     const names = locked && attempt(() => storedSkills(locked))?.map(({ name }) => name) || [];
     return [text, deployedName(entry, project), ...names].includes(word);
   });
@@ -3118,7 +3438,9 @@ function insertLines(text: string, lines: readonly string[], areForDefault: bool
 
 /** The manifest and lockfile, or empty ones if there is no manifest yet. */
 function readFilesOrNone(project: Project): Files {
-  return exists(project.manifest) ? readFiles(project) : { manifest: "", entries: [], ...readLockfile(project) };
+  return exists(project.manifest)
+    ? readFiles(project)
+    : { manifest: "", ...readEntries("", project), ...readLockfile(project) };
 }
 
 /** How `add` changes the manifest: it writes the lines that are not in it yet. */
@@ -3142,12 +3464,20 @@ function addLines({ args: words, as, agents }: Request): (text: string) => strin
 }
 
 /** How `remove` changes the manifest: it deletes the lines of the named skills. */
-function removeLines({ args }: Request, project: Project, lockfile: Lockfile): (text: string) => string {
+function removeLines({ args }: Request, project: Project, files: Files): (text: string) => string {
   if (args.length === 0) throw new UsageError("Usage: use-skills.ts remove NAME...");
   return (text) => {
     const { entries } = parseManifest(text);
     const removed = args.flatMap((word) => {
-      const found = entriesNamed(word, "deploys", entries, project, lockfile);
+      const local = files.entries.find((entry) =>
+        entry.file && [entry.text, deployedName(entry, project)].includes(word)
+      );
+      if (local?.file && !entries.some((entry) => deployedName(entry, project) === word)) {
+        throw new UsageError(
+          `${quote(word)} is in line ${local.line} of ${showHere(project, local.file)}: delete it there`,
+        );
+      }
+      const found = entriesNamed(word, "deploys", entries, project, files.lockfile);
       const many = found.find(({ text, reference }) => text !== word && reference.kind !== "name" && reference.all);
       if (many === undefined) return found.map(({ line }) => line);
       throw new UsageError(
@@ -3163,7 +3493,7 @@ function removeLines({ args }: Request, project: Project, lockfile: Lockfile): (
 async function checkStore({ entries, lockfile }: Files): Promise<Problem[]> {
   const problems: Problem[] = [];
   for (const { line, text } of entries.filter(isGitEntry)) {
-    const locked = lockfile.get(text);
+    const locked = lockfile.locked.get(text);
     for (const { name, tree, directory } of locked ? attempt(() => storedSkills(locked)) ?? [] : []) {
       if (!exists(directory) || await contentHash(directory) === tree) continue;
       for (const marker of [CLEAN_MARKER, HIDDEN_MARKER]) removeAll(resolve(directory, "..", marker));
@@ -3210,8 +3540,7 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
 
 /** What a project's manifest asks for, as far as it is fetched. */
 function desiredOf(project: Project): DesiredState {
-  const { entries, lockfile } = readFiles(project);
-  return findDesired(entries, project, { lockfile, failures: new Map() }, () => true);
+  return findDesired(readFiles(project), project);
 }
 
 /**
@@ -3269,9 +3598,9 @@ async function runDoctor(project: Project, { command, args, directory }: Request
 
 /** Why lines that `add` is to write can't be deployed. */
 async function addProblems({ args, as }: Request, project: Project, files: Files, deployment: Deployment) {
-  const twice = files.entries.find((entry) => args.includes(entry.text) && entry.as === as);
+  const twice = files.entries.find((entry) => !entry.file && args.includes(entry.text) && entry.as === as);
   if (twice) return [{ message: `${quote(twice.text)} is already in line ${twice.line}` }];
-  const { entries } = editFiles(files, deployment);
+  const { entries } = editFiles(files, deployment, project);
   const lines = entries.filter(({ text }) => args.includes(text)).map(({ line }) => line);
   const { problems } = await deploy(project, files, () => files, { ...deployment, write: false, isThorough: true });
   return problems.filter(({ line }) => lines.includes(line ?? 0)).map(({ name, message }) => ({ name, message }));
@@ -3281,29 +3610,27 @@ async function runDeployment(project: Project, request: Request): Promise<number
   const { command, args, flags } = request;
   const write = !["check", "list"].includes(command) && !flags["dry-run"];
   const isFrozen = command === "sync" && (flags.frozen || environment("CI") === "true" || isRestricted());
-  const noFiles = (): Files => ({ manifest: "", entries: [], lockfile: new Map() });
+  // A manifest and a lockfile that can't be read must not keep anybody from cleaning.
+  const noFiles = (): Files => {
+    const lockfile = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
+    return { manifest: "", mode: "link", entries: [], ...lockfile };
+  };
   const read = command === "clean" ? noFiles : command === "add" ? readFilesOrNone : readFiles;
   const files = read(project);
-  const deployment: Deployment = { write, isThorough: command === "check", clean: command === "clean" };
-  if (command === "sync") deployment.copy = flags.copy === true;
+  const isClean = command === "clean";
+  const deployment: Deployment = { write, isFrozen, isThorough: command === "check", clean: isClean };
   if (command === "add") deployment.editManifest = addLines(request);
-  if (command === "remove") deployment.editManifest = removeLines(request, project, files.lockfile);
+  if (command === "remove") deployment.editManifest = removeLines(request, project, files);
   const git = command === "update" ? files.entries.filter(isGitEntry) : [];
   const named = command === "update" ? args : [];
   const updated = named.flatMap((word) => entriesNamed(word, "fetches", git, project, files.lockfile));
   const references = (named.length === 0 ? git : updated).map(({ text }) => text);
   const fetching = new Fetching(flags, isFrozen, new Set(references));
   if (write || command === "update") {
-    await fetching.fetch(project, editFiles(files, deployment).entries, files.lockfile);
+    await fetching.fetch(project, editFiles(files, deployment, project));
   }
   deployment.failures = fetching.failures;
-  if (!isFrozen) {
-    deployment.editLockfile = (lockfile, entries) => {
-      const named = new Set(entries.map(({ text }) => text));
-      for (const [text, after] of fetching.locked) lockfile.set(text, after);
-      for (const text of lockfile.keys()) if (!named.has(text)) lockfile.delete(text);
-    };
-  }
+  deployment.fetched = fetching.locked;
   if (command === "add") {
     const refused = await addProblems(request, project, files, deployment);
     printProblems(refused, project);

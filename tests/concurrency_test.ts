@@ -11,32 +11,32 @@ function files(box: Sandbox): string[] {
 }
 
 describe("runs at the same time", () => {
-  for (const options of [[], ["--copy"]]) {
-    it(`all succeed, and the last manifest is deployed as ${options[0] ? "copies" : "links"}`, async () => {
+  for (const mode of ["link", "copy"]) {
+    it(`all succeed, and the last manifest is deployed in mode ${mode}`, async () => {
       using box = new Sandbox();
       box.environment = { CODEX_HOME: `${box.path}/codex` };
       const names = times(30).map((index) => `skill-${index}`);
       box.skills(...names);
-      const first = names.slice(0, 20);
-      const last = ["skill-1 as x", ...names.slice(10).map((name) => `${name} for claude cursor`)];
+      const first = [`mode ${mode}`, ...names.slice(0, 20)];
+      const last = [`mode ${mode}`, "skill-1 as x", ...names.slice(10).map((name) => `${name} for claude cursor`)];
       box.manifest(...last);
-      await box.done(...options);
+      await box.done();
       const wanted = tree(box.repo);
       await box.done("clean");
 
       box.manifest(...first);
-      const runs = times(6).map(() => box.run(...options));
+      const runs = times(6).map(() => box.run());
       await Promise.race(runs);
       box.write(".skills.new", last.map((line) => `${line}\n`).join(""));
       Deno.renameSync(box.at(".skills.new"), box.at(".skills"));
-      runs.push(...times(6).map(() => box.run(...options)));
+      runs.push(...times(6).map(() => box.run()));
       for (const { status, stderr } of await Promise.all(runs)) {
         assertEquals(status, 0, stderr);
         assertEquals(stderr.replace(/^use-skills: (linked|copied|copied again|removed|relinked) .*\n/gm, ""), "");
       }
-      assertEquals(await box.done(...options), "");
+      assertEquals(await box.done(), "");
       assertEquals(tree(box.repo), wanted);
-      assertEquals(deployed(`${box.path}/codex/skills`), { x: options[0] ? "copy" : box.at("skills/skill-1") });
+      assertEquals(deployed(`${box.path}/codex/skills`), { x: mode === "copy" ? "copy" : box.at("skills/skill-1") });
       await box.done("clean");
       assertEquals(files(box), [".skills", ...files(box).filter((path) => path.startsWith("skills/"))]);
     });
@@ -87,8 +87,8 @@ describe("runs at the same time", () => {
 async function beforeReplacement(): Promise<Sandbox> {
   const box = new Sandbox();
   box.skills("hq");
-  box.manifest("hq for claude");
-  await box.done("--copy");
+  box.manifest("mode copy", "hq for claude");
+  await box.done();
   for (const index of times(1500)) box.write(`skills/hq/data/${index}`, `${index}`.repeat(500));
   return box;
 }
@@ -97,7 +97,7 @@ async function beforeReplacement(): Promise<Sandbox> {
 async function duringCopy(box: Sandbox, act: (child: Deno.ChildProcess) => void): Promise<Deno.CommandOutput> {
   for (let attempt = 0; attempt < 10; attempt++) {
     box.write("skills/hq/attempt", `${attempt}`); // so that there is something to copy
-    const child = await box.spawn("--copy");
+    const child = await box.spawn();
     let hasEnded = false;
     const output = child.output().finally(() => hasEnded = true);
     while (!hasEnded && !isThere(box.at(".claude/.use-skills.tmp/skills/hq.new/data"))) await Deno.lstat(box.path);
@@ -132,7 +132,7 @@ describe("a copy in preparation", () => {
     const before = tree(box.at(".claude/skills/hq"));
     await duringCopy(box, kill);
     assertEquals(tree(box.at(".claude/skills/hq")), before);
-    assertEquals(await box.done("--copy"), "use-skills: copied again hq for claude\n");
+    assertEquals(await box.done(), "use-skills: copied again hq for claude\n");
     assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
   });
 });
@@ -146,11 +146,11 @@ describe("a copy that the user edits during a run", () => {
     assertEquals(code, 1);
     assertEquals(
       new TextDecoder().decode(stderr),
-      '.skills:1: Cannot replace the copy "hq" in .claude/skills: it was edited while this ran, and stays\n',
+      '.skills:2: Cannot replace the copy "hq" in .claude/skills: it was edited while this ran, and stays\n',
     );
     assertEquals(box.read(".claude/skills/hq/note"), "mine");
     assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
-    assertMatch(await box.fails(1, "--copy"), /this copy was edited/);
+    assertMatch(await box.fails(1), /this copy was edited/);
     await box.done("clean");
     assertEquals(box.read(".claude/skills/hq/note"), "mine");
   });
@@ -161,7 +161,7 @@ describe("a copy that the user edits during a run", () => {
       edit(box);
       kill(child);
     });
-    await box.fails(1, "--copy");
+    await box.fails(1);
     assertEquals(box.read(".claude/skills/hq/note"), "mine");
     assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
   });
@@ -182,8 +182,8 @@ describe("a copy that a killed run moved away", () => {
   async function killedBetween(isEdited: boolean): Promise<Sandbox> {
     const box = new Sandbox();
     box.skills("hq");
-    box.manifest("hq for claude");
-    await box.done("--copy");
+    box.manifest("mode copy", "hq for claude");
+    await box.done();
     box.directory(".claude/.use-skills.tmp/skills");
     Deno.renameSync(box.at(".claude/skills/hq"), box.at(".claude/.use-skills.tmp/skills/hq.old"));
     if (isEdited) box.write(".claude/.use-skills.tmp/skills/hq.old/note", "mine");
@@ -194,25 +194,25 @@ describe("a copy that a killed run moved away", () => {
 
   it("is removed by the next run if it wasn't edited", async () => {
     using box = await killedBetween(false);
-    await box.done("--copy");
+    await box.done();
     assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" });
     assertEquals(box.read(".claude/skills/hq/more"), "more");
-    assertEquals(await box.done("--copy"), "");
+    assertEquals(await box.done(), "");
   });
 
   it("is put back under its name by the next run if it was edited", async () => {
     using box = await killedBetween(true);
-    const { stderr } = await box.run("--copy");
+    const { stderr } = await box.run();
     assertEquals(deployed(box.at(".claude/skills")), { hq: "copy" }, stderr);
     assertEquals(box.read(".claude/skills/hq/note"), "mine");
-    assertMatch(await box.fails(1, "--copy"), /this copy was edited/);
+    assertMatch(await box.fails(1), /this copy was edited/);
   });
 
   it("is put back under another name if its name is taken", async () => {
     using box = await killedBetween(true);
     box.write(".claude/skills/hq/SKILL.md", skillText("hq"));
     box.write(".claude/skills/hq.edited", "taken");
-    await box.run("--copy");
+    await box.run();
     assertEquals(Object.keys(deployed(box.at(".claude/skills"))), ["hq", "hq.edited", "hq.edited-2"]);
     assertEquals(box.read(".claude/skills/hq.edited-2/note"), "mine");
   });

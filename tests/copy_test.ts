@@ -1,26 +1,26 @@
-/** Tests of `sync --copy`: what a copy contains, when it is replaced, and what is refused. */
+/** Tests of `mode copy`: what a copy contains, when it is replaced, and what is refused. */
 import { assert, assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { deployed, execute, requires, Sandbox, skillText, succeed } from "./helpers.ts";
 import { scenario } from "./scenario.ts";
 
-describe("sync --copy", () => {
+describe("mode copy", () => {
   scenario("copies files, directories, links inside the skill, and the executable bit")
     .skills("hq").write("skills/hq/bin/run", "#!/bin/sh\n").do((box) =>
       Deno.chmodSync(box.at("skills/hq/bin/run"), 0o750)
     )
     .link("skills/hq/manual", "SKILL.md").directory("skills/hq/empty").manifest("hq")
-    .sync("--copy").says("use-skills: copied hq for claude, opencode, codex")
+    .mode("copy").sync().says("use-skills: copied hq for claude, opencode, codex")
     .is(".claude/skills/hq/SKILL.md", `644 ${skillText("hq")}`).is(".opencode/skills/hq/bin/run", "755 #!/bin/sh\n")
     .is(".agents/skills/hq/manual", "-> SKILL.md").is(".claude/skills/hq/empty", "directory")
     .has(".claude/skills", { hq: "copy" }).remember()
-    .sync("--copy").says().untouched();
+    .sync().says().untouched();
 
   scenario("updates a copy when its skill changes, and leaves no old files")
-    .skills("hq").write("skills/hq/old", "old").manifest("hq for claude").sync("--copy")
+    .skills("hq").write("skills/hq/old", "old").manifest("hq for claude").mode("copy").sync()
     .remove("skills/hq/old").write("skills/hq/SKILL.md", "New")
     .run("check").fails("would replace the copy .claude/skills/hq -> skills/hq: the skill changed")
-    .sync("--copy").says("use-skills: copied again hq for claude")
+    .sync().says("use-skills: copied again hq for claude")
     .is(".claude/skills/hq/SKILL.md", "644 New").lacks(".claude/skills/hq/old").has(".claude/skills", { hq: "copy" })
     .run("check").says();
 
@@ -28,39 +28,47 @@ describe("sync --copy", () => {
     using box = new Sandbox();
     box.skills("hq");
     box.manifest("hq");
+    box.mode("copy");
     for (const version of ["v1", "v2"]) {
       box.write("skills/hq/version", version);
       Deno.utimeSync(box.at("skills/hq/version"), 1, 1);
-      await box.done("--copy");
+      await box.done();
       assertEquals(box.read(".claude/skills/hq/version"), version);
     }
   });
 
   scenario("follows the manifest to another skill of the same name")
     .write("a/hq/SKILL.md", "This is a").write("b/hq/SKILL.md", "This is b")
-    .manifest("./a/hq for claude").sync("--copy").is(".claude/skills/hq/SKILL.md", "644 This is a")
-    .manifest("./b/hq for claude").sync("--copy").says("use-skills: copied again hq for claude")
+    .manifest("./a/hq for claude").mode("copy").sync().is(".claude/skills/hq/SKILL.md", "644 This is a")
+    .manifest("./b/hq for claude").sync().says("use-skills: copied again hq for claude")
     .is(".claude/skills/hq/SKILL.md", "644 This is b");
 
-  scenario("is remembered by check and list, and undone by a sync without it")
-    .skills("hq").manifest("hq for claude").sync("--copy")
+  scenario("stays in effect, also for direnv, and switching it converts what is owned")
+    .skills("hq").manifest("hq for claude").mode("copy").sync().remember()
     .run("check").says().run("list").prints("hq  skills/hq  claude  ok")
-    .sync().says("use-skills: relinked hq for claude").has(".claude/skills", { hq: "../../skills/hq" })
-    .sync("--copy").says("use-skills: copied again hq for claude").has(".claude/skills", { hq: "copy" });
+    .environment({ DIRENV_IN_ENVRC: "1" }).sync().says().untouched()
+    .mode("link").sync().says("use-skills: relinked hq for claude").has(".claude/skills", { hq: "../../skills/hq" })
+    .mode("copy").sync().says("use-skills: copied again hq for claude").has(".claude/skills", { hq: "copy" })
+    .mode().sync().says("use-skills: relinked hq for claude").has(".claude/skills", { hq: "../../skills/hq" });
+
+  scenario("replaced --copy")
+    .skills("hq").manifest("hq").remember().sync("--copy")
+    .refuses('use-skills: --copy was replaced by a line of .skills: write "mode copy" above the first entry')
+    .untouched();
 
   scenario("makes copies that clean removes")
-    .skills("hq").manifest("hq").remember().sync("--copy").run("clean").same("repo");
+    .skills("hq").manifest("hq").mode("copy").remember().sync().run("clean").same("repo");
 
   scenario("replaces and removes a copy with a read-only directory", "setpriv")
-    .skills("hq").write("skills/hq/sub/file", "v1").manifest("hq for claude").runUnprivileged("--copy")
+    .skills("hq").write("skills/hq/sub/file", "v1").manifest("hq for claude").mode("copy").runUnprivileged()
     .do((box) => Deno.chmodSync(box.at(".claude/skills/hq/sub"), 0o555)).write("skills/hq/sub/file", "v2")
-    .runUnprivileged("--copy").says("use-skills: copied again hq for claude").is(".claude/skills/hq/sub/file", "644 v2")
+    .runUnprivileged().says("use-skills: copied again hq for claude").is(".claude/skills/hq/sub/file", "644 v2")
     .do((box) => Deno.chmodSync(box.at(".claude/skills/hq/sub"), 0o555))
     .runUnprivileged("clean").lacks(".claude", ".use-skills.tmp");
 });
 
 describe("a skill that cannot be copied", () => {
-  const fail = (reason: string) => `.skills:1: Cannot deploy "hq" from skills/hq: ${reason}`;
+  const fail = (reason: string) => `.skills:2: Cannot deploy "hq" from skills/hq: ${reason}`;
   const outside = (text: string) => fail(`the link "sub/trap" leads out of the skill, to "${text}"`);
   const traps: [what: string, setup: (box: Sandbox) => unknown, message: string][] = [
     [
@@ -104,33 +112,33 @@ describe("a skill that cannot be copied", () => {
     )
       .skills("hq", "good").write("secret", "secret").directory("skills/hq/sub").do(setup)
       .manifest("hq for claude cursor", "good for claude cursor")
-      .sync("--copy").fails("use-skills: copied good for claude, cursor", message)
+      .mode("copy").sync().fails("use-skills: copied good for claude, cursor", message)
       .has(".claude/skills", { good: "copy" }).has(".cursor/skills", { good: "copy" });
   }
 
-  scenario("is linked without --copy")
+  scenario("is linked in mode link")
     .skills("hq").link("skills/hq/up", "..").manifest("hq for claude")
     .sync().says("use-skills: linked hq for claude");
 
   scenario("because it contains the target is reported")
     .write("SKILL.md", skillText("repo")).skills("good").manifest("../repo for claude", "good for claude")
-    .sync("--copy").fails(
+    .mode("copy").sync().fails(
       "use-skills: copied good for claude",
-      '.skills:1: Cannot deploy "repo" from .: it contains the target',
+      '.skills:2: Cannot deploy "repo" from .: it contains the target',
     )
     .has(".claude/skills", { good: "copy" });
 
   scenario("any more keeps its copy")
-    .skills("hq").manifest("hq for claude").sync("--copy").remember()
-    .link("skills/hq/sub/trap", "gone").sync("--copy").fails(fail('the link "sub/trap" is broken')).same(
+    .skills("hq").manifest("hq for claude").mode("copy").sync().remember()
+    .link("skills/hq/sub/trap", "gone").sync().fails(fail('the link "sub/trap" is broken')).same(
       "repo/.claude",
     );
 });
 
 /** Runs the program, calls `look` again and again until it ends, and gives what it printed. */
-async function whileRunning(box: Sandbox, args: string[], look: () => void): Promise<string> {
+async function whileRunning(box: Sandbox, look: () => void): Promise<string> {
   let hasEnded = false;
-  const run = box.run(...args).finally(() => hasEnded = true);
+  const run = box.run().finally(() => hasEnded = true);
   while (!hasEnded) {
     for (let count = 0; count < 100; count++) look(); // Without a pause: it could be wrong only for an instant.
     await Deno.lstat(box.path);
@@ -147,12 +155,12 @@ describe("an agent that reads a target", () => {
         box.write(`${place}/hq/SKILL.md`, place.repeat(size));
         for (let index = 0; index < 20; index++) box.write(`${place}/hq/data/${index}`, place.repeat(1000));
       }
-      const options = mode === "copy" ? ["--copy"] : [];
       box.manifest("./a/hq for claude");
-      await box.done(...options);
+      box.mode(mode);
+      await box.done();
       for (const place of ["b", "a", "b", "a"] as const) {
         box.manifest(`./${place}/hq for claude`);
-        const message = await whileRunning(box, options, () => {
+        const message = await whileRunning(box, () => {
           let size: number | undefined;
           try {
             size = Deno.statSync(box.at(".claude/skills/hq/SKILL.md")).size;
@@ -176,9 +184,10 @@ describe("the staging directory", () => {
     box.manifest("hq for claude");
     box.directory(".claude/skills");
     Deno.chmodSync(box.at(".claude"), 0o555);
+    box.mode("copy");
     await box.runUnprivileged("list"); // prepares the sandbox for the other user
     using watcher = Deno.watchFs(box.at(".claude/skills"), { recursive: false });
-    const { status, stderr } = await box.runUnprivileged("--copy");
+    const { status, stderr } = await box.runUnprivileged();
     assertEquals([status, stderr], [0, "use-skills: copied hq for claude\n"]);
     const timer = setTimeout(() => watcher.close(), 30_000);
     let isSeen = false;
@@ -196,7 +205,8 @@ describe("the staging directory", () => {
     box.skills("hq");
     box.manifest("hq for claude");
     box.directory(".claude/skills");
-    const call = (await box.call("--copy")).map((word) => `'${word}'`).join(" ");
+    box.mode("copy");
+    const call = (await box.call()).map((word) => `'${word}'`).join(" ");
     const lines = ["mount -t tmpfs none .claude/skills", call, "find .claude | sort"];
     const result = await execute(["unshare", "-rm", "sh", "-ec", lines.join("\n")], await box.start());
     assertEquals(result, {
@@ -216,7 +226,7 @@ describe("the staging directory", () => {
   scenario("that is a link is not followed")
     .skills("hq").write("precious/skills/hq.old/file", "precious").link(".claude/.use-skills.tmp", "../precious")
     .manifest("hq for claude").remember()
-    .sync("--copy").same("repo/precious").is(".claude/.use-skills.tmp", "-> ../precious");
+    .mode("copy").sync().same("repo/precious").is(".claude/.use-skills.tmp", "-> ../precious");
 });
 
 describe("a full disk", () => {
@@ -226,7 +236,8 @@ describe("a full disk", () => {
     box.write("skills/big/data/much", "x".repeat(500_000));
     box.manifest("big for claude", "small for claude");
     box.directory(".claude");
-    const call = (await box.call("--copy")).map((word) => `'${word}'`).join(" ");
+    box.mode("copy");
+    const call = (await box.call()).map((word) => `'${word}'`).join(" ");
     // The file system is gone with this shell, so it has to list what was there.
     const lines = [
       "mount -t tmpfs -o size=300k none .claude",
@@ -240,7 +251,7 @@ describe("a full disk", () => {
     const [full, whole] = stdout.split("status ").slice(1).map((text) => text.trimEnd().split("\n"));
     assertEquals(
       stderr,
-      'use-skills: copied small for claude\n.skills:1: Cannot copy "big" in .claude/skills: No space left on device\n' +
+      'use-skills: copied small for claude\n.skills:2: Cannot copy "big" in .claude/skills: No space left on device\n' +
         "use-skills: copied big for claude\n",
     );
     const own = [".claude", ".claude/skills", ".claude/skills/.gitignore", ".claude/skills/.use-skills.json"];

@@ -47,7 +47,7 @@ describe("a state file", () => {
         "use-skills: linked hq for cursor",
         `.skills:1: Cannot read .claude/skills: its .use-skills.json ${reason}`,
       )
-      .sync("--copy", "-q").fails(`.skills:1: Cannot read .claude/skills: its .use-skills.json ${reason}`)
+      .mode("copy").sync("-q").fails(`.skills:2: Cannot read .claude/skills: its .use-skills.json ${reason}`)
       .same("repo/.claude").same("repo/precious").lacks("/box/new").has(".cursor/skills", { hq: "copy" });
   }
 
@@ -81,7 +81,12 @@ describe("a state file", () => {
         .write("target/.gitignore", "precious")
         .link(`.claude/skills/${name}`, `/box/repo/${target}`).manifest("hq for claude").remember()
         .do(async (box) => {
-          for (const args of [[], ["--copy"], ["clean"]]) await box.run(...args);
+          for (const mode of ["link", "copy"]) {
+            box.mode(mode);
+            await box.run();
+          }
+          await box.run("clean");
+          box.mode();
         })
         .same("repo/target").same("repo/skills").lacks("/box/new");
     }
@@ -127,23 +132,23 @@ describe("the target index", () => {
 describe("a lockfile", () => {
   const hash = "0123456789abcdef0123456789abcdef01234567";
   const line = `"a/b/c": {"commit":"${hash}","path":"c","tree":"${hash}","url":"https://github.com/a/b"}`;
-  const text = (...lines: string[]) => `{\n"skills": {\n${lines.join(",\n")}\n},\n"version": 1\n}\n`;
+  const text = (...lines: string[]) => `{\n${lines.map((line) => `${line},\n`).join("")}"version": 2\n}\n`;
   const restore = "restore the file from git, or delete it and sync";
   const odd = (line: string) => `.skills.lock${line} is not as use-skills writes it, or has an entry twice: ${restore}`;
   const merge =
-    "this is not valid JSON. After a merge, keep one line per skill, a comma between the lines, and no conflict markers";
+    "this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no conflict markers";
   const refused: [what: string, content: string, message: string][] = [
     [
       "with conflict markers",
       text(line).replace(line, `<<<<<<< HEAD\n${line}\n=======\n${line}\n>>>>>>> x`),
-      `.skills.lock:3: ${merge}`,
+      `.skills.lock:2: ${merge}`,
     ],
     ["that is empty", "", `.skills.lock:1: ${merge}`],
     ["without a version", '{"skills": {}}\n', `.skills.lock is not a lockfile: ${restore}`],
-    ["of a newer version", '{"version": 2}\n', ".skills.lock was written by a newer use-skills: update this one"],
-    ["with an entry twice", text(line, line), odd(":4")],
+    ["of a newer version", '{"version": 3}\n', ".skills.lock was written by a newer use-skills: update this one"],
+    ["with an entry twice", text(line, line), odd(":3")],
     ["that was formatted", JSON.stringify(JSON.parse(text(line)), undefined, 2), odd(":2")],
-    ["with a line that looks like an entry", text(` ${line}`, line), odd(":3")],
+    ["with a line that looks like an entry", text(` ${line}`, line), odd(":2")],
     ["with an invalid entry", text('"a/b": {"commit":"main"}'), `.skills.lock has an invalid entry, "a/b": ${restore}`],
     [
       "with a path that leads out",

@@ -4,7 +4,7 @@ import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { type Action, decide, type Desired, type Situation } from "../use-skills.ts";
 
 const me = "../../.skills";
-const desired: Desired = { name: "hq", line: 1, source: "/repo/skills/hq" };
+const desired: Desired = { name: "hq", line: 1, reference: "hq", source: "/repo/skills/hq" };
 const LINK = { target: "../../skills/hq" };
 const OLD = { target: "../../old/hq" };
 const COPY = { target: "../../skills/hq", copy: "a1" };

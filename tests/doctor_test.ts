@@ -322,8 +322,8 @@ describe("doctor", () => {
     box.directory("skills/hq/empty");
     box.link("skills/hq/link", "a-b/x.sh");
     Deno.chmodSync(box.at("skills/hq/a-b/x.sh"), 0o755);
-    box.manifest("hq for claude");
-    await box.done("sync", "--copy");
+    box.manifest("mode copy", "hq for claude");
+    await box.done();
     const owned = async () =>
       JSON.parse((await box.run("doctor", "--json")).stdout).agents[0].directories[0].skills[0].owned;
     assertEquals(await owned(), true);

@@ -55,8 +55,8 @@ export class Setting implements AsyncDisposable {
   }
 
   /** Writes the user's git configuration: what leads to the server, and more. */
-  configure(more: string): void {
-    this.box.write(`${this.box.home}/.gitconfig`, this.forge.config(...SITES) + more);
+  configure(more: string, home = this.box.home): void {
+    this.box.write(`${home}/.gitconfig`, this.forge.config(...SITES) + more);
   }
 
   /** Like another machine: nothing is fetched or deployed, the project is the same. */
@@ -71,7 +71,8 @@ export class Setting implements AsyncDisposable {
 
   /** The entries of the lockfile. */
   get locked(): Record<string, Record<string, string>> {
-    return JSON.parse(this.box.read(".skills.lock")).skills;
+    const { version: _, ...entries } = JSON.parse(this.box.read(".skills.lock"));
+    return entries;
   }
 
   /** The deployed skills: where the links of the first target lead. */

@@ -22,7 +22,7 @@ describe("a git reference", () => {
     const [commit, hash] = [await setting.hash("main"), await setting.hash("main:skills/pdf")];
     const line =
       `"team/skills/skills/pdf": {"commit":"${commit}","path":"skills/pdf","tree":"${hash}","url":"https://github.com/team/skills"}`;
-    assertEquals(box.read(".skills.lock"), `{\n"skills": {\n${line}\n},\n"version": 1\n}\n`);
+    assertEquals(box.read(".skills.lock"), `{\n${line},\n"version": 2\n}\n`);
     const skill = `${setting.storePath}/${hash}/pdf`;
     for (const target of [".claude/skills", ".opencode/skills", ".agents/skills"]) {
       assertEquals(deployed(box.at(target)), { pdf: skill });

@@ -14,7 +14,7 @@ describe(".gitignore", () => {
       await box.git("add", ".");
       await box.git("commit", "--quiet", "-m", "skills");
     })
-    .sync().do(status("")).sync("--copy").do(status(""))
+    .sync().do(status("")).mode("copy").sync().do(status(" M .skills\n")).mode().sync()
     .write(".claude/skills/mine/SKILL.md", skillText("mine")).do(status("?? .claude/skills/mine/SKILL.md\n"))
     .manifest("hq").sync().do(status(" M .skills\n?? .claude/skills/mine/SKILL.md\n"));
 

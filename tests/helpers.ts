@@ -204,10 +204,18 @@ export class Sandbox implements Disposable {
     }
   }
 
-  /** Writes the repo's manifest. */
+  /** Writes the repo's manifest, with the current mode. */
   manifest(...lines: string[]): void {
-    this.write(".skills", lines.map((line) => `${line}\n`).join(""));
+    this.write(".skills", [...this.#modeLines, ...lines].map((line) => `${line}\n`).join(""));
   }
+
+  /** Changes the mode of the repo's manifest, and of those that are written later; `undefined` for none. */
+  mode(mode?: string): void {
+    const lines = this.read(".skills").split("\n").slice(this.#modeLines.length, -1);
+    this.#modeLines = mode === undefined ? [] : [`mode ${mode}`];
+    this.manifest(...lines);
+  }
+  #modeLines: string[] = [];
 
   /** What a run of an installed script gets. */
   async start(start: Start = {}): Promise<Start & { environment: Record<string, string>; cwd: string }> {

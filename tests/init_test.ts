@@ -65,7 +65,7 @@ describe("init", () => {
 
   scenario("writes a manifest of comments, and the block for .envrc")
     .run("init").says(...wrote).is(".envrc", `644 ${outside}`)
-    .do((box) => assertEquals(parseManifest(box.read(".skills")), { entries: [], errors: [] }))
+    .do((box) => assertEquals(parseManifest(box.read(".skills")), { mode: "link", entries: [], errors: [] }))
     .do((box) => assertMatch(box.read(".skills"), /^(#.*\n)+$/))
     .sync().says().remember()
     .run("init").says("use-skills: .skills exists already", "use-skills: .envrc is up to date").untouched();

@@ -7,8 +7,8 @@ const times = (count: number) => Array.from({ length: count }, (_, index) => ind
 const names = (from: number, to: number) => times(to - from).map((index) => `skill-${from + index}`);
 
 /** Runs the program and kills it as soon as `isTime` says so; says whether it was killed before it had ended. */
-async function runAndKill(box: Sandbox, args: string[], isTime: () => boolean): Promise<boolean> {
-  const child = await box.spawn(...args);
+async function runAndKill(box: Sandbox, isTime: () => boolean): Promise<boolean> {
+  const child = await box.spawn();
   let hasEnded = false;
   const end = child.output().then(({ signal }) => {
     hasEnded = true;
@@ -31,13 +31,13 @@ function skillsOf(all: Tree): Map<string, string> {
  * an agent finds no partial skill, and one more run leaves what an undisturbed one leaves. Finally, `clean` leaves what
  * was there at the start.
  */
-async function killOften(box: Sandbox, count: number, args: string[], manifests: string[][]): Promise<void> {
+async function killOften(box: Sandbox, count: number, manifests: string[][]): Promise<void> {
   const start = tree(box.repo);
   const trees: Tree[] = [];
   const began = performance.now();
   for (const lines of [...manifests, ...manifests]) {
     box.manifest(...lines);
-    await box.done(...args);
+    await box.done();
     trees.push(tree(box.path));
   }
   const duration = (performance.now() - began) / trees.length;
@@ -55,7 +55,7 @@ async function killOften(box: Sandbox, count: number, args: string[], manifests:
     const isTime = index % 3 < 2
       ? () => whatIs(`${box.path}/${watched}`) !== from[watched]
       : () => performance.now() - began > duration * index / count;
-    if (await runAndKill(box, args, isTime)) killed++;
+    if (await runAndKill(box, isTime)) killed++;
     const now = tree(box.path);
     const complete = [skillsOf(from), skillsOf(to)];
     for (const [path, content] of skillsOf(now)) {
@@ -63,7 +63,7 @@ async function killOften(box: Sandbox, count: number, args: string[], manifests:
     }
     const done = changing.filter((path) => now[path] === to[path]).length;
     if (done > 0 && done < changing.length) amid++;
-    await box.done(...args);
+    await box.done();
     assertEquals(tree(box.path), to);
   }
   assert(killed > count / 2 && amid > 1, `Of ${count} runs, ${killed} were killed, ${amid} of them amid their work`);
@@ -100,14 +100,14 @@ describe("a killed run", () => {
     using box = new Sandbox();
     box.environment = { CODEX_HOME: box.at(".codex") };
     box.skills(...names(0, 200));
-    await killOften(box, 12, [], [["# nothing"], names(0, 200)]);
+    await killOften(box, 12, [["# nothing"], names(0, 200)]);
   });
 
   it("is completed by the next one after a change of the manifest", async () => {
     using box = new Sandbox();
     box.environment = { CODEX_HOME: box.at(".codex") };
     box.skills(...names(0, 200), ...names(40, 80).map((name) => `./other/${name}`));
-    await killOften(box, 12, [], [
+    await killOften(box, 12, [
       names(0, 150),
       [...names(40, 80).map((name) => `./other/${name}`), "for claude cursor", ...names(80, 200)],
     ]);
@@ -118,11 +118,34 @@ describe("a killed run", () => {
     box.skills(...names(0, 24));
     for (const name of names(8, 16)) box.write(`other/${name}/SKILL.md`, `${skillText(name)}Other.\n`);
     for (const name of names(0, 24)) box.write(`skills/${name}/data/more`, "x".repeat(2000));
-    await killOften(box, 16, ["--copy"], [
-      names(0, 16),
-      [...names(8, 16).map((name) => `./other/${name}`), ...names(16, 24)],
+    await killOften(box, 16, [
+      ["mode copy", ...names(0, 16)],
+      ["mode copy", ...names(8, 16).map((name) => `./other/${name}`), ...names(16, 24)],
     ]);
   });
+
+  it("is completed by the next one in mode commit", async () => {
+    using box = new Sandbox();
+    box.skills(...names(0, 8));
+    for (const name of names(4, 24)) {
+      box.write(`${box.home}/one/${name}/SKILL.md`, `${skillText(name)}${"One.".repeat(2000)}\n`);
+      box.write(`${box.home}/two/${name}/SKILL.md`, `${skillText(name)}${"Two.".repeat(2000)}\n`);
+    }
+    await killOften(box, 16, [
+      ["mode commit", ...names(0, 8), ...names(8, 20).map((name) => `~/one/${name}`)],
+      ["mode commit", ...names(0, 4), ...names(4, 24).map((name) => `~/two/${name}`)],
+    ]);
+  });
+
+  for (const [one, other] of [["commit", "link"], ["copy", "commit"]]) {
+    it(`is completed by the next one if it went from mode ${one} to ${other}`, async () => {
+      using box = new Sandbox();
+      box.skills(...names(0, 12));
+      for (const name of names(12, 16)) box.write(`${box.home}/one/${name}/SKILL.md`, skillText(name));
+      const entries = [...names(0, 12), ...names(12, 16).map((name) => `~/one/${name}`)];
+      await killOften(box, 8, [[`mode ${one}`, ...entries], [`mode ${other}`, ...entries]]);
+    });
+  }
 
   it("is completed by the next one if it replaced links by copies", async () => {
     using box = new Sandbox();
@@ -133,13 +156,15 @@ describe("a killed run", () => {
     const links = tree(box.path);
     for (const index of times(6)) {
       const watched = box.at(`.claude/skills/skill-${index}`);
-      await runAndKill(box, ["--copy"], () => whatIs(watched) === "directory");
-      await box.done("--copy");
+      box.mode("copy");
+      await runAndKill(box, () => whatIs(watched) === "directory");
+      await box.done();
       assertEquals(
         deployed(box.at(".claude/skills")),
         Object.fromEntries(names(0, 12).sort().map((name) => [name, "copy"])),
       );
-      await runAndKill(box, [], () => whatIs(watched) !== "directory");
+      box.mode();
+      await runAndKill(box, () => whatIs(watched) !== "directory");
       await box.done();
       assertEquals(tree(box.path), links);
     }

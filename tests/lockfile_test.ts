@@ -69,6 +69,20 @@ describe(".skills.lock", () => {
     assertEquals(Object.keys(tree(box.path)).filter((path) => path.includes("/.use-skills.new")), []);
   });
 
+  it("of version 1 is read, stays as it is until something is to change, and then becomes version 2", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.manifest("team/skills/skills/pdf");
+    await box.done();
+    const [first = "", line = "", ...end] = box.read(".skills.lock").split("\n");
+    const old = [first, '"skills": {', line.replace(/,$/, ""), "},", '"version": 1', "}", ""].join("\n");
+    box.write(".skills.lock", old);
+    assertEquals([await box.done(), await box.done("check"), box.read(".skills.lock")], ["", "", old]);
+    box.manifest("team/skills/skills/pdf", "team/skills/skills/pdf#v1 as tagged");
+    await box.done("-q");
+    assertEquals(box.read(".skills.lock"), [first, line, line.replace("pdf", "pdf#v1"), ...end].join("\n"));
+  });
+
   it("loses what the manifest no longer names, and is removed with the last entry", async () => {
     await using setting = await Setting.start();
     const { box } = setting;
@@ -95,25 +109,25 @@ describe(".skills.lock", () => {
     assertEquals(box.read(".skills.lock"), lock);
   });
 
-  const json = "this is not valid JSON. After a merge, keep one line per skill, a comma between the lines, and no " +
+  const json = "this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no " +
     "conflict markers";
   const written = "is not as use-skills writes it, or has an entry twice";
   const text = (line: RegExp, change: (line: string) => string) => (text: string) => text.replace(line, change);
   const refused: [what: string, spoil: (text: string) => string, message: string][] = [
-    ["conflict markers", text(/^"team/m, (line) => `<<<<<<< HEAD\n${line}`), `.skills.lock:3: ${json}`],
-    ["conflict markers at the end", text(/^\}\n$/m, (line) => `>>>>>>> x\n${line}`), `.skills.lock:7: ${json}`],
-    ["a missing comma", text(/\},\n/, () => "}\n"), `.skills.lock:4: ${json}`],
-    ["a comma too many", text(/\}\n\},/, () => "},\n},"), `.skills.lock:5: ${json}`],
-    ["half of the text", (text) => text.slice(0, 16), `.skills.lock:3: ${json}`],
+    ["conflict markers", text(/^"team/m, (line) => `<<<<<<< HEAD\n${line}`), `.skills.lock:2: ${json}`],
+    ["conflict markers at the end", text(/^\}\n$/m, (line) => `>>>>>>> x\n${line}`), `.skills.lock:5: ${json}`],
+    ["a missing comma", text(/\},\n/, () => "}\n"), `.skills.lock:3: ${json}`],
+    ["a comma too many", text(/"version"/, () => ',"version"'), `.skills.lock:4: ${json}`],
+    ["half of the text", (text) => text.slice(0, 16), `.skills.lock:2: ${json}`],
     ["no text", () => "", `.skills.lock:1: ${json}`],
     ["noise", () => "{ hello }\n", `.skills.lock:1: ${json}`],
-    ["no entries", () => '{\n"skills": {},\n"version": 1\n}\n', `.skills.lock is not a lockfile: ${RESTORE}`],
+    ["no entries", () => '{\n"version": 2\n}\n', `.skills.lock is not a lockfile: ${RESTORE}`],
     ["another kind of value", () => "[]\n", `.skills.lock is not a lockfile: ${RESTORE}`],
     ["nothing but null", () => "null\n", `.skills.lock is not a lockfile: ${RESTORE}`],
-    ["no version", text(/,\n"version": 1/, () => ""), `.skills.lock is not a lockfile: ${RESTORE}`],
+    ["no version", text(/,\n"version": 2/, () => ""), `.skills.lock is not a lockfile: ${RESTORE}`],
     [
       "a newer version",
-      text(/"version": 1/, () => '"version": 2'),
+      text(/"version": 2/, () => '"version": 3'),
       ".skills.lock was written by a newer use-skills: update this one",
     ],
     [
@@ -134,27 +148,27 @@ describe(".skills.lock", () => {
     [
       "an entry twice, with other values",
       text(/^"team.*pdf":.*$/m, (line) => `${line.replace(/,$/, "").replace(/"commit":"\w/, '"commit":"0')},\n${line}`),
-      `.skills.lock:3 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}: ${RESTORE}`,
     ],
     [
       "an entry twice, with the same values",
       text(/^"team.*pdf":.*$/m, (line) => `${line.replace(/,$/, "")},\n${line}`),
-      `.skills.lock:4 ${written}: ${RESTORE}`,
+      `.skills.lock:3 ${written}: ${RESTORE}`,
     ],
     [
       "a key twice in an entry",
       text(/"tree":/, () => `"tree":"${"0".repeat(40)}","tree":`),
-      `.skills.lock:3 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}: ${RESTORE}`,
     ],
     [
       "a key that use-skills does not write",
       text(/"tree":/, () => '"extra":1,"tree":'),
-      `.skills.lock:3 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}: ${RESTORE}`,
     ],
     [
       "two entries on one line",
       text(/\},\n"team/, () => '},"team'),
-      `.skills.lock:3 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}: ${RESTORE}`,
     ],
   ];
   it("that is not as use-skills writes it is refused, the message names the line, and nothing changes", async () => {

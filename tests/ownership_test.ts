@@ -46,9 +46,9 @@ describe("a conflict", () => {
         `.skills:3: ${conflict("hq", reason)}`,
       )
       .sync().fails(`.skills:3: ${conflict("hq", reason)}`)
-      .sync("--copy", "-q").fails(`.skills:3: ${conflict("hq", reason)}`)
+      .mode("copy").sync("-q").fails(`.skills:4: ${conflict("hq", reason)}`)
       .do((box) => assertEquals(Object.keys(deployed(box.at(".claude/skills"))), ["hq", "other"]))
-      .run("clean").same("repo");
+      .mode().run("clean").same("repo");
   }
 
   scenario("with what replaced something owned is reported, and that is no longer owned")
@@ -73,13 +73,13 @@ describe("a conflict", () => {
 describe("an edited copy", () => {
   const edited = (name: string) => conflict(name, "this copy was edited");
   scenario("is kept and reported when its skill changes, leaves the manifest, and by clean")
-    .skills("one", "two").manifest("for claude", "one", "two").sync("--copy")
+    .skills("one", "two").manifest("for claude", "one", "two").mode("copy").sync()
     .write(".claude/skills/one/SKILL.md", "Mine").write(".claude/skills/two/more", "Mine")
     .write("skills/one/SKILL.md", "Changed").remember()
-    .sync("--copy").fails(`.skills:2: ${edited("one")}`, `.skills:3: ${edited("two")}`)
-    .sync().fails(`.skills:2: ${edited("one")}`, `.skills:3: ${edited("two")}`)
+    .sync().fails(`.skills:3: ${edited("one")}`, `.skills:4: ${edited("two")}`)
+    .mode().sync().fails(`.skills:2: ${edited("one")}`, `.skills:3: ${edited("two")}`)
     .same("repo/.claude")
-    .manifest("one for claude").sync("--copy").fails(
+    .manifest("one for claude").sync().fails(
       "use-skills: .claude/skills/two stays, because this copy was edited",
       `.skills:1: ${edited("one")}`,
     )
@@ -89,18 +89,18 @@ describe("an edited copy", () => {
     .lacks(".claude/skills/.gitignore", ".claude/skills/.use-skills.json");
 
   scenario("is owned again once the edit is undone")
-    .skills("hq").manifest("hq for claude").sync("--copy")
-    .write(".claude/skills/hq/more", "Mine").sync("--copy").fails()
-    .remove(".claude/skills/hq/more").sync("--copy").says()
+    .skills("hq").manifest("hq for claude").mode("copy").sync()
+    .write(".claude/skills/hq/more", "Mine").sync().fails()
+    .remove(".claude/skills/hq/more").sync().says()
     .run("clean").lacks(".claude");
 
   scenario("that cannot be read is kept, and others are deployed", "setpriv")
-    .skills("hq", "one").manifest("hq for claude").runUnprivileged("--copy")
+    .skills("hq", "one").manifest("hq for claude").mode("copy").runUnprivileged()
     .write(".claude/skills/hq/secret", "mine").do((box) => Deno.chmodSync(box.at(".claude/skills/hq/secret"), 0))
     .manifest("hq for claude", "one for claude")
-    .runUnprivileged("--copy").fails(
+    .runUnprivileged().fails(
       "use-skills: copied one for claude",
-      `.skills:1: ${edited("hq")}`,
+      `.skills:2: ${edited("hq")}`,
     )
     .has(".claude/skills", { hq: "copy", one: "copy" });
 });
@@ -108,18 +108,18 @@ describe("an edited copy", () => {
 describe("an old copy that a killed run moved away", () => {
   for (const isEdited of [false, true]) {
     scenario(`is not put back into another target next to its own if it was ${isEdited ? "" : "not "}edited`)
-      .skills("hq").manifest("hq for ./a/y").sync("--copy")
+      .skills("hq").manifest("hq for ./a/y").mode("copy").sync()
       .do((box) => { // as a kill leaves it between moving the old copy away and the new one into place
         box.directory("a/.use-skills.tmp/y");
         Deno.renameSync(box.at("a/y/hq"), box.at("a/.use-skills.tmp/y/hq.old"));
         if (isEdited) box.write("a/.use-skills.tmp/y/hq.old/note", "mine");
       })
-      .manifest("hq for ./a/x ./a/y").do((box) => box.run("--copy"))
+      .manifest("hq for ./a/x ./a/y").do((box) => box.run())
       .lacks("a/x/hq/note").is("a/y/hq/note", isEdited ? "644 mine" : undefined)
       .has("a/x", { hq: "copy" }).has("a/y", { hq: "copy" })
       .do(async (box) => {
-        const { status, stderr } = await box.run("--copy");
-        const message = `.skills:1: ${conflict("hq", "this copy was edited", "a/y")}\n`;
+        const { status, stderr } = await box.run();
+        const message = `.skills:2: ${conflict("hq", "this copy was edited", "a/y")}\n`;
         assertEquals([status, stderr], isEdited ? [1, message] : [0, ""]);
       });
   }
@@ -177,8 +177,8 @@ describe("projects that share a target", () => {
     .run("clean").lacks("/box/codex/skills");
 
   test("leave the choice between link and copy to the first")
-    .enter("one").manifest("../both/hq for codex").sync("--copy")
-    .enter("two").manifest("../both/hq for codex").sync()
+    .enter("one").manifest("../both/hq for codex").mode("copy").sync()
+    .enter("two").write(".skills", "../both/hq for codex\n").sync()
     .has("/box/codex/skills", { hq: "copy" }).sync().says();
 
   scenario("don't interfere if one of them is the home")

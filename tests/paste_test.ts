@@ -39,7 +39,7 @@ describe("a pasted file without libraries", () => {
     '  In a checkout of use-skills, run "npx -y deno task use-skills" once',
     '  A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"',
   ];
-  for (const args of [["list", "--json"], ["--copy"], ["-n"], ["check", "-C", "."], ["--global"]]) {
+  for (const args of [["list", "--json"], ["--offline"], ["-n"], ["check", "-C", "."], ["--global"]]) {
     pasted(`says what ${args.join(" ")} needs, and what to do`)
       .skills("hq").manifest("hq").remember().run(...args).fails(...cli).same("repo");
   }
@@ -87,6 +87,6 @@ describe("a pasted file", () => {
     for (const [path, text] of Object.entries(files)) test.write(path, text);
     test.manifest("hq").remember()
       .sync().says("use-skills: linked hq for claude, opencode, codex").run("check", "-q").says()
-      .sync("--copy").run("list", "--json").prints().run("clean").same("repo");
+      .mode("copy").sync("-q").run("list", "--json").prints().mode().run("clean").same("repo");
   }
 });

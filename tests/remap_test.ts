@@ -45,7 +45,7 @@ const vendor = (test: Scenario) =>
     box.write(`${folder}/@std/cli/${version}/foreign.ts`, box.read("foreign.ts"));
   });
 
-const OPTIONS = [["--dry-run"], ["list", "--json"], ["-C", "."], ["--copy"]];
+const OPTIONS = [["--dry-run"], ["list", "--json"], ["-C", "."], ["--offline"]];
 
 const LINKED = "use-skills: linked hq for claude, opencode, codex";
 
@@ -75,11 +75,11 @@ describe("a pasted copy with options", () => {
     test.sync().says(LINKED).lacks("/box/foreign");
 
     repo(`uses the right library with --no-config in spite of ${how}`, files, ["--no-lock", "--no-config"])
-      .sync("-q", "--copy").says().has(".claude/skills", { hq: "copy" }).lacks("/box/foreign");
+      .mode("copy").sync("-q").says().has(".claude/skills", { hq: "copy" }).lacks("/box/foreign");
   }
 
   vendor(repo("uses the right library with --no-config in spite of vendor", {}, ["--no-lock", "--no-config"]))
-    .sync("-q", "--copy").says().has(".claude/skills", { hq: "copy" }).lacks("/box/foreign");
+    .mode("copy").sync("-q").says().has(".claude/skills", { hq: "copy" }).lacks("/box/foreign");
 
   vendor(repo("cannot know of a changed vendor directory without --no-config", {}))
     .sync("--dry-run").is("/box/foreign", "644 ");

@@ -68,6 +68,10 @@ export class Scenario {
   manifest(...lines: string[]): this {
     return this.do((box) => box.manifest(...lines.map((line) => insert(line, box))));
   }
+  /** Changes the mode of this and later manifests. */
+  mode(mode?: string): this {
+    return this.do((box) => box.mode(mode));
+  }
   write(path: string, content: string | Uint8Array): this {
     const text = (box: Sandbox) => typeof content === "string" ? insert(content, box) : content;
     return this.do((box) => box.write(insert(path, box), text(box)));

@@ -265,7 +265,7 @@ describe("list", () => {
     );
 
   scenario("shows an edited copy, and one whose skill changed")
-    .skills("one", "two").manifest("for claude", "one", "two").sync("--copy")
+    .skills("one", "two").manifest("for claude", "one", "two").mode("copy").sync()
     .write(".claude/skills/one/SKILL.md", "Edited").write("skills/two/SKILL.md", "Changed")
     .run("list").prints(
       "one  skills/one  claude  edited",

@@ -91,7 +91,7 @@ describe("a target", () => {
       .skills("hq").manifest("# first", "hq for claude cursor").write("/box/outside/skills/.keep", "");
     setup(test);
     test.remember();
-    for (const options of [["-q"], ["-q", "--copy"]]) test.sync(...options).fails(`.skills:2: ${reason}`);
+    test.sync("-q").fails(`.skills:2: ${reason}`).mode("copy").sync("-q").fails(`.skills:3: ${reason}`).mode();
     test.same("repo/.claude").same("box/outside").same("repo/.git")
       .do((box) => assertEquals(Object.keys(deployed(box.at(".cursor/skills"))), ["hq"]))
       .run("clean").same("repo").same("outside");

@@ -4,12 +4,12 @@ import { describe } from "jsr:@std/testing@^1/bdd";
 import { execute, requires, Sandbox, stamps } from "./helpers.ts";
 
 /** A project with nothing to do. */
-async function deployedProject(...options: string[]): Promise<Sandbox> {
+async function deployedProject(mode = "link"): Promise<Sandbox> {
   const box = new Sandbox();
   box.skills("hq", "one", `${box.home}/notes/two`);
   box.environment = { CODEX_HOME: `${box.path}/codex` };
-  box.manifest("hq", "one for cursor ./own/folder", "~/notes/two as three");
-  await box.done(...options);
+  box.manifest(`mode ${mode}`, "hq", "one for cursor ./own/folder", "~/notes/two as three");
+  await box.done();
   return box;
 }
 
@@ -56,14 +56,14 @@ describe("a run with nothing to do", () => {
     assertEquals(await execute(await restricted(box), await box.start()), { status: 0, stdout: "", stderr: "" });
   });
 
-  for (const options of [[], ["--copy"]]) {
+  for (const mode of ["link", "copy"]) {
     requires("strace")(
-      `tries no path that doesn't exist, and takes no lock, with ${options[0] ?? "links"}`,
+      `tries no path that doesn't exist, and takes no lock, in mode ${mode}`,
       async () => {
-        using box = await deployedProject(...options);
+        using box = await deployedProject(mode);
         const log = `${box.path}/log`;
         const calls = "trace=file,process,network,flock";
-        const trace = ["strace", "-f", "-s", "500", "-e", calls, "-o", log, ...await box.call(...options)];
+        const trace = ["strace", "-f", "-s", "500", "-e", calls, "-o", log, ...await box.call()];
         assertEquals(await execute(trace, await box.start()), { status: 0, stdout: "", stderr: "" });
         const lines = resume(Deno.readTextFileSync(log).split("\n"));
         const script = trace.find((word) => word.endsWith("/use-skills.ts")) ?? "";

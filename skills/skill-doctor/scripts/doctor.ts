@@ -422,7 +422,9 @@ function contentHash(directory: string): Promise<string | undefined> {
   return treeHash(directory).catch(() => undefined);
 }
 
-/** The hash that git gives the content of a directory; an empty directory counts as an empty tree. */
+const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
+/** The hash that git gives the content of a directory. */
 async function treeHash(directory: string): Promise<string> {
   const encoder = new TextEncoder();
   const entries: { key: string; content: Blob }[] = [];
@@ -433,6 +435,7 @@ async function treeHash(directory: string): Promise<string> {
     const hash = isDirectory
       ? await treeHash(path)
       : await objectHash("blob", new Blob([isSymlink ? Deno.readLinkSync(path) : Deno.readFileSync(path)]));
+    if (isDirectory && hash === EMPTY_TREE) continue; // git has no empty directories
     const key = encoder.encode(isDirectory ? `${name}/` : name).toHex(); // git sorts by bytes, a directory as NAME/
     entries.push({ key, content: new Blob([`${mode} ${name}\0`, Uint8Array.fromHex(hash)]) });
   }

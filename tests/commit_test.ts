@@ -1,0 +1,314 @@
+/** Tests of `mode commit`: what is committed, what a clone needs, how branches merge, and what git would change. */
+import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { describe } from "jsr:@std/testing@^1/bdd";
+import { AGENTS, PDF, Setting } from "./git_helpers.ts";
+import { deployed, isThere, requires, type Sandbox, stamps, tree } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
+
+const it = requires("git", "openssl");
+
+const TARGETS = [".claude/skills", ".opencode/skills", ".agents/skills"];
+
+/** What a target contains for git. */
+const ATTRIBUTES = "# Written by use-skills\n* -text -filter -ident -working-tree-encoding\n";
+
+/** The part of a lockfile's line that names where skills are deployed. */
+function targets(...names: string[]): string {
+  return `"targets":${JSON.stringify(Object.fromEntries(TARGETS.toSorted().map((target) => [target, names])))}`;
+}
+
+/** A project in git with a skill of its own, one from a server, and one from the home, all deployed and committed. */
+async function start(...more: string[]): Promise<Setting> {
+  const setting = await Setting.start({ ...PDF, "skills/pdf/crlf": "a\r\n", "skills/pdf/link": { link: "run.sh" } });
+  const { box } = setting;
+  await box.git("init", "-q", "-b", "main");
+  box.skills("hq", `${box.home}/notes/style`);
+  box.manifest("mode commit", "./skills/hq", "team/skills/skills/pdf", "~/notes/style", ...more);
+  await box.done();
+  await commit(box, "deploy");
+  return setting;
+}
+
+async function commit(box: Sandbox, message: string): Promise<void> {
+  await box.git("add", "--all");
+  await box.git("commit", "-qm", message);
+}
+
+/** Goes over to a clone on another machine: another path, home and umask, and no network. */
+async function cloneElsewhere(setting: Setting): Promise<Sandbox> {
+  const { box } = setting;
+  new Deno.Command("sh", { args: ["-c", `umask 077; git clone -q . ${box.path}/clone`], cwd: box.repo }).outputSync();
+  box.enter("clone");
+  box.directory(`${box.path}/elsewhere`);
+  box.environment = { HOME: `${box.path}/elsewhere`, XDG_CONFIG_HOME: `${box.path}/none` };
+  setting.forge.requests = [];
+  return box;
+}
+
+describe("mode commit", () => {
+  it("deploys relative links and real files, and records them in the lockfile only", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const [head, pdf] = [await setting.hash("main"), await setting.hash("main:skills/pdf")];
+    await box.git("-C", `${box.home}/notes/style`, "init", "-q");
+    await box.git("-C", `${box.home}/notes/style`, "add", "SKILL.md");
+    const style = (await box.git("-C", `${box.home}/notes/style`, "write-tree")).trim();
+    for (const target of TARGETS) {
+      const entries = { ".gitattributes": "file", hq: "../../skills/hq", pdf: "copy", style: "copy" };
+      assertEquals(deployed(box.at(target)), entries);
+      assertEquals([...Deno.readDirSync(box.at(target))].length, 4);
+      assertEquals(box.read(`${target}/.gitattributes`), ATTRIBUTES);
+    }
+    assertEquals(
+      box.read(".skills.lock"),
+      [
+        "{",
+        `"./skills/hq": {"link":"skills/hq",${targets("hq")}},`,
+        `"team/skills/skills/pdf": {"commit":"${head}","path":"skills/pdf",${targets("pdf")},"tree":"${pdf}",` +
+        '"url":"https://github.com/team/skills"},',
+        `"~/notes/style": {${targets("style")},"tree":"${style}"},`,
+        '"version": 2',
+        "}",
+        "",
+      ].join("\n"),
+    );
+    assertEquals(await box.git("status", "--porcelain", "--ignored"), "");
+  });
+
+  it("changes nothing in a second run", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const before = stamps(box.repo);
+    for (const args of [[], ["check"]]) assertEquals(await box.done(...args), "");
+    assertEquals(stamps(box.repo), before);
+  });
+
+  it("needs nothing in a clone but the clone: no store, no network, no home", async () => {
+    await using setting = await start();
+    const original = tree(setting.box.repo);
+    const box = await cloneElsewhere(setting);
+    for (const args of [[], ["check"], ["--frozen"]]) assertEquals(await box.done(...args), "");
+    assertEquals(setting.forge.requests, []);
+    assertEquals(await box.git("status", "--porcelain", "--ignored"), "");
+    const modes = (all: Record<string, string>) =>
+      Object.entries(all).map(([path, what]) => [path, what.replace(/^600/, "644").replace(/^700/, "755")]);
+    assertEquals(modes(tree(box.repo)), modes(original));
+    assertEquals(box.read(".claude/skills/pdf/crlf"), "a\r\n");
+  });
+
+  it("lists in a clone what is deployed", async () => {
+    await using setting = await start();
+    const { stdout } = await setting.box.run("list");
+    const box = await cloneElsewhere(setting);
+    assertEquals((await box.run("list")).stdout, stdout);
+  });
+
+  it("finds in CI what was edited, is missing, or was added, and fetches only what is missing", async () => {
+    await using setting = await start();
+    const box = await cloneElsewhere(setting);
+    box.environment = { ...box.environment, CI: "true" };
+    box.write(".claude/skills/pdf/SKILL.md", "edited");
+    box.write(".agents/skills/style/added", "new");
+    box.remove(".opencode/skills/hq");
+    const edited = (line: number, name: string, target: string) =>
+      `.skills:${line}: Cannot deploy "${name}" to ${target}: this copy was edited; move it away, or write "as NAME" ` +
+      "after the entry\n";
+    const problems = edited(3, "pdf", ".claude/skills") + edited(4, "style", ".agents/skills");
+    assertEquals(
+      await box.fails(1, "check"),
+      `would link .opencode/skills/hq -> skills/hq: nothing is there\n${problems}`,
+    );
+    assertEquals(await box.fails(1), `use-skills: linked hq for opencode\n${problems}`);
+    assertEquals(setting.forge.requests, []);
+    box.remove(".claude/skills/pdf");
+    box.remove(".agents/skills/style/added");
+    setting.configure("", box.environment["HOME"]);
+    assertEquals(await box.done(), "use-skills: copied pdf for claude\n");
+    assertEquals(await box.git("status", "--porcelain"), "");
+  });
+
+  it("reports a skill that is neither on this machine nor in the clone", async () => {
+    await using setting = await start();
+    const box = await cloneElsewhere(setting);
+    box.remove(".claude/skills/style");
+    const message = '.skills:4: Cannot deploy "style" from ~/notes/style: "~/notes/style" does not exist\n';
+    assertEquals(await box.fails(1), message);
+    assertEquals(await box.fails(1, "check"), message);
+    assertEquals(Object.keys(deployed(box.at(".agents/skills"))), [".gitattributes", "hq", "pdf", "style"]);
+  });
+
+  it("merges two branches that each add a skill, with merge=union and one more sync", async () => {
+    await using setting = await start("./skills/hq as zebra");
+    const { box } = setting;
+    box.write(".gitattributes", ".skills merge=union\n.skills.lock merge=union\n");
+    await commit(box, "attributes");
+    for (const name of ["aa", "ab"]) {
+      await box.git("switch", "-qc", name, "main");
+      box.skills(name);
+      await box.done("add", `./skills/${name}`);
+      await commit(box, name);
+    }
+    await box.git("merge", "-q", "--no-edit", "aa");
+    await box.done();
+    assertEquals(await box.done("check"), "");
+    assertMatch(box.read(".skills.lock"), /"\.\/skills\/aa": .*\n"\.\/skills\/ab": .*\n"\.\/skills\/hq": /);
+    assertEquals(deployed(box.at(".claude/skills"))["aa"], "../../skills/aa");
+    await commit(box, "merged");
+    assertEquals(await box.done(), "");
+    assertEquals(await box.git("status", "--porcelain"), "");
+  });
+
+  it("is left and entered without losing a skill", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const committed = tree(box.repo);
+    const manifest = box.read(".skills");
+    for (const mode of ["link", "copy"]) {
+      box.write(".skills", manifest.replace("commit", mode));
+      await box.done();
+      const kinds = Object.values(deployed(box.at(".claude/skills")));
+      assertEquals(kinds.map((kind) => kind === "copy"), Array(3).fill(mode === "copy"));
+      assertEquals(isThere(box.at(".claude/skills/.gitattributes")), false);
+      assertEquals(await box.done("check"), "");
+      assertEquals(/targets|notes/.test(box.read(".skills.lock")), false);
+      box.write(".skills", manifest);
+      await box.done();
+      assertEquals(tree(box.repo), committed);
+    }
+  });
+
+  it("removes what clean, remove and update no longer need", async () => {
+    await using setting = await start();
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { "skills/pdf/new": "new" });
+    await box.done("update", "-q");
+    assertEquals(box.read(".claude/skills/pdf/new"), "new");
+    await box.done("remove", "pdf", "-q");
+    assertEquals(Object.keys(deployed(box.at(".claude/skills"))), [".gitattributes", "hq", "style"]);
+    await box.done("clean", "-q");
+    assertEquals(TARGETS.map((target) => isThere(box.at(target))), [false, false, false]);
+    assertEquals(isThere(box.at(".skills.lock")), false);
+    await box.done("-q");
+    await box.done("check");
+  });
+
+  it("cleans in a clone", async () => {
+    await using setting = await start();
+    const box = await cloneElsewhere(setting);
+    assertEquals(await box.done("clean"), "use-skills: removed hq, pdf, style for codex, claude, opencode\n");
+    assertEquals([isThere(box.at(".claude/skills")), isThere(box.at("skills/hq"))], [false, true]);
+  });
+
+  it("keeps an edited file when its skill changes or goes", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write(".claude/skills/style/SKILL.md", "mine");
+    box.write(`${box.home}/notes/style/SKILL.md`, "newer");
+    await box.fails(1);
+    assertEquals(box.read(".claude/skills/style/SKILL.md"), "mine");
+    assertEquals(box.read(".agents/skills/style/SKILL.md"), "newer");
+    await box.run("remove", "style");
+    assertEquals(box.read(".claude/skills/style/SKILL.md"), "mine");
+    assertEquals(isThere(box.at(".agents/skills/style")), false);
+  });
+
+  it("frozen, changes nothing that would change the lockfile", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const before = tree(box.repo);
+    box.write(`${box.home}/notes/style/SKILL.md`, "newer");
+    box.skills("new");
+    box.manifest("mode commit", "./skills/hq", "~/notes/style", "./skills/new");
+    const message = await box.fails(1, "--frozen");
+    const wayOut = "--frozen (or CI=true) doesn't change .skills.lock, so run sync without it and commit that file";
+    assertEquals(
+      message,
+      `.skills: .skills.lock still records "pdf": ${wayOut}\n` +
+        `.skills:4: Cannot deploy "new" from skills/new: it is not recorded in .skills.lock: ${wayOut}\n`,
+    );
+    box.manifest("mode commit", "./skills/hq", "team/skills/skills/pdf", "~/notes/style");
+    box.remove("skills/new");
+    assertEquals(tree(box.repo), before);
+    assertEquals(await box.done("--frozen"), "");
+    assertEquals(
+      await box.fails(1, "check"),
+      TARGETS.map((target) => `would replace the copy ${target}/style -> ~/notes/style: the skill changed\n`)
+        .join(""),
+    );
+  });
+});
+
+describe("what git would not keep", () => {
+  it("is reported: ignored files, and an ignored skill that a link leads to", async () => {
+    await using setting = await start();
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { "skills/pdf/build/a": "a" });
+    box.skills("node_modules/tool");
+    box.write(".gitignore", "build/\nnode_modules/\n");
+    const lost = (path: string, pattern: string, line: number) =>
+      `.skills: A clone lacks ${path}, because git ignores it ("${pattern}" in .gitignore:${line})\n`;
+    const expected = [
+      ...TARGETS.map((target) => lost(`${target}/pdf/build/a`, "build/", 1)),
+      lost("node_modules/tool/SKILL.md", "node_modules/", 2),
+    ].join("");
+    box.manifest("mode commit", "team/skills/skills/pdf", "./node_modules/tool");
+    const message = await box.fails(1, "update");
+    assertEquals(message.slice(message.indexOf(".skills:")), expected);
+    assertEquals(await box.fails(1, "check"), expected);
+    await box.git("add", "--force", ".");
+    assertEquals(await box.done("check"), "");
+  });
+
+  it("is nothing that the project's own attributes ask for", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write(".gitattributes", "* text=auto eol=crlf\n");
+    await commit(box, "attributes");
+    const clone = await cloneElsewhere(setting);
+    assertEquals(await clone.done("check"), "");
+  });
+
+  it("is reported: files that attributes of the skill itself change", async () => {
+    await using setting = await start();
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { "skills/pdf/.gitattributes": "crlf text\n" });
+    const message = await box.fails(1, "update", "-q");
+    const changed = (target: string) =>
+      `.skills: A clone has other content in ${target}/pdf/crlf, because git attributes change it\n`;
+    assertEquals(message, TARGETS.map(changed).join(""));
+  });
+
+  it("is nothing outside a git repo", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    Deno.renameSync(box.at(".git"), `${box.path}/git`);
+    assertEquals(await box.done("check"), "");
+  });
+});
+
+describe("mode commit refuses", () => {
+  scenario("a home").write("/box/home/.config/use-skills/skills", "mode commit\nhq\n")
+    .sync("-g").refuses("~/.config/use-skills/skills:1: A home is not committed: write mode link or mode copy");
+
+  scenario("a target outside the project").skills("hq").manifest("mode commit", "./skills/hq for claude /box/other")
+    .sync().fails(
+      "use-skills: linked hq for claude",
+      ".skills:2: Cannot deploy to /box/other: mode commit deploys only into the project",
+    );
+
+  scenario('the entry "version", which the lockfile could not tell from its own')
+    .skills("version").manifest("mode commit", "version", "./skills/version as v2")
+    .sync().fails(
+      `use-skills: linked v2 for ${AGENTS}`,
+      '.skills:2: "version" needs its path in mode commit, for example ./skills/version',
+    );
+
+  scenario("a skill that contains .git").skills("hq", "/box/home/x").directory("/box/home/x/.git")
+    .manifest("mode commit", "hq", "~/x").sync().fails(
+      `use-skills: linked hq for ${AGENTS}`,
+      '.skills:3: Cannot deploy "x" from ~/x: it contains .git, which git cannot commit',
+    );
+
+  scenario("nothing because of CODEX_HOME, and ignores it").skills("hq").manifest("mode commit", "hq")
+    .environment({ CODEX_HOME: "/box/codex" }).sync().says(`use-skills: linked hq for ${AGENTS}`).lacks("/box/codex");
+});
