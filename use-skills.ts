@@ -62,68 +62,130 @@ const BROWSE_URLS = [
   /^(https:\/\/[^/]+\/[^/]+\/[^/]+)\/(?:tree|blob)\/([^?#]+)/, // GitHub
 ];
 
-/** The commands, and the options that each accepts besides the common ones. `...` stands for arguments. */
-const COMMANDS: Readonly<Record<string, string>> = {
-  sync: "dry-run json quiet frozen offline allow-large",
-  check: "json quiet",
-  list: "json",
-  add: "quiet as for allow-large ...",
-  remove: "quiet ...",
-  update: "dry-run quiet trust allow-large ...",
-  clean: "dry-run json quiet store",
-  init: "dry-run quiet",
-  validate: "...",
-  doctor: "...",
+interface Command {
+  /** Other names, with the options that they imply. */
+  aliases?: Readonly<Record<string, readonly Flag[]>>;
+  /** The arguments; in brackets if there can be none. */
+  args?: string;
+  /** The options besides the common ones. */
+  options?: readonly (keyof typeof OPTIONS)[];
+  summary: string;
+  /** Command lines, without the program. */
+  examples: readonly string[];
+  /** Carries out the command; returns the exit status. */
+  run(project: Project, request: Request): number | Promise<number>;
+}
+
+/** The commands. Help, dispatch and the messages about wrong usage come from this table. */
+const COMMANDS: Readonly<Record<string, Command>> = {
+  sync: {
+    options: ["json", "frozen", "offline", "allow-large"],
+    summary: "deploy what .skills names, remove what it no longer names",
+    examples: ["sync --dry-run", "sync --frozen", "sync --global"],
+    run: runDeployment,
+  },
+  check: {
+    aliases: { status: [] },
+    options: ["json"],
+    summary: "change nothing, print every difference and problem",
+    examples: ["check", "check --json"],
+    run: runDeployment,
+  },
+  list: {
+    aliases: { ls: [] },
+    options: ["json"],
+    summary: "print each skill: state, name, agents, source",
+    examples: ["list", "list --json"],
+    run: runDeployment,
+  },
+  add: {
+    args: "REF...",
+    options: ["as", "for", "allow-large"],
+    summary: "write skills into .skills and sync; -n shows their files",
+    examples: [
+      "add anthropics/skills@pdf",
+      "add ./tools/house-style --for claude",
+      "add -n team/skills/skills/oncall#v2",
+    ],
+    run: add,
+  },
+  remove: {
+    aliases: { rm: [] },
+    args: "NAME...",
+    summary: "delete skills from .skills, then sync",
+    examples: ["remove pdf", "remove pdf --dry-run"],
+    run: runDeployment,
+  },
+  update: {
+    aliases: { outdated: ["dry-run"] },
+    args: "[NAME...]",
+    options: ["trust", "accept-moved", "allow-large"],
+    summary: "fetch the newest commits, show the changes, then sync",
+    examples: ["update --dry-run", "update", "update pdf --accept-moved"],
+    run: runDeployment,
+  },
+  clean: {
+    options: ["json", "store"],
+    summary: "remove everything that sync created here",
+    examples: ["clean --dry-run", "clean -C ../deleted-project", "clean --store"],
+    run: (project, request) => request.flags.store ? cleanStore(project, request) : runDeployment(project, request),
+  },
+  init: {
+    summary: "write a commented .skills and a block for .envrc",
+    examples: ["init", "init --global"],
+    run: init,
+  },
+  validate: {
+    args: "[DIR...]",
+    options: ["json"],
+    summary: "validate skills against the specification (skill-doctor)",
+    examples: ["validate", "validate skills/hq"],
+    run: runDoctor,
+  },
+  doctor: {
+    options: ["json"],
+    summary: "show which skills each agent sees (skill-doctor)",
+    examples: ["doctor", "doctor --global"],
+    run: runDoctor,
+  },
 };
 
-/** The options without a value, and their short forms. */
-const FLAGS = {
-  global: "g",
-  "dry-run": "n",
-  quiet: "q",
-  help: "h",
-  version: "V",
-  json: "",
-  frozen: "",
-  offline: "",
-  store: "",
-  trust: "",
-  "allow-large": "",
-};
+type Flag = Exclude<keyof typeof OPTIONS, "directory" | "as" | "for">;
 
-const HELP = `use-skills ${VERSION}: deploy the skills that .skills names to coding agents
-Usage: use-skills.ts [COMMAND] [OPTION...]
-  sync               deploy what .skills names, remove what it no longer names
-                     (default)
-  check              change nothing, print every difference and problem
-  list               print each skill: name, source, agents, state, commit
-  add REF...         write skills into .skills, then sync
-  remove NAME...     delete skills from .skills, then sync
-  update [NAME...]   fetch the newest commits, show the changes, then sync
-  clean              remove everything that sync created here
-  init               write a commented .skills and a block for .envrc
-  validate [DIR...]  validate skills against the specification (skill-doctor)
-  doctor             show which skills each agent sees (skill-doctor)
-Options:
-  -g, --global           deploy to your home instead of a project
-  -C, --directory DIR    run as if started in DIR
-  -n, --dry-run          only print what would change
-  -q, --quiet            print problems only
-      --json             print one JSON object
-      --frozen           don't change .skills.lock (sync)
-      --offline          don't use the network (sync)
-      --allow-large      accept more than 5,000 files or 50 MiB
-      --as NAME          deploy under another name (add)
-      --for AGENT        deploy to this agent, can be repeated (add)
-      --trust            trust hidden characters of the new version (update)
-      --store            remove unused skills from the store (clean)
-  -h, --help; -V, --version
-Entries of .skills: REF [as NAME] [trust] [for AGENT...]; "for AGENT..." for
-the entries below; first, "mode link", "mode copy" or "mode commit"
-  REF: NAME, ./DIR, './DIR/*', OWNER/REPO/PATH#REF or a git URL
-  AGENT: a directory, or one of
-${Object.keys(AGENTS).join(" ").replace(/(.{1,74})( |$)/g, "    $1\n").trimEnd()}
-Exit status: 0 done; 1 a problem or a difference; 2 wrong usage or manifest`;
+interface Option {
+  short?: string;
+  /** What its value is, if it has one. */
+  value?: string;
+  summary: string;
+}
+
+const OPTIONS = {
+  global: { short: "g", summary: "deploy to your home instead of a project" },
+  directory: { short: "C", value: "DIR", summary: "run as if started in DIR" },
+  "dry-run": { short: "n", summary: "only print what would change" },
+  quiet: { short: "q", summary: "print problems only" },
+  help: { short: "h", summary: "print help, also for a command" },
+  version: { short: "V", summary: "print the version" },
+  json: { summary: "print one JSON object" },
+  frozen: { summary: "don't change .skills.lock" },
+  offline: { summary: "don't use the network" },
+  "allow-large": { summary: "allow more than 5,000 files or 50 MiB" },
+  as: { value: "NAME", summary: "deploy under another name" },
+  for: { value: "AGENT", summary: "deploy to this agent, can be repeated" },
+  trust: { summary: "trust hidden characters of the new version" },
+  "accept-moved": { summary: "accept that a tag was moved" },
+  store: { summary: "clean the store of fetched skills instead" },
+} satisfies Record<string, Option>;
+
+/** The options that every command accepts. */
+const COMMON_OPTIONS: readonly (keyof typeof OPTIONS)[] = ["global", "directory", "dry-run", "quiet", "help"];
+
+/** Commands of other tools, and what to use instead. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  install: '"sync" or "add"',
+  uninstall: '"remove"',
+  upgrade: '"update"',
+};
 
 /** What {@linkcode load} imports. The types imported above have the same specifiers. */
 const LIBRARIES = { cli: "jsr:@std/cli@^1/parse-args" };
@@ -555,6 +617,9 @@ export interface Entry {
   agents?: { line: number; names: string[] };
 }
 
+/** How other tools name a skill in a GitHub repo: the repo, the skill's name, and a ref after "#". */
+const NAME_IN_REPO = /^([a-zA-Z0-9][a-zA-Z0-9-]*\/[\w.-]+)@([\w.-]+)(#\S+)?$/;
+
 /** A reference that contains a password, or a user that isn't part of an ssh address. */
 const CREDENTIALS = /^(?:(?:ssh:\/\/)?[^/:]*:[^/]*@|(?!ssh:)[a-z][a-z0-9+.-]*:\/\/[^/]+@)/i;
 
@@ -608,6 +673,9 @@ export function parseReference(text: string): Reference {
   if (scheme !== undefined || /^[\w.-]+@[\w.-]+:./.test(address)) {
     const [, url = "", path, all = ""] = /^((?:\w+:\/\/)?.+?)(?:\/\/(.*)|\/(\*))?$/.exec(address) ?? [];
     return { ...gitReference(text, url.replace(/\?.*/, ""), path ?? all), ref };
+  }
+  if (NAME_IN_REPO.test(text)) {
+    throw new SyntaxError(`${quote(text)} has no path: run "use-skills.ts add ${text}", which finds it`);
   }
   const [, repo, path = ""] = /^([a-zA-Z0-9][a-zA-Z0-9-]*\/[\w.-]+)(?:\/(.*))?$/.exec(address) ?? [];
   if (repo !== undefined) return { ...gitReference(text, `https://github.com/${repo}`, path), ref };
@@ -2098,6 +2166,7 @@ interface Deployment {
   clean?: boolean; // as if the manifest had no entries
   failures?: ReadonlyMap<string, string>; // why git references could not be fetched, by their text
   editManifest?: (text: string) => string; // changes the text of the manifest
+  mustSucceed?: readonly string[]; // references that must be deployable, otherwise nothing is done
   fetched?: ReadonlyMap<string, Locked>; // what to lock, by reference
 }
 
@@ -2106,6 +2175,8 @@ interface Outcome {
   actions: PlannedAction[];
   problems: Problem[];
   notes: string[]; // what else to tell the user
+  targets: readonly TargetPlan[];
+  isRefused?: true; // nothing was done, because of the problems
 }
 
 function sortProblems(problems: readonly Problem[]): Problem[] {
@@ -2171,7 +2242,7 @@ async function applyPlan(
   writesLast: boolean,
   write: () => void,
 ): Promise<Outcome> {
-  const outcome: Outcome = { actions: [], problems: [...problems], notes: [] };
+  const outcome: Outcome = { actions: [], problems: [...problems], notes: [], targets };
   let indexText = index.text;
   const writeIndex = (targets: TargetIndex["targets"]) => {
     const text = renderIndex(targets, project);
@@ -2305,6 +2376,13 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
 
   const edited = editFiles(files, deployment, project);
   const plan = await planFor(files, edited);
+  const required = new Set(deployment.mustSucceed);
+  const lines = edited.entries.filter(({ text }) => required.has(text)).map(({ line }) => line);
+  const refused = plan.problems.filter(({ line }) => required.size > 0 && lines.includes(line ?? 0));
+  if (refused.length > 0) {
+    const problems = sortProblems(refused).map(({ name, message }) => ({ name, message })); // no line has been written
+    return { actions: [], problems, notes: [], targets: [], isRefused: true };
+  }
   const isEdited = edited.manifest !== files.manifest || lockfileTextFor(files, edited, plan) !== files.lockfileText;
   const isIndexed = renderIndex(plan.next, project) === plan.index.text || !attempt(indexDirectory);
   const hasDebris = project.siblings.get(TEMPORARY)?.isFile === true;
@@ -2312,7 +2390,7 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   if (!deployment.write || plan.isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
     const actions = plan.targets.flatMap(({ actions }) => actions);
     const lost = deployment.isThorough && edited.mode === "commit" ? await findLost(plan.targets, project) : [];
-    return { actions, problems: sortProblems([...plan.problems, ...lost]), notes: [] };
+    return { actions, problems: sortProblems([...plan.problems, ...lost]), notes: [], targets: plan.targets };
   }
 
   const stateDirectory = attempt(() => makePrivateDirectory(indexDirectory()));
@@ -2420,24 +2498,44 @@ function cachesDirectory(): string {
   return `${xdgDirectory("XDG_CACHE_HOME", ".cache")}/git`;
 }
 
+/** The repos that are being fetched, and the timer that shows one of them on a terminal, once a second. */
+const fetchedNow = new Set<string>();
+let progressTimer: ReturnType<typeof setInterval> | undefined;
+
+function showProgress(url: string): void {
+  fetchedNow.add(url);
+  if (!Deno.stderr.isTerminal()) return;
+  progressTimer ??= setInterval(() => {
+    const [first = ""] = fetchedNow;
+    const more = fetchedNow.size > 1 ? ` and ${fetchedNow.size - 1} more` : "";
+    const seconds = Math.round(fetchTimeout() - timeLeft());
+    const repo = escapeControls(first.replace(/^\w+:\/\//, ""));
+    Deno.stderr.writeSync(concat(`\r\x1b[Kfetching ${repo}${more} (${seconds} s of ${fetchTimeout()})`));
+  }, 1000);
+}
+
+function hideProgress(url: string): void {
+  fetchedNow.delete(url);
+  if (fetchedNow.size > 0 || progressTimer === undefined) return;
+  clearInterval(progressTimer);
+  progressTimer = undefined;
+  Deno.stderr.writeSync(concat("\r\x1b[K"));
+}
+
 /** A repo on a server, and the bare cache of what was fetched from it. */
 class Repo implements Disposable {
   readonly #cache: string;
   #sshCommand = "ssh";
   #protocols = "https:ssh:file";
   #lock: Deno.FsFile | undefined;
-  #isSlow = false;
-  readonly #notice = setTimeout(() => {
-    this.#isSlow = true;
-    if (Deno.stderr.isTerminal()) warn(`use-skills: fetching ${this.url}`);
-  }, 1000);
 
-  constructor(readonly url: string, readonly isProgressShown: boolean) {
+  constructor(readonly url: string) {
     this.#cache = `${cachesDirectory()}/${fileNameOf(url)}`;
+    showProgress(url);
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#notice);
+    hideProgress(this.url);
     this.#lock?.close();
   }
 
@@ -2447,7 +2545,10 @@ class Repo implements Disposable {
     Deno.mkdirSync(this.#cache, { recursive: true });
     this.#lock ??= await lockDirectory(this.#cache, timeLeft());
     const isLeftover = (path: string) => /\.lock$|^objects\/.*\/tmp_/.test(path); // by a killed git
-    for (const { path } of [...walk(this.#cache)]) if (isLeftover(path)) removeAll(`${this.#cache}/${path}`);
+    // A git that outlived its run may still remove files.
+    for (const { path } of attempt(() => [...walk(this.#cache)]) ?? []) {
+      if (isLeftover(path)) removeAll(`${this.#cache}/${path}`);
+    }
     await this.#git(["init", "--quiet", "--bare", this.#cache]); // also completes an interrupted one
     Deno.mkdirSync(`${this.#cache}/info`, { recursive: true });
     // No attribute of a repo changes the content of files.
@@ -2494,16 +2595,13 @@ class Repo implements Disposable {
     running.add(child.pid);
     const late = Promise.withResolvers<void>();
     const deadline = setTimeout(() => late.resolve(endGroup(child.pid)), timeLeft() * 1000);
-    const isProgress = args.includes("--progress");
     const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>, areMessages: boolean) => {
       let text = "";
       for await (const piece of stream.pipeThrough(new TextDecoderStream())) {
         text += piece;
         if (!areMessages && text.length > maxLength) endGroup(child.pid);
         if (!areMessages) continue;
-        // A server writes messages, too: they may have no end, and must not control the terminal.
-        text = text.slice(-MAX_MESSAGES);
-        if (isProgress && this.#isSlow) Deno.stderr.writeSync(concat(piece.split("\r").map(escapeControls).join("\r")));
+        text = text.slice(-MAX_MESSAGES); // A server writes messages, too, which may have no end.
       }
       return text;
     };
@@ -2568,8 +2666,7 @@ class Repo implements Disposable {
   }
 
   async #fetch(args: readonly string[], input = "", settings = LAZY): Promise<void> {
-    const verbosity = this.isProgressShown ? "--progress" : "--quiet";
-    await this.#git([...settings, "fetch", verbosity, "--no-tags", "--no-write-fetch-head", ...args], input);
+    await this.#git([...settings, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", ...args], input);
   }
 
   /** Fetches commits, without the content of files if the server can leave it out; returns the trees of those found. */
@@ -2935,6 +3032,7 @@ let storeLock: Deno.FsFile | undefined;
 class Fetching {
   readonly locked = new Map<string, Locked>();
   readonly failures = new Map<string, string>();
+  hasUpdates = false; // whether a newer commit was found
 
   constructor(readonly flags: Request["flags"], readonly isFrozen: boolean, readonly updated: ReadonlySet<string>) {}
 
@@ -2989,13 +3087,12 @@ class Fetching {
       });
     }
     const groups = [...Map.groupBy(requests, ({ entry }) => entry.reference.url)];
-    const isProgressShown = groups.length === 1 && Deno.stderr.isTerminal(); // That of several would be mixed up.
     const fail = (requests: readonly FetchRequest[], reason: string) =>
       requests.forEach(({ entry }) => this.failures.set(entry.text, reason));
     const work = async () => {
       for (let group; (group = groups.shift());) {
         const [url, requests] = group;
-        using repo = new Repo(url, isProgressShown);
+        using repo = new Repo(url);
         try {
           await repo.open();
           await this.#fetchFrom(repo, requests).catch(async (error) => {
@@ -3097,11 +3194,12 @@ class Fetching {
     const isUpdate = this.updated.has(text);
     const isChanged = before !== undefined && before.commit !== after.commit;
     const [old, now] = [before?.commit.slice(0, 12), after.commit.slice(0, 12)];
-    if (isChanged && place.isTag) {
-      const wayOut = "If you know why, delete its line from .skills.lock, then sync";
+    if (isChanged && place.isTag && !(isUpdate && this.flags["accept-moved"])) {
+      const wayOut = `If you know why, run "use-skills.ts update --accept-moved ${text}"`;
       throw new Error(`The tag of ${quote(text)} was moved from ${old} to ${now}, and tags should not move. ${wayOut}`);
     }
     const hidden = storedSkills(after).flatMap((skill) => hiddenInStore(skill) ?? []);
+    if (isUpdate && (isChanged || !before)) this.hasUpdates = true;
     if (isUpdate && !this.flags.quiet) {
       if (!before) warn(`${text}: ${now}, new`);
       if (isChanged) warn(`${text}: ${old} -> ${now}${await describeChanges(repo, before, after, hidden)}`);
@@ -3201,34 +3299,88 @@ function jsonActions(actions: readonly PlannedAction[]) {
 
 /** The rows of `list`: one for each name, source and state, with its agents. */
 function listRows(actions: readonly PlannedAction[], project: Project, lockfile: Lockfile) {
-  const origins = new Map<string, { from: string; commit: string }>();
+  const origins = new Map<string, { from: string; commit: string; source: string }>();
   for (const [from, locked] of lockfile.locked) {
-    for (const { directory } of attempt(() => storedSkills(locked)) ?? []) {
-      origins.set(directory, { from, commit: locked.commit });
+    const { url, commit } = locked;
+    const repo = url.replace(/^https:\/\/github\.com\/|^\w+:\/\/|^[^/:]*@/, "").replace(/\.git$/, "").replace(":", "/");
+    for (const { directory, path } of attempt(() => storedSkills(locked)) ?? []) {
+      origins.set(directory, { from, commit, source: `${repo}${path && `/${path}`}@${commit.slice(0, 7)}` });
     }
   }
   const rows = actions.flatMap(({ name, kind, desired, owned, path, agents, actual }) => {
     if (!desired && (!owned || kind === "ok")) return []; // another project's
-    const source = desired?.source ?? resolve(path, "..", owned!.target);
-    const isBroken = actual.kind === "link" && owned && !exists(`${source}/SKILL.md`);
+    const directory = desired?.source ?? resolve(path, "..", owned!.target);
+    const isBroken = actual.kind === "link" && owned && !exists(`${directory}/SKILL.md`);
     const isEdited = kind === "conflict" && actual.kind === "directory" && actual.hash !== undefined;
     const state = isBroken ? "broken" : isEdited ? "edited" : STATES[kind] ?? "drift";
-    const { from, commit } = origins.get(source) ?? { from: show(source, project), commit: null };
-    return [{ name, from, agents, state, commit }];
+    const shown = show(directory, project);
+    return [{ name, agents, state, ...origins.get(directory) ?? { from: shown, commit: null, source: shown } }];
   });
   const groups = Map.groupBy(rows, ({ name, from, state }) => JSON.stringify([name, from, state]));
   return Array.from(groups.values(), (same) => ({ ...same[0]!, agents: same.flatMap(({ agents }) => agents) }))
     .sort((a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }
 
+/** Prints a table that fits into 80 columns, if need be with shortened cells. */
 function printRows(rows: ReturnType<typeof listRows>): void {
-  const cells = rows.map((
-    row,
-  ) => [row.name, row.from, row.agents.join(", "), row.state, row.commit?.slice(0, 12) ?? ""]);
-  const widths = cells[0]?.map((_, column) => Math.max(...cells.map((row) => row[column]!.length))) ?? [];
-  for (const row of cells) {
-    console.log(escapeControls(row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()));
+  if (rows.length === 0) return;
+  const isColored = Deno.stdout.isTerminal() && !environment("NO_COLOR");
+  const table = rows.map(({ state, name, agents, source }) => [state, name, agents.join(", "), source]);
+  table.unshift(["STATE", "NAME", "AGENTS", "SOURCE"]);
+  const widths = [0, 1, 2, 3].map((column) => Math.max(...table.map((row) => row[column]!.length)));
+  let excess = widths.reduce((sum, width) => sum + width + 2) - 80;
+  for (const [column, least] of [[3, 24], [2, 12], [1, 12]] as const) {
+    const spare = Math.min(Math.max(excess, 0), Math.max(widths[column]! - least, 0));
+    widths[column]! -= spare;
+    excess -= spare;
   }
+  for (const row of table) {
+    const cells = row.map((cell, column) => {
+      const width = widths[column]!;
+      const isLong = cell.length > width;
+      const short = column === 3 ? `…${cell.slice(1 - width)}` : `${cell.slice(0, width - 1)}…`; // A source's end says most.
+      return (isLong ? short : cell).padEnd(width);
+    });
+    const line = escapeControls(cells.join("  ").trimEnd());
+    const color = { ok: "", STATE: "", drift: "33" }[row[0]!] ?? "31"; // yellow, or red
+    console.log(isColored && color ? line.replace(row[0]!, `\x1b[${color}m${row[0]}\x1b[39m`) : line);
+  }
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${number === 1 ? noun : noun.replace(/y$/, "ie") + "s"}`;
+}
+
+function formatSize(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  return bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** Says on a terminal, in one line, what a command came to. */
+function printSummary(text: string, { flags }: Request): void {
+  const isWanted = Deno.stderr.isTerminal() && !environment("DIRENV_IN_ENVRC") && !flags.quiet && !flags.json;
+  if (isWanted) warn(text);
+}
+
+/** What a command came to. */
+function summarize({ command, flags }: Request, { actions, targets, problems }: Outcome): string {
+  const failed = problems.length > 0 ? `; ${count(problems.length, "problem")}` : "";
+  const changes = actions.filter(isChange);
+  const unchanged = new Set(actions.filter(({ kind }) => kind === "conflict").map(({ path }) => path));
+  const deployed = targets.filter(({ target }) => target.desired.size > 0).map(({ target }) => target);
+  const names = new Set(
+    deployed.flatMap(({ path, desired }) => [...desired.keys()].filter((name) => !unchanged.has(`${path}/${name}`))),
+  );
+  const agents = [...new Set(deployed.flatMap(({ agents }) => agents))].join(", ");
+  if (command === "list") return count(names.size, "skill") + failed;
+  if (command === "clean" && changes.length === 0) return `Nothing to remove${failed}`;
+  if (command === "update" && changes.length === 0 && failed === "") return "Nothing to update";
+  if (changes.length > 0 && (command === "check" || flags["dry-run"])) {
+    return `${count(changes.length, "difference")}${failed}`;
+  }
+  if (command === "clean") return `${count(changes.length, "entry")} removed${failed}`;
+  if (command === "check" && failed === "" && names.size > 1) return `All ${names.size} skills are up to date`;
+  return `${count(names.size, "skill")} up to date${agents && ` for ${agents}`}${failed}`;
 }
 
 // ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -3239,38 +3391,121 @@ interface Request {
   args: string[];
   as?: string;
   agents: string[];
-  flags: Partial<Record<keyof typeof FLAGS, boolean>>;
+  flags: Partial<Record<Flag, boolean>>;
   directory: string;
 }
 
 /** The command line without words: what direnv runs. */
 const NO_REQUEST: Request = { command: "sync", args: [], agents: [], flags: {}, directory: "." };
 
+/** Two columns, the first of which is indented and at least 19 wide. */
+function renderColumns(rows: readonly (readonly [left: string, right: string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
+}
+
+function renderOptions(names: readonly string[], describe: (name: string, summary: string) => string): string {
+  return renderColumns(names.map((name) => {
+    const { short, value, summary }: Option = OPTIONS[name as keyof typeof OPTIONS];
+    const long = `--${name}${value ? ` ${value}` : ""}`;
+    return [short ? `-${short}, ${long}` : `    ${long}`, describe(name, summary)];
+  }));
+}
+
+/** The text of `--help`. */
+function renderHelp(): string {
+  const commands = Object.entries(COMMANDS).map(([name, { args, summary }]) =>
+    [args ? `${name} ${args}` : name, summary] as const
+  );
+  const users = (option: string) =>
+    Object.entries(COMMANDS).filter(([, { options = [] }]) => options.some((each) => each === option))
+      .map(([name]) => name).join(", ");
+  const aliases = Object.entries(COMMANDS).flatMap(([name, { aliases = {} }]) =>
+    Object.entries(aliases).map(([alias, flags]) =>
+      `${alias} (${[name, ...flags.map((flag) => `--${flag}`)].join(" ")})`
+    )
+  );
+  return `use-skills ${VERSION}: deploy the skills that .skills names to coding agents
+Usage: use-skills.ts [COMMAND] [OPTION...], without COMMAND: sync
+${renderColumns(commands)}
+  Also: ${aliases.join(", ")}
+Options:
+${
+    renderOptions(Object.keys(OPTIONS), (name, summary) =>
+      users(name).length > 20 || !users(name) ? summary : `${summary} (${users(name)})`)
+  }
+Entries of .skills: REF [as NAME] [trust] [for AGENT...]
+  REF: NAME, ./DIR, './DIR/*', OWNER/REPO/PATH#REF or a git URL
+  "for AGENT..." alone on a line is for the entries below it
+  "mode copy" or "mode commit" above all entries: deploy files, not links
+  AGENT: a directory, or one of
+${Object.keys(AGENTS).join(" ").replace(/(.{1,74})( |$)/g, "    $1\n").trimEnd()}
+Exit status: 0 done; 1 a problem or a difference; 2 wrong usage or manifest`;
+}
+
+function usageOf(name: string): string {
+  const { args, options = [] } = COMMANDS[name]!;
+  const own = options.map((option) => {
+    const { value }: Option = OPTIONS[option];
+    return `[--${option}${value ? ` ${value}` : ""}]`;
+  });
+  return ["Usage: use-skills.ts", name, ...args ? [args] : [], ...own].join(" ");
+}
+
+/** The text of `COMMAND --help`. */
+function renderCommandHelp(name: string): string {
+  const { options = [], summary, examples, aliases = {} } = COMMANDS[name]!;
+  const also = Object.keys(aliases).length > 0 ? `, also: ${Object.keys(aliases).join(", ")}` : "";
+  return `${usageOf(name)}
+  ${summary}${also}
+Options:
+${renderOptions([...options, ...COMMON_OPTIONS], (_, summary) => summary)}
+Examples:
+${examples.map((example) => `  use-skills.ts ${example}`).join("\n")}`;
+}
+
 /** Reads the command line. Without options, no library is loaded: it works on a machine that never reached JSR. */
 async function parseCommandLine(words: string[]): Promise<Request> {
-  const alone = { "-h": "help", "--help": "help", "-V": "version", "--version": "version" }[words.join(" ")];
-  if (alone) return { ...NO_REQUEST, command: alone };
   if (words.join(" ") === "sync --frozen") return { ...NO_REQUEST, flags: { frozen: true } }; // in older .envrc blocks
-  const first = words.find((word, index) =>
-    !word.startsWith("-") && !["-C", "--directory"].includes(words[index - 1] ?? "")
+  if (/^(-V|--version)$/.test(words.join(" "))) return { ...NO_REQUEST, flags: { version: true } };
+  const rest = words.filter((word) => word !== "-h" && word !== "--help");
+  const first = rest.find((word, index) =>
+    !word.startsWith("-") && !["-C", "--directory"].includes(rest[index - 1] ?? "")
   );
   const isDoctor = first === "doctor" || first === "validate";
-  const hasOptions = words.some((word) => word.startsWith("-"));
-  const none = { ...NO_REQUEST, args: words };
-  const request = !hasOptions ? none : isDoctor ? parseDoctorOptions(words) : await parseOptions(words);
-  const { flags, as, agents, args: [command = "sync", ...args] } = request;
-  if (flags.help || flags.version) return { ...NO_REQUEST, command: flags.help ? "help" : "version" };
-  if (!Object.hasOwn(COMMANDS, command)) {
-    throw new UsageError(`Unknown command ${quote(command)}${suggestion(command, Object.keys(COMMANDS))}`);
-  }
-  const accepted = `${COMMANDS[command]} global`.split(" ");
-  if (args[0] !== undefined && !accepted.includes("...")) {
+  const hasOptions = rest.some((word) => word.startsWith("-"));
+  const request = !hasOptions
+    ? { ...NO_REQUEST, args: rest }
+    : isDoctor
+    ? parseDoctorOptions(rest)
+    : await parseOptions(rest);
+  const isHelp = rest.length < words.length || rest[0] === "help";
+  const [word = isHelp ? "" : "sync", ...args] = rest[0] === "help" ? request.args.slice(1) : request.args;
+  const flags: Request["flags"] = isHelp ? { ...request.flags, help: true } : request.flags;
+  if (word === "" || flags.version) return { ...request, command: "", flags };
+
+  const [command, { aliases, options = [], args: parameters }] =
+    Object.entries(COMMANDS).find(([name, { aliases }]) => name === word || Object.hasOwn(aliases ?? {}, word)) ??
+      fail(word);
+  for (const implied of aliases?.[word] ?? []) flags[implied] = true;
+  const given = [...Object.keys(flags), ...request.as ? ["as"] : [], ...request.agents[0] ? ["for"] : []];
+  const wrong = given.find((name) => ![...COMMON_OPTIONS, ...options].some((option) => option === name));
+  if (wrong) throw new UsageError(`${command} has no option --${wrong}`);
+  if (args[0] !== undefined && !parameters && !isDoctor) {
     throw new UsageError(`Unexpected ${quote(args[0])} after ${command}`);
   }
-  const given = [...Object.keys(flags), ...as ? ["as"] : [], ...agents[0] ? ["for"] : []];
-  const wrong = given.find((name) => !accepted.includes(name));
-  if (wrong) throw new UsageError(`${command} has no option --${wrong}`);
-  return { ...request, command, args };
+  if (args[0] === undefined && parameters && !parameters.startsWith("[") && !isHelp) {
+    throw new UsageError(usageOf(command));
+  }
+  return { ...request, command, args, flags };
+
+  function fail(word: string): never {
+    if (Object.hasOwn(INSTEAD, word)) throw new UsageError(`Unknown command ${quote(word)}: use ${INSTEAD[word]}`);
+    const names = Object.entries(COMMANDS).flatMap(([name, { aliases = {} }]) => [name, ...Object.keys(aliases)]);
+    // Not the opposite of what was typed.
+    const near = suggestion(word, names.filter((name) => !/^(un|de|dis)/.test(word) || !word.endsWith(name)));
+    throw new UsageError(`Unknown command ${quote(word)}${near}`);
+  }
 }
 
 /** Takes `-g` and `-C` from a command line of skill-doctor, which reads everything else itself. */
@@ -3291,13 +3526,14 @@ function parseDoctorOptions(words: readonly string[]): Request {
 /** Reads a command line with options. The command is still the first argument. */
 async function parseOptions(words: readonly string[]): Promise<Request> {
   const { parseArgs } = await load<typeof Cli>(LIBRARIES.cli, "reads command line options");
-  const values = { directory: "a directory", as: "a name", for: "an agent" };
+  const all: [string, Option][] = Object.entries(OPTIONS);
+  const withValue = all.filter(([, { value }]) => value);
   const unknown: string[] = [];
   const parsed: Record<string, unknown> = parseArgs(words, {
-    boolean: Object.keys(FLAGS),
-    string: ["_", ...Object.keys(values)],
+    boolean: all.filter(([, { value }]) => !value).map(([name]) => name),
+    string: ["_", ...withValue.map(([name]) => name)],
     collect: ["for"],
-    alias: { ...Object.fromEntries(Object.entries(FLAGS).filter(([, letter]) => letter)), directory: "C" },
+    alias: Object.fromEntries(all.filter(([, { short }]) => short).map(([name, { short }]) => [name, short!])),
     unknown(argument: string, key?: string) {
       if (key !== undefined) unknown.push(argument.replace(/=.*/s, ""));
     },
@@ -3306,15 +3542,15 @@ async function parseOptions(words: readonly string[]): Promise<Request> {
     throw new UsageError('--copy was replaced by a line of .skills: write "mode copy" above the first entry');
   }
   if (unknown[0] !== undefined) {
-    const known = Object.keys({ ...FLAGS, ...values }).map((name) => `--${name}`);
-    throw new UsageError(`Unknown option ${quote(unknown[0])}${suggestion(unknown[0], known)}`);
+    const near = suggestion(unknown[0], all.map(([name]) => `--${name}`));
+    throw new UsageError(`Unknown option ${quote(unknown[0])}${near}`);
   }
-  for (const [name, value] of Object.entries(values)) {
+  for (const [name, { value }] of withValue) {
     if ([parsed[name]].flat().includes("")) throw new UsageError(`--${name} needs ${value}`);
   }
   const { _: args = [], for: agents = [], as, directory = "." } = parsed as Record<string, string[]> & Partial<Request>;
-  const flags = Object.fromEntries(Object.keys(FLAGS).filter((name) => parsed[name]).map((name) => [name, true]));
-  return { ...NO_REQUEST, args, agents, as, directory, flags };
+  const given = all.filter(([name, { value }]) => !value && parsed[name]).map(([name]) => [name, true]);
+  return { ...NO_REQUEST, args, agents, as, directory, flags: Object.fromEntries(given) };
 }
 
 const MANIFEST = `# The skills for coding agents in this directory, deployed by use-skills.ts.
@@ -3330,7 +3566,7 @@ const MANIFEST = `# The skills for coding agents in this directory, deployed by 
 `;
 
 /** The checksums of earlier blocks, with CALL in place of the script's path. */
-const OLD_BLOCKS = ["b7c8b296", "690ab412", "73e5e184", "6aa5b3b0"];
+const OLD_BLOCKS = ["b7c8b296", "690ab412", "73e5e184", "6aa5b3b0", "1ade1a7c", "4a4c12c4"];
 
 /**
  * The block for `.envrc`. Nothing in it may keep users out of the directory, or contain a path of this machine: it
@@ -3346,11 +3582,11 @@ function envrcBlock(project: Project): { block: string; isFound: boolean } {
   const call = inProject ? pasted : `"\${USE_SKILLS:-${script ? `$HOME/${path}` : import.meta.url}}"`;
   const run = `deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"`;
   const block = `# use-skills: deploy the skills that .skills names
-watch_file .skills .skills.lock
+watch_file .skills .skills.lock .skills.local
 if ! has deno; then
   log_status "use-skills: deno is not installed, so no skills are deployed"
 elif declare -F require_allowed >/dev/null; then
-  require_allowed .skills${inProject ? ` ${pasted}` : ""} $([ ! -e .skills.lock ] || echo .skills.lock)
+  require_allowed .skills${inProject ? ` ${pasted}` : ""} $(ls .skills.lock .skills.local 2>/dev/null)
   SKILLS_ALLOWED=1 ${run}
 else # this direnv can't ask you about a changed .skills, so nothing new is fetched
   ${run}
@@ -3390,7 +3626,7 @@ function init(project: Project, { flags }: Request): number {
   }
   const start = text.indexOf("# use-skills: ");
   const old = text.slice(start, text.indexOf("\nfi\n", start) + "\nfi\n".length);
-  const [, call] = /--no-lock ("[^"]+"|[^" ]+)/.exec(old) ?? [];
+  const [, call] = /--no-lock (?:--no-config )?("[^"]+"|[^" ]+)/.exec(old) ?? [];
   if (call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL")))) {
     if (!flags["dry-run"]) replaceFile(path, text.replace(old, () => block));
     note(`${flags["dry-run"] ? "would update" : "updated"} the block in .envrc: run "direnv allow"`);
@@ -3444,9 +3680,7 @@ function readFilesOrNone(project: Project): Files {
 }
 
 /** How `add` changes the manifest: it writes the lines that are not in it yet. */
-function addLines({ args: words, as, agents }: Request): (text: string) => string {
-  const args = [...new Set(words)];
-  if (args.length === 0) throw new UsageError("Usage: use-skills.ts add REF... [--as NAME] [--for AGENT]");
+function addLines({ args, as, agents }: Request): (text: string) => string {
   if (as !== undefined && args.length > 1) throw new UsageError("--as needs one skill, but there are several");
   const clauses = [...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]];
   const lines = args.map((word) => [word, ...clauses].join(" "));
@@ -3463,9 +3697,69 @@ function addLines({ args: words, as, agents }: Request): (text: string) => strin
   };
 }
 
+/** Finds the path of a skill by its name in a GitHub repo, as `OWNER/REPO@NAME` names it. */
+async function findSkillPath(word: string): Promise<string> {
+  const [, repo = "", name = "", ref = ""] = NAME_IN_REPO.exec(word) ?? [];
+  const reference = parseReference(repo + ref) as GitEntry["reference"];
+  using cache = new Repo(reference.url);
+  await cache.open();
+  const { commit } = findPlace(reference, await cache.listRefs(possibleRefs(reference).map(({ name }) => name)));
+  const root = (await cache.fetchCommits([commit])).get(commit)?.hash;
+  if (root === undefined) throw new Error(`${reference.url} has no commit ${commit}`);
+  const skills = skillDirectories(findTree(await cache.list(commit, root, [""]), "")?.blobs ?? []);
+  const found = skills.filter((path) => lastSegment(path || repo) === name);
+  if (found.length === 1) return [repo, ...found[0] ? [found[0]] : []].join("/") + ref;
+  const all = someOf(
+    (found.length > 0 ? found : bySimilarity(name, skills).map(({ name }) => name)).map((path) => path || "its root"),
+  );
+  throw new Error(
+    found.length > 1
+      ? `${repo} has several skills ${quote(name)}, ${all}: write ${repo}/PATH`
+      : `${repo} has no skill ${quote(name)}; skills in this repo: ${all || "none"}`,
+  );
+}
+
+/** Writes references into the manifest and deploys them; with `--dry-run`, shows what they contain instead. */
+async function add(project: Project, request: Request): Promise<number> {
+  const args: string[] = [];
+  for (const word of new Set(request.args)) args.push(NAME_IN_REPO.test(word) ? await findSkillPath(word) : word);
+  return await (request.flags["dry-run"] ? inspect : runDeployment)(project, { ...request, args });
+}
+
+/** Fetches skills into the store and shows their files, without deploying them. */
+async function inspect(project: Project, request: Request): Promise<number> {
+  const files = readFilesOrNone(project);
+  // Hidden characters are shown here, so they need not be trusted.
+  const entries = parseManifest(addLines(request)("")).entries.map((entry) => ({ ...entry, trust: true }));
+  const wanted: Files = { ...files, entries, mode: "link" };
+  const fetching = new Fetching(request.flags, false, new Set());
+  await fetching.fetch(project, wanted);
+  const locked = new Map([...files.lockfile.locked, ...fetching.locked]);
+  const { targets, problems } = findDesired(
+    { ...wanted, lockfile: { ...files.lockfile, locked } },
+    project,
+    fetching.failures,
+  );
+  const skills = new Map(
+    targets.values().flatMap(({ desired }) => desired.values()).map((each) => [each.source, each]),
+  );
+  for (const { name, source, reference } of skills.values()) {
+    const commit = locked.get(reference)?.commit.slice(0, 7);
+    const lines = [`${name}: ${reference}${commit ? ` at ${commit}` : ""}`];
+    for (const [path, info] of sortByKey([...walk(source)].map(({ path, info }) => [path, info]))) {
+      if (info.isDirectory) continue;
+      const what = info.isSymlink ? `link to ${Deno.readLinkSync(`${source}/${path}`)}` : formatSize(info.size);
+      lines.push(`  ${what.padEnd(10)} ${path}${info.isFile && isExecutable(info) ? " (executable)" : ""}`);
+    }
+    for (const each of findHidden(source).slice(0, MAX_PROBLEMS)) lines.push(`  hidden character: ${each}`);
+    console.log(escapeControls([...lines, `  Read it in ${show(source, project)}`].join("\n")));
+  }
+  printProblems(problems.map(({ name, message }) => ({ name, message })), project);
+  return problems.length > 0 ? 1 : 0;
+}
+
 /** How `remove` changes the manifest: it deletes the lines of the named skills. */
 function removeLines({ args }: Request, project: Project, files: Files): (text: string) => string {
-  if (args.length === 0) throw new UsageError("Usage: use-skills.ts remove NAME...");
   return (text) => {
     const { entries } = parseManifest(text);
     const removed = args.flatMap((word) => {
@@ -3530,9 +3824,10 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
       Deno.renameSync(path, `${directory}/.new-removed`); // so that it is gone in one step
       removeAll(`${directory}/.new-removed`);
     }
-    const size = bytes < 2 ** 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
     const place = what === "skills" ? "store" : "cache";
-    const text = `${would} ${what} that no known project uses from the ${place}: ${unused.length} of them, ${size}`;
+    const text = `${would} ${what} that no known project uses from the ${place}: ${unused.length} of them, ${
+      formatSize(bytes)
+    }`;
     if (!flags.quiet) warn(`use-skills: ${text}`);
   }
   return 0;
@@ -3596,60 +3891,80 @@ async function runDoctor(project: Project, { command, args, directory }: Request
   });
 }
 
-/** Why lines that `add` is to write can't be deployed. */
-async function addProblems({ args, as }: Request, project: Project, files: Files, deployment: Deployment) {
-  const twice = files.entries.find((entry) => !entry.file && args.includes(entry.text) && entry.as === as);
-  if (twice) return [{ message: `${quote(twice.text)} is already in line ${twice.line}` }];
-  const { entries } = editFiles(files, deployment, project);
-  const lines = entries.filter(({ text }) => args.includes(text)).map(({ line }) => line);
-  const { problems } = await deploy(project, files, () => files, { ...deployment, write: false, isThorough: true });
-  return problems.filter(({ line }) => lines.includes(line ?? 0)).map(({ name, message }) => ({ name, message }));
+/** The lines that one text has and another one lacks. */
+function linesOnlyIn(text: string, other: string): string[] {
+  const lines = new Set(other.split(/\r?\n/));
+  return text.split(/\r?\n/).filter((line) => !lines.has(line));
+}
+
+/** Reads what a command works on. */
+function readFor(command: string, project: Project): Files {
+  if (command === "add") return readFilesOrNone(project);
+  if (command !== "clean") return readFiles(project);
+  // A manifest and a lockfile that can't be read must not keep anybody from cleaning.
+  const lockfile = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
+  return { manifest: "", mode: "link", entries: [], ...lockfile };
 }
 
 async function runDeployment(project: Project, request: Request): Promise<number> {
-  const { command, args, flags } = request;
-  const write = !["check", "list"].includes(command) && !flags["dry-run"];
-  const isFrozen = command === "sync" && (flags.frozen || environment("CI") === "true" || isRestricted());
-  // A manifest and a lockfile that can't be read must not keep anybody from cleaning.
-  const noFiles = (): Files => {
-    const lockfile = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
-    return { manifest: "", mode: "link", entries: [], ...lockfile };
+  const { command, args, as, flags } = request;
+  const files = readFor(command, project);
+  const deployment: Deployment = {
+    write: !["check", "list"].includes(command) && !flags["dry-run"],
+    isFrozen: command === "sync" && (flags.frozen || environment("CI") === "true" || isRestricted()),
+    isThorough: command === "check",
+    clean: command === "clean",
   };
-  const read = command === "clean" ? noFiles : command === "add" ? readFilesOrNone : readFiles;
-  const files = read(project);
-  const isClean = command === "clean";
-  const deployment: Deployment = { write, isFrozen, isThorough: command === "check", clean: isClean };
-  if (command === "add") deployment.editManifest = addLines(request);
+  if (command === "add") {
+    const twice = files.entries.find((entry) => !entry.file && args.includes(entry.text) && entry.as === as);
+    if (twice) {
+      printProblems([{ message: `${quote(twice.text)} is already in line ${twice.line}` }], project);
+      return 1;
+    }
+    deployment.editManifest = addLines(request);
+    deployment.mustSucceed = args;
+  }
   if (command === "remove") deployment.editManifest = removeLines(request, project, files);
   const git = command === "update" ? files.entries.filter(isGitEntry) : [];
   const named = command === "update" ? args : [];
   const updated = named.flatMap((word) => entriesNamed(word, "fetches", git, project, files.lockfile));
   const references = (named.length === 0 ? git : updated).map(({ text }) => text);
-  const fetching = new Fetching(flags, isFrozen, new Set(references));
-  if (write || command === "update") {
+  const fetching = new Fetching(flags, deployment.isFrozen, new Set(references));
+  if (deployment.write || command === "update") {
     await fetching.fetch(project, editFiles(files, deployment, project));
   }
   deployment.failures = fetching.failures;
   deployment.fetched = fetching.locked;
-  if (command === "add") {
-    const refused = await addProblems(request, project, files, deployment);
-    printProblems(refused, project);
-    if (refused.length > 0) return 1;
-  }
 
-  const readAgain = () => read({ ...project, siblings: namesIn(resolve(project.manifest, "..")) });
-  const { actions, problems, notes } = await deploy(project, files, readAgain, deployment);
+  const readAgain = () => readFor(command, { ...project, siblings: namesIn(resolve(project.manifest, "..")) });
+  const outcome = await deploy(project, files, readAgain, deployment);
+  const { actions, problems, notes } = outcome;
   if (command === "check") problems.push(...await checkStore(files));
   const changes = actions.filter(isChange);
   const rows = command === "list" ? listRows(actions, project, files.lockfile) : undefined;
-  if (flags.json) printJson(project, rows ? { skills: rows } : { actions: jsonActions(actions) }, problems);
-  else if (rows) printRows(rows);
+  if (flags.json) {
+    const skills = rows?.map(({ name, from, agents, state, commit }) => ({ name, from, agents, state, commit }));
+    printJson(project, skills ? { skills } : { actions: jsonActions(actions) }, problems);
+  } else if (rows) printRows(rows);
   if (!flags.quiet && !rows) {
-    if (write) printDone(actions);
+    const edited = deployment.editManifest?.(files.manifest) ?? files.manifest;
+    if (!outcome.isRefused) {
+      const would = flags["dry-run"] ? "would have " : "";
+      const place = showHere(project);
+      for (const line of linesOnlyIn(files.manifest, edited)) {
+        warn(`use-skills: ${would}deleted from ${place}: ${line}`);
+      }
+      for (const line of linesOnlyIn(edited, files.manifest)) warn(`use-skills: ${would}added to ${place}: ${line}`);
+    }
+    if (deployment.write) printDone(actions);
     else printPlanned(changes, project);
     for (const note of notes) warn(note);
   }
   printProblems(problems, project);
+  if (command === "update" && flags["dry-run"] && fetching.hasUpdates && !flags.quiet) {
+    warn(`use-skills: to apply this: ${[thisCommand(), "update", ...args].join(" ")}`);
+  }
+  printSummary(summarize(request, outcome), request);
   return rows === undefined && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
 }
 
@@ -3667,14 +3982,12 @@ export async function main(args: string[]): Promise<number> {
     if (!("toHex" in Uint8Array.prototype)) throw new Error(`Deno ${Deno.version.deno} is too old: 2.5 is needed`);
     request = await parseCommandLine(args);
     const { command, flags } = request;
-    if (command === "help" || command === "version") {
-      console.log(command === "help" ? HELP : VERSION);
+    if (flags.help || flags.version) {
+      console.log(flags.version ? VERSION : command ? renderCommandHelp(command) : renderHelp());
       return 0;
     }
     project = findProject(request);
-    if (command === "init") return init(project, request);
-    if (command === "doctor" || command === "validate") return await runDoctor(project, request);
-    return flags.store ? await cleanStore(project, request) : await runDeployment(project, request);
+    return await COMMANDS[command]!.run(project, request);
   } catch (error) {
     const isUsage = error instanceof UsageError;
     const problems = isUsage ? error.problems : [];

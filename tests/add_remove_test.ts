@@ -17,7 +17,8 @@ describe("add and remove", () => {
     box.write(".skills", text);
     assertEquals(
       await box.done("add", REFERENCE),
-      `use-skills: linked local, pdf for ${AGENTS}\nuse-skills: linked there for cursor\n`,
+      `use-skills: added to .skills: ${REFERENCE}\nuse-skills: linked local, pdf for ${AGENTS}
+use-skills: linked there for cursor\n`,
     );
     const added = text.replace("# here\r\n", `# here\r\n${REFERENCE}\r\n`);
     assertEquals(box.read(".skills"), `${added}\r\n`);
@@ -27,7 +28,9 @@ describe("add and remove", () => {
     assertEquals(Object.keys(setting.links), ["local", "pdf", "tagged"]);
     assertEquals(
       await box.done("remove", "tagged", "pdf"),
-      `use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, goose\n`,
+      `use-skills: deleted from .skills: ${REFERENCE}
+use-skills: deleted from .skills: ${REFERENCE}#v1 as tagged for claude goose
+use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, goose\n`,
     );
     assertEquals(box.read(".skills"), `${text}\r\n`);
     assertEquals(Object.keys(setting.links), ["local"]);
@@ -107,7 +110,7 @@ describe("add and remove", () => {
     [["local as other"], 2, '"local as other" is not a reference: it contains white space or "#"'],
     [["local #x"], 2, '"local #x" is not a reference: it contains white space or "#"'],
     [[""], 2, '"" is not a reference: it contains white space or "#"'],
-    [[], 2, "Usage: use-skills.ts add REF... [--as NAME] [--for AGENT]"],
+    [[], 2, "Usage: use-skills.ts add REF... [--as NAME] [--for AGENT] [--allow-large]"],
     [["local", REFERENCE, "--as", "x"], 2, "--as needs one skill, but there are several"],
     [
       ["https://me:s3cret@github.com/a/b"],
@@ -140,7 +143,11 @@ describe("add and remove", () => {
     const { box } = setting;
     box.skills("local");
     await box.done("add", "local");
-    assertEquals(await box.done("add", "team/skills/*"), `use-skills: linked csv, pdf for ${AGENTS}\n`);
+    const line = "team/skills/*";
+    assertEquals(
+      await box.done("add", line),
+      `use-skills: added to .skills: ${line}\nuse-skills: linked csv, pdf for ${AGENTS}\n`,
+    );
     assertEquals(
       await box.fails(2, "remove", "csv"),
       'use-skills: "csv" comes from "team/skills/*" in line 2, like others: remove that entry, or replace it by ' +
@@ -148,7 +155,10 @@ describe("add and remove", () => {
     );
     assertEquals(await box.fails(2, "remove", "nosuch"), 'use-skills: No entry of .skills deploys "nosuch"\n');
     assertEquals(await box.fails(2, "remove"), "use-skills: Usage: use-skills.ts remove NAME...\n");
-    assertEquals(await box.done("remove", "team/skills/*"), `use-skills: removed csv, pdf for ${AGENTS}\n`);
+    assertEquals(
+      await box.done("remove", line),
+      `use-skills: deleted from .skills: ${line}\nuse-skills: removed csv, pdf for ${AGENTS}\n`,
+    );
     assertEquals(Object.keys(setting.links), ["local"]);
   });
 
@@ -161,7 +171,7 @@ describe("add and remove", () => {
       '.skills: Refused "bad": it has 5001 files, more than 5000 (--allow-large)\n',
     );
     assertEquals([isThere(box.at(".skills")), isThere(box.at(".skills.lock"))], [false, false]);
-    assertEquals(await box.done("add", "--allow-large", "team/skills/bad"), `use-skills: linked bad for ${AGENTS}\n`);
+    assertEquals(await box.done("add", "-q", "--allow-large", "team/skills/bad"), "");
     assertEquals(Object.values(setting.locked).map((each) => `${each["large"]}`), ["true"]);
     setting.forgetAll();
     assertEquals(await box.done("--frozen"), `use-skills: linked bad for ${AGENTS}\n`);

@@ -45,7 +45,7 @@ describe("mode copy", () => {
 
   scenario("stays in effect, also for direnv, and switching it converts what is owned")
     .skills("hq").manifest("hq for claude").mode("copy").sync().remember()
-    .run("check").says().run("list").prints("hq  skills/hq  claude  ok")
+    .run("check").says().run("list").prints("STATE  NAME  AGENTS  SOURCE", "ok     hq    claude  skills/hq")
     .environment({ DIRENV_IN_ENVRC: "1" }).sync().says().untouched()
     .mode("link").sync().says("use-skills: relinked hq for claude").has(".claude/skills", { hq: "../../skills/hq" })
     .mode("copy").sync().says("use-skills: copied again hq for claude").has(".claude/skills", { hq: "copy" })

@@ -17,8 +17,9 @@ describe("--global", () => {
     .has("/box/home/.gemini/skills", { x: "../../notes/hq" })
     .remember().sync("--global").says().run("check", "--global").says().untouched()
     .run("list", "-g").prints(
-      "hq  ~/notes/hq  claude, opencode, codex  ok",
-      "x   ~/notes/hq  codex, gemini            ok",
+      "STATE  NAME  AGENTS                   SOURCE",
+      "ok     hq    claude, opencode, codex  ~/notes/hq",
+      "ok     x     codex, gemini            ~/notes/hq",
     )
     .run("clean", "--global").lacks(
       "/box/home/.claude",

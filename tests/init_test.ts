@@ -15,11 +15,11 @@ const wrote = [
 /** The lines of the block that call the script. */
 const block = (call: string, asked = ".skills") =>
   `# use-skills: deploy the skills that .skills names
-watch_file .skills .skills.lock
+watch_file .skills .skills.lock .skills.local
 if ! has deno; then
   log_status "use-skills: deno is not installed, so no skills are deployed"
 elif declare -F require_allowed >/dev/null; then
-  require_allowed ${asked} $([ ! -e .skills.lock ] || echo .skills.lock)
+  require_allowed ${asked} $(ls .skills.lock .skills.local 2>/dev/null)
   SKILLS_ALLOWED=1 deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"
 else # this direnv can't ask you about a changed .skills, so nothing new is fetched
   deno run -A --no-lock --no-config ${call} || log_status "use-skills: not all skills are deployed"
@@ -42,7 +42,11 @@ else # this direnv cannot ask you about a changed .skills, so nothing new is fet
   ${run.replace(" ||", " sync --frozen ||")}
 fi
 `;
+  const withoutLocal = block(call, call.includes("$") ? ".skills" : `.skills ${call}`)
+    .replace("$(ls .skills.lock .skills.local 2>/dev/null)", "$([ ! -e .skills.lock ] || echo .skills.lock)")
+    .replace("watch_file .skills .skills.lock .skills.local", "watch_file .skills .skills.lock");
   return [
+    withoutLocal,
     `# use-skills: the agents have the skills that .skills names
 watch_file .skills
 if declare -F require_allowed >/dev/null; then require_allowed .skills; fi

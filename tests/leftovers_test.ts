@@ -20,7 +20,10 @@ describe("use-skills", () => {
   }
 
   scenario("a skill named doctor can be added with an option")
-    .skills("doctor").run("add", "doctor", "--for", "claude").says("use-skills: linked doctor for claude");
+    .skills("doctor").run("add", "doctor", "--for", "claude").says(
+      "use-skills: added to .skills: doctor for claude",
+      "use-skills: linked doctor for claude",
+    );
   scenario("a skill named validate can be removed with an option")
     .skills("validate").manifest("validate").sync().run("remove", "validate", "-q").says().is(".skills", "644 ");
   scenario("a directory named doctor can be validated with an option")

@@ -51,5 +51,5 @@ describe(".skills.local", () => {
   scenario("is left to the person by add and remove")
     .skills("hq", "mine").manifest("hq").write(".skills.local", "mine\n").sync()
     .run("remove", "mine").refuses('use-skills: "mine" is in line 1 of .skills.local: delete it there')
-    .run("add", "mine").says().run("check").says();
+    .run("add", "mine").says("use-skills: added to .skills: mine").run("check").says();
 });

@@ -19,14 +19,21 @@ describe("a pasted file without libraries", () => {
       'use-skills: next: write skills into .skills, then run "direnv allow"',
     )
     .sync().says()
-    .skills("./tools/hq", "one").run("add", "./tools/hq").says("use-skills: linked hq for claude, opencode, codex")
-    .run("add", "one").says("use-skills: linked one for claude, opencode, codex")
+    .skills("./tools/hq", "one").run("add", "./tools/hq").says(
+      "use-skills: added to .skills: ./tools/hq",
+      "use-skills: linked hq for claude, opencode, codex",
+    )
+    .run("add", "one").says("use-skills: added to .skills: one", "use-skills: linked one for claude, opencode, codex")
     .run("list").says().prints(
-      "hq   tools/hq    claude, opencode, codex  ok",
-      "one  skills/one  claude, opencode, codex  ok",
+      "STATE  NAME  AGENTS                   SOURCE",
+      "ok     hq    claude, opencode, codex  tools/hq",
+      "ok     one   claude, opencode, codex  skills/one",
     )
     .run("check").says().sync().says()
-    .run("remove", "one").says("use-skills: removed one for claude, opencode, codex")
+    .run("remove", "one").says(
+      "use-skills: deleted from .skills: one",
+      "use-skills: removed one for claude, opencode, codex",
+    )
     .run("clean").says("use-skills: removed hq for codex, claude, opencode")
     .lacks(".claude", ".opencode", ".agents").do(leftNothing);
 

@@ -15,7 +15,7 @@ use-skills: ${words} repos that no known project uses from the cache: ${repos} o
 
 /** A message with every size that is not 0 replaced. */
 function maskSizes(message: string): string {
-  return message.replace(/\b\d+\.\d (KiB|MiB)$/gm, "SIZE");
+  return message.replace(/\b[\d.]+ (B|KiB|MiB)$/gm, "SIZE");
 }
 
 /** The last three digits of a path's mode. */
@@ -155,7 +155,7 @@ describe("clean --store", () => {
     box.enter("another");
     box.manifest("team/skills/skills/pdf#v1", "team/other");
     await box.done();
-    assertEquals(await box.done("clean", "--store"), cleaned(0, 0).replaceAll("SIZE", "0.0 KiB"));
+    assertEquals(await box.done("clean", "--store"), cleaned(0, 0).replaceAll("SIZE", "0 B"));
     await forge.commit("team/skills", { "skills/pdf/new": "x" });
     box.manifest("team/skills/skills/pdf");
     await box.done("update");
@@ -187,7 +187,7 @@ describe("clean --store", () => {
   it("runs where there is no manifest, and creates the store at most", async () => {
     await using setting = await Setting.start();
     const { box } = setting;
-    assertEquals(await box.done("clean", "--store"), cleaned(0, 0).replaceAll("SIZE", "0.0 KiB"));
+    assertEquals(await box.done("clean", "--store"), cleaned(0, 0).replaceAll("SIZE", "0 B"));
     assertEquals([...Deno.readDirSync(box.repo)], []);
     assertEquals(setting.store, {});
   });

@@ -256,25 +256,27 @@ describe("list", () => {
     .remove(".claude/skills/lost", "skills/vanished")
     .manifest("for claude", "fine", "lost", "./elsewhere/moved", "taken", "vanished", "a-name-that-is-rather-long")
     .run("list").prints(
-      "a-name-that-is-rather-long  skills/a-name-that-is-rather-long  claude  ok",
-      "fine                        skills/fine                        claude  ok",
-      "lost                        skills/lost                        claude  missing",
-      "moved                       elsewhere/moved                    claude  drift",
-      "taken                       skills/taken                       claude  conflict",
-      "vanished                    skills/vanished                    claude  broken",
+      "STATE     NAME                        AGENTS  SOURCE",
+      "ok        a-name-that-is-rather-long  claude  skills/a-name-that-is-rather-long",
+      "ok        fine                        claude  skills/fine",
+      "missing   lost                        claude  skills/lost",
+      "drift     moved                       claude  elsewhere/moved",
+      "conflict  taken                       claude  skills/taken",
+      "broken    vanished                    claude  skills/vanished",
     );
 
   scenario("shows an edited copy, and one whose skill changed")
     .skills("one", "two").manifest("for claude", "one", "two").mode("copy").sync()
     .write(".claude/skills/one/SKILL.md", "Edited").write("skills/two/SKILL.md", "Changed")
     .run("list").prints(
-      "one  skills/one  claude  edited",
-      "two  skills/two  claude  drift",
+      "STATE   NAME  AGENTS  SOURCE",
+      "edited  one   claude  skills/one",
+      "drift   two   claude  skills/two",
     );
 
   scenario("names all agents that have a skill, and writes nothing")
     .skills("hq").manifest("hq for claude cursor").sync().remember()
-    .run("list").says().prints("hq  skills/hq  claude, cursor  ok")
+    .run("list").says().prints("STATE  NAME  AGENTS          SOURCE", "ok     hq    claude, cursor  skills/hq")
     .untouched();
 
   scenario("prints one JSON object with --json")

@@ -124,7 +124,7 @@ describe("a target", () => {
     .sync().says("use-skills: linked hq for claude, opencode")
     .has(".claude/skills", HQ).is(".opencode/skills", "-> ../.claude/skills")
     .sync().says()
-    .run("list").prints("hq  skills/hq  claude, opencode  ok")
+    .run("list").prints("STATE  NAME  AGENTS            SOURCE", "ok     hq    claude, opencode  skills/hq")
     .run("clean").says("use-skills: removed hq for claude")
     .is(".opencode/skills", "-> ../.claude/skills").has(".claude/skills", {});
 

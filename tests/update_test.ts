@@ -34,12 +34,16 @@ describe("update", () => {
     const planned = [".claude", ".opencode", ".agents"].map((agent) =>
       `would relink ${agent}/skills/pdf -> ~/${skill}: it is from ${setting.links["pdf"]}\n`
     );
-    assertEquals(await box.done("update", "-n"), shown + planned.join(""));
+    const script = (await box.call()).find((word) => word.endsWith("use-skills.ts"));
+    const apply = `use-skills: to apply this: deno run -A --no-config ${script} update\n`;
+    for (const args of [["update", "-n"], ["outdated"]]) {
+      assertEquals(await box.done(...args), shown + planned.join("") + apply);
+    }
     assertEquals([box.read(".skills.lock"), setting.links], before);
     assertEquals(await box.done("update", "pdf"), `${shown}use-skills: relinked pdf for ${AGENTS}\n`);
     assertEquals(setting.locked[REFERENCE]?.["commit"], commit);
     assertEquals(setting.locked[`${REFERENCE}#v1`]?.["commit"], old);
-    assertMatch((await box.run("list")).stdout, new RegExp(`^pdf .* ${short(commit)}$`, "m"));
+    assertMatch((await box.run("list")).stdout, new RegExp(`^ok +pdf .*@${commit.slice(0, 7)}$`, "m"));
     assertEquals(isThere(`${setting.links["pdf"]}/new.sh`), true);
     assertEquals(await box.done("update"), "");
   });
@@ -130,9 +134,11 @@ use-skills: linked pdf for ${AGENTS}
     assertEquals(
       await box.fails(1, "update"),
       `.skills:1: The tag of "${REFERENCE}#v1" was moved from ${short(old)} to ${short(commit)}, and tags should not ` +
-        "move. If you know why, delete its line from .skills.lock, then sync\n",
+        `move. If you know why, run "use-skills.ts update --accept-moved ${REFERENCE}#v1"\n`,
     );
     assertEquals(box.read(".skills.lock"), lock);
+    await box.done("update", "--accept-moved", `${REFERENCE}#v1`, "-q");
+    assertEquals(setting.locked[`${REFERENCE}#v1`]?.["commit"], commit);
   });
 
   it("keeps everything as it is if a skill is gone from the repo", async () => {
