@@ -3888,6 +3888,9 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     problems,
     searchPath: [...new Set(searchPath(project))],
     store: attempt(storeDirectory),
+    recorded: attempt(() => [...readLockfile(project).lockfile.recorded.values()])?.flatMap(({ targets }) =>
+      Object.entries(targets).flatMap(([path, names]) => names.map((name) => resolve(project.directory, path, name)))
+    ),
   });
 }
 

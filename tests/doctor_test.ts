@@ -138,6 +138,18 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
     (box) => box.skills("tools/hq"),
   ],
   [
+    "missing skills",
+    (box) => {
+      box.write("tools/hq/SKILL.md", "---\nname: hq\ndescription: d\nmetadata:\n  skills: lint  gate\n---\n");
+      box.skills(".claude/skills/gate");
+    },
+    'tools/hq: This skill requires the skill "lint", which claude, opencode do not see: add an entry for it\n',
+    (box) => {
+      box.skills("tools/hq");
+      box.remove(".claude/skills/gate");
+    },
+  ],
+  [
     "a link that the manifest does not name",
     (box) => {
       box.skills("not named");
@@ -290,6 +302,7 @@ describe("doctor", () => {
         source: box.at(".cursor/skills/top"),
         owned: false,
         name: "top",
+        requires: [],
       }],
     }]);
   });
@@ -329,6 +342,16 @@ describe("doctor", () => {
     assertEquals(await owned(), true);
     box.write(".claude/skills/hq/a/é.txt", "y");
     assertEquals(await owned(), false);
+  });
+
+  it("knows in mode commit what the lockfile records", async () => {
+    using box = withManifest();
+    box.skills("hq", `${box.home}/notes/style`, ".claude/skills/own");
+    box.manifest("mode commit", "hq for claude", "~/notes/style for claude");
+    await box.done();
+    const { agents } = JSON.parse((await box.run("doctor", "--json")).stdout);
+    const skills = agents[0].directories[0].skills as { entry: string; owned: boolean }[];
+    assertEquals(skills.map(({ entry, owned }) => [entry, owned]), [["hq", true], ["own", false], ["style", true]]);
   });
 
   it("finds what deleted projects have deployed, and clean removes it", async () => {

@@ -133,6 +133,7 @@ export interface Desired {
   problems: Problem[]; // what sync would report about entries
   searchPath: string[]; // the directories in which skills are found by name
   store?: string; // the directory of fetched skills
+  recorded?: string[]; // the paths of deployed skills that the lockfile records
 }
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,6 +240,7 @@ interface Skill {
   unusable?: string; // why some agents ignore the skill
   name?: string; // in the front matter
   requires: string[]; // the programs in `metadata.requires`
+  skills: string[]; // the skills in `metadata.skills`, which it requires, too
   text?: string; // of `SKILL.md`, if its front matter could be read
 }
 
@@ -334,12 +336,14 @@ async function inspectSkill(directory: string): Promise<Skill> {
     });
     const mark = "SKILL.md has a byte order mark, which Codex does not accept";
     if (text.startsWith("\ufeff")) violations.unshift({ file, line: 1, message: mark });
-    const { requires } = (fields["metadata"] ?? {}) as Record<string, unknown>;
+    const { requires, skills } = (fields["metadata"] ?? {}) as Record<string, unknown>;
+    const words = (value: unknown) => typeof value === "string" ? value.split(/\s+/).filter(Boolean) : [];
     return {
       violations,
       unusable: violations.find(({ message }) => message.startsWith("SKILL.md has "))?.message,
       name: typeof fields["name"] === "string" && fields["name"].trim() || undefined,
-      requires: typeof requires === "string" ? requires.split(/\s+/).filter(Boolean) : [],
+      requires: words(requires),
+      skills: words(skills),
       text,
     };
   } catch (error) {
@@ -349,7 +353,7 @@ async function inspectSkill(directory: string): Promise<Skill> {
     const message = !exists(directory) ? "There is no such directory" : isMissing ? missing : explain(error);
     const line = error instanceof SyntaxError && Number(error.cause) || 1;
     const problem = isMissing ? { file: directory, message } : { file, line, message };
-    return { violations: [problem], unusable: message, requires: [] };
+    return { violations: [problem], unusable: message, requires: [], skills: [] };
   }
 }
 
@@ -472,6 +476,7 @@ interface SeenSkill {
   source: string; // the real path
   owned: boolean;
   name: string; // in the front matter, otherwise that of the entry
+  requires: string[]; // names of skills
 }
 
 /** Whether the manifest has a name for any agent; `undefined` without a readable manifest. */
@@ -560,7 +565,7 @@ async function examineEntry(
   const directory = dirname(path);
   const entry = basename(path);
   const report = (message: string, file = path): undefined => void problems.push({ file, name: entry, message });
-  const owned = await isOwned(path, record);
+  const owned = await isOwned(path, record) || desired.recorded?.includes(`${realPath(directory)}/${entry}`) === true;
   const link = attempt(() => resolve(realPath(directory), Deno.readLinkSync(path)));
   let source: string;
   let files: string[];
@@ -596,7 +601,7 @@ async function examineEntry(
     const manifest = showPath(desired.manifest, desired);
     report(`This link was not made by use-skills, and ${manifest} does not name it: rm ${shellWord(path, desired)}`);
   }
-  return { entry, path, source, owned, name: skill.name ?? entry };
+  return { entry, path, source, owned, name: skill.name ?? entry, requires: skill.skills };
 }
 
 /** Examines a directory that agents read; returns the skills that they see. */
@@ -634,6 +639,26 @@ async function findDuplicates(agent: string, skills: readonly SeenSkill[], desir
     }
   }
   return problems;
+}
+
+/** Finds skills that other skills require and that some agents don't see. */
+function findMissingSkills(seen: ReadonlyMap<string, readonly SeenSkill[]>): Problem[] {
+  const missing = new Map<string, { skill: SeenSkill; name: string; agents: string[] }>();
+  for (const [agent, skills] of seen) {
+    const names = new Set(skills.flatMap(({ entry, name }) => [entry, name]));
+    for (const skill of skills) {
+      for (const name of skill.requires.filter((name) => !names.has(name))) {
+        const known = missing.get(`${skill.source} ${name}`) ?? { skill, name, agents: [] };
+        missing.set(`${skill.source} ${name}`, { ...known, agents: [...known.agents, agent] });
+      }
+    }
+  }
+  return Array.from(missing.values(), ({ skill, name, agents }) => {
+    const message = `This skill requires the skill ${quote(name)}, which ${agents.join(", ")} ${
+      agents.length > 1 ? "do" : "does"
+    } not see: add an entry for it`;
+    return { file: skill.source, name: skill.entry, message };
+  });
 }
 
 /** Finds what keeps Codex from working with `CODEX_HOME`. */
@@ -703,6 +728,7 @@ function printJson(content: Record<string, unknown>, problems: readonly Problem[
 async function show(desired: Desired, { json, quiet }: Flags): Promise<number> {
   const found = [...desired.problems];
   const seen = new Map<string, SeenSkill[]>();
+  const seenBy = new Map<string, SeenSkill[]>();
   const agents = [];
   for (const agent of agentsToShow(desired)) {
     const paths = directoriesRead(agent, desired);
@@ -710,8 +736,10 @@ async function show(desired: Desired, { json, quiet }: Flags): Promise<number> {
     const directories = paths.map((path) => ({ path, skills: seen.get(path) ?? [] }))
       .filter(({ skills }) => skills.length > 0);
     agents.push({ agent, directories });
-    found.push(...await findDuplicates(agent, directories.flatMap(({ skills }) => skills), desired));
+    seenBy.set(agent, directories.flatMap(({ skills }) => skills));
+    found.push(...await findDuplicates(agent, seenBy.get(agent) ?? [], desired));
   }
+  found.push(...findMissingSkills(seenBy));
   found.push(...examineCodexHome(desired), ...await examineGoneProjects(seen.keys(), desired));
   const problems = unique(found);
   if (json) printJson({ agents }, problems, desired);
