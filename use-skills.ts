@@ -1820,6 +1820,7 @@ async function examine(
   if (entry.isDirectory) {
     const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
     if (mayBeOurs) return { kind: "directory", hash: await contentHash(path) };
+    if (form?.copy !== undefined) return { kind: "directory", isDesired: await contentHash(path) === form.copy };
     if (desired === undefined || attempt(() => outline(path) === outline(desired.source)) !== true) {
       return { kind: "directory" };
     }
@@ -2324,8 +2325,8 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): M
     const target = below(project.directory, path);
     if (target === undefined || recordedFor === undefined) continue;
     for (const [name, { target: text, copy }] of sortByKey(next).filter(([, each]) => each.for.includes(recordedFor))) {
-      const known = lockfile.recorded.entries().find(([, { targets }]) => targets[target]?.includes(name))?.[0];
-      const reference = desired.get(name)?.reference ?? known;
+      const reference = desired.get(name)?.reference ??
+        lockfile.recorded.entries().find(([, { targets }]) => targets[target]?.includes(name))?.[0];
       if (reference === undefined) continue;
       const record = recorded.get(reference) ?? { targets: {} };
       recorded.set(reference, record);

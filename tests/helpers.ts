@@ -324,6 +324,7 @@ export function whatIs(path: string): string | undefined {
     return isFile ? `${((mode ?? 0) & 0o777).toString(8)} ${Deno.readTextFileSync(path)}` : "something else";
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
+    if (error instanceof TypeError || error instanceof Deno.errors.IsADirectory) return whatIs(path); // just replaced
     throw error;
   }
 }
