@@ -458,7 +458,7 @@ function makePrivateDirectory(path: string): string {
   try {
     Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
   } catch (error) {
-    throw new Error(`Cannot create ${path}: ${reasonOf(error)}`);
+    throw new Error(`Cannot create ${path} (see HOME and the XDG variables): ${reasonOf(error)}`);
   }
   const { uid, mode } = Deno.statSync(path);
   const user = Deno.uid();
@@ -3953,12 +3953,10 @@ async function runDeployment(project: Project, request: Request): Promise<number
   if (!flags.quiet && !rows) {
     const edited = deployment.editManifest?.(files.manifest) ?? files.manifest;
     if (!outcome.isRefused) {
-      const would = flags["dry-run"] ? "would have " : "";
       const place = showHere(project);
-      for (const line of linesOnlyIn(files.manifest, edited)) {
-        warn(`use-skills: ${would}deleted from ${place}: ${line}`);
-      }
-      for (const line of linesOnlyIn(edited, files.manifest)) warn(`use-skills: ${would}added to ${place}: ${line}`);
+      const deleted = flags["dry-run"] ? "would delete" : "deleted";
+      for (const line of linesOnlyIn(files.manifest, edited)) warn(`use-skills: ${deleted} from ${place}: ${line}`);
+      for (const line of linesOnlyIn(edited, files.manifest)) warn(`use-skills: added to ${place}: ${line}`);
     }
     if (deployment.write) printDone(actions);
     else printPlanned(changes, project);

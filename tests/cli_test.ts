@@ -22,6 +22,23 @@ describe("help", () => {
     }
   });
 
+  it("of each command shows usage, options and examples, needs no library, and fits 80 columns", async () => {
+    using box = new Sandbox();
+    const help = (await box.run("--help")).stdout;
+    const names = [...help.matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name ?? "");
+    assertEquals(names.length, 10);
+    box.environment = { JSR_URL: "http://127.0.0.1:1/", DENO_DIR: `${box.path}/empty` };
+    for (const name of names) {
+      const { stdout, status } = await box.run(name, "--help");
+      assertEquals([status, stdout.split("\n").filter((line) => line.length > 80)], [0, []]);
+      assertEquals(stdout, (await box.run("help", name)).stdout);
+      assertMatch(stdout, new RegExp(`^Usage: use-skills.ts ${name}\\b.*\n  .*\nOptions:\n( .*\n)+Examples:\n`));
+      const examples = stdout.slice(stdout.indexOf("Examples:")).trim().split("\n").slice(1);
+      assertEquals(examples.map((line) => line.startsWith(`  use-skills.ts ${name}`)), examples.map(() => true));
+      assert(examples.length >= 2 && examples.length <= 3, name);
+    }
+  });
+
   it("prints the version alone", async () => {
     using box = new Sandbox();
     for (const option of ["--version", "-V"]) assertMatch((await box.run(option)).stdout, /^\d+\.\d+\.\d+\n$/);
@@ -133,6 +150,30 @@ describe("remove", () => {
       'use-skills: "hq" comes from "./skills/*" in line 1, like others: remove that entry, or replace it by entries for the others',
     )
     .untouched();
+});
+
+describe("--dry-run", () => {
+  scenario("shows what remove would do")
+    .skills("hq", "one").manifest("hq for claude", "one for claude").sync().remember()
+    .run("remove", "-n", "one").says(
+      "use-skills: would delete from .skills: one for claude",
+      "would remove .claude/skills/one: it is no longer desired",
+    )
+    .run("check", "-n").says().run("list", "-n").prints().untouched();
+});
+
+describe("a home that cannot be used", () => {
+  scenario("is named, with what it was needed for")
+    .skills("hq").manifest("./skills/hq for claude").environment({ HOME: "/proc/nowhere" })
+    .sync().says(
+      "use-skills: linked hq for claude",
+      "use-skills: Warning: cannot record where skills are deployed: Cannot create " +
+        "/proc/nowhere/.local/state/use-skills (see HOME and the XDG variables): No such file or directory",
+    )
+    .run("add", "team/skills/pdf").fails(
+      ".skills: Cannot use the store: Cannot create /proc/nowhere/.local/share/use-skills/store " +
+        "(see HOME and the XDG variables): No such file or directory",
+    );
 });
 
 describe("on a terminal", () => {

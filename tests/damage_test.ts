@@ -125,7 +125,7 @@ describe("the target index", () => {
     .skills("hq").manifest("hq for claude").write("/box/home/.local/state/use-skills", "")
     .sync().says(
       "use-skills: linked hq for claude",
-      "use-skills: Warning: cannot record where skills are deployed: Cannot create /box/home/.local/state/use-skills: File exists",
+      "use-skills: Warning: cannot record where skills are deployed: Cannot create /box/home/.local/state/use-skills (see HOME and the XDG variables): File exists",
     );
 });
 

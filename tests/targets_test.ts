@@ -203,7 +203,7 @@ describe("a target without permissions", () => {
     .do((box) => Deno.chmodSync(`${box.home}/.local`, 0o555))
     .runUnprivileged().says(
       "use-skills: linked hq for claude",
-      "use-skills: Warning: cannot record where skills are deployed: Cannot create /box/home/.local/state/use-skills: Permission denied",
+      "use-skills: Warning: cannot record where skills are deployed: Cannot create /box/home/.local/state/use-skills (see HOME and the XDG variables): Permission denied",
     )
     .has(".claude/skills", HQ);
 });
