@@ -150,6 +150,21 @@ describe("a lockfile", () => {
     ["that was formatted", JSON.stringify(JSON.parse(text(line)), undefined, 2), odd(":2")],
     ["with a line that looks like an entry", text(` ${line}`, line), odd(":2")],
     ["with an invalid entry", text('"a/b": {"commit":"main"}'), `.skills.lock has an invalid entry, "a/b": ${restore}`],
+    ...["../x", "/x", ".git/hooks", "a/../../x"].map((path): [string, string, string] => [
+      `with the target ${path}`,
+      text(`"./hq": {"link":"hq","targets":{"${path}":["hq"]}}`),
+      `.skills.lock has an invalid entry, "./hq": ${restore}`,
+    ]),
+    ...['"../hq"', '"a/b"', "1"].map((name): [string, string, string] => [
+      `with the deployed name ${name}`,
+      text(`"./hq": {"link":"hq","targets":{".claude/skills":[${name}]}}`),
+      `.skills.lock has an invalid entry, "./hq": ${restore}`,
+    ]),
+    [
+      "with a link that leads out",
+      text('"./hq": {"link":"../hq","targets":{".claude/skills":["hq"]}}'),
+      `.skills.lock has an invalid entry, "./hq": ${restore}`,
+    ],
     [
       "with a path that leads out",
       text(line.replace('"c"', '"../c"')),
@@ -174,6 +189,13 @@ describe("a lockfile", () => {
   scenario("that is a directory is refused")
     .skills("hq").manifest("hq").directory(".skills.lock")
     .sync().refuses("use-skills: Cannot read .skills.lock: it is not a regular file");
+
+  const recorded = text(`"./x": {"link":"skills/x","targets":{"own":["hq","one"]}}`);
+  scenario("that records what is not there removes at most what is exactly as recorded, and nothing under direnv")
+    .skills("hq", "x").manifest("hq for claude").write("own/hq/mine", "mine").link("own/one", "../skills/x")
+    .write(".skills.lock", recorded).environment({ DIRENV_IN_ENVRC: "1" })
+    .sync().has("own", { hq: "copy", one: "../skills/x" }).is(".skills.lock", `644 ${recorded}`)
+    .environment({}).sync().has("own", { hq: "copy" }).lacks(".skills.lock"); // That link is exactly as recorded.
 
   scenario("is removed with its last entry")
     .skills("hq").manifest("hq").write(".skills.lock", text(line))
