@@ -56,7 +56,7 @@ describe("a run with nothing to do", () => {
     assertEquals(await execute(await restricted(box), await box.start()), { status: 0, stdout: "", stderr: "" });
   });
 
-  for (const mode of ["link", "copy"]) {
+  for (const mode of ["link", "copy", "commit"]) {
     requires("strace")(
       `tries no path that doesn't exist, and takes no lock, in mode ${mode}`,
       async () => {
