@@ -2187,6 +2187,7 @@ function sortProblems(problems: readonly Problem[]): Problem[] {
 
 /** Runs git in a project on paths, which `end` separates; returns its output, "" if the project is not a repo. */
 async function askGit(project: Project, args: string[], paths: string[], end: string): Promise<string> {
+  if (paths.length === 0) return "";
   const child = attempt(() =>
     new Deno.Command("git", { args, cwd: project.directory, stdin: "piped", stdout: "piped", stderr: "null" }).spawn()
   );
@@ -2345,7 +2346,8 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): M
 }
 
 /** The text of the lockfile after a plan. One of an older version is only written anew if its content changes. */
-function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project): string | undefined {
+function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project, { isFrozen }: Deployment) {
+  if (isFrozen) return before.lockfileText;
   const text = renderLockfile({ locked: after.lockfile.locked, recorded: recordPlan(plan, project, before) });
   const isOld = before.lockfileText?.endsWith('"version": 1\n}\n') && renderLockfile(before.lockfile) === text;
   return isOld ? before.lockfileText : text;
@@ -2372,19 +2374,17 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
     const owned = { ...after, lockfile: before.lockfile };
     return await planProject(project, state, index, owned, { ...deployment, hashes: new Map() });
   };
-  const lockfileTextFor = (before: Files, after: Files, plan: Plan) =>
-    deployment.isFrozen ? before.lockfileText : lockfileAfter(before, after, plan, project);
-
   const edited = editFiles(files, deployment, project);
   const plan = await planFor(files, edited);
   const required = new Set(deployment.mustSucceed);
-  const lines = edited.entries.filter(({ text }) => required.has(text)).map(({ line }) => line);
-  const refused = plan.problems.filter(({ line }) => required.size > 0 && lines.includes(line ?? 0));
+  const lines = edited.entries.filter(({ file, text }) => !file && required.has(text)).map(({ line }) => line);
+  const refused = plan.problems.filter(({ file, line }) => !file && lines.includes(line ?? 0));
   if (refused.length > 0) {
     const problems = sortProblems(refused).map(({ name, message }) => ({ name, message })); // no line has been written
     return { actions: [], problems, notes: [], targets: [], isRefused: true };
   }
-  const isEdited = edited.manifest !== files.manifest || lockfileTextFor(files, edited, plan) !== files.lockfileText;
+  const isEdited = edited.manifest !== files.manifest ||
+    lockfileAfter(files, edited, plan, project, deployment) !== files.lockfileText;
   const isIndexed = renderIndex(plan.next, project) === plan.index.text || !attempt(indexDirectory);
   const hasDebris = project.siblings.get(TEMPORARY)?.isFile === true;
   const isSettled = plan.targets.every(({ isSettled }) => isSettled);
@@ -2409,9 +2409,10 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   const writesLast = after.mode === "commit" || current.lockfile.recorded.size > 0;
   return await applyPlan(final, project, writesLast, () => {
     // The lockfile first: the manifest never names something that isn't locked yet.
-    const text = lockfileTextFor(current, after, final);
+    const text = lockfileAfter(current, after, final, project, deployment);
     writeFile(lockfilePath(project), current.lockfileText, text, project);
-    writeFile(project.manifest, current.manifest, after.manifest, project);
+    const manifest = ifExists(() => Deno.readTextFileSync(project.manifest)) ?? ""; // The user may have edited it.
+    writeFile(project.manifest, manifest, deployment.editManifest?.(manifest) ?? manifest, project);
   });
 }
 
