@@ -3060,7 +3060,7 @@ class Fetching {
     // Of several lines with the same reference, one with `trust` counts.
     const git = files.entries.filter(isGitEntry).sort((a, b) => Number(a.trust) - Number(b.trust));
     const unique = new Map(git.map((entry) => [entry.text, { entry }])).values();
-    const requests = await this.#forEach(unique, async ({ entry }): Promise<FetchRequest[]> => {
+    const requests = await this.#forEach(unique, ({ entry }): FetchRequest[] => {
       const { text, reference, trust } = entry;
       const known = files.lockfile.locked.get(text);
       const before = known && isLockedFor(reference, known) ? known : undefined;

@@ -35,7 +35,7 @@ async function commit(box: Sandbox, message: string): Promise<void> {
 }
 
 /** Goes over to a clone on another machine: another path, home and umask, and no network. */
-async function cloneElsewhere(setting: Setting): Promise<Sandbox> {
+function cloneElsewhere(setting: Setting): Sandbox {
   const { box } = setting;
   new Deno.Command("sh", { args: ["-c", `umask 077; git clone -q . ${box.path}/clone`], cwd: box.repo }).outputSync();
   box.enter("clone");
@@ -86,7 +86,7 @@ describe("mode commit", () => {
   it("needs nothing in a clone but the clone: no store, no network, no home", async () => {
     await using setting = await start();
     const original = tree(setting.box.repo);
-    const box = await cloneElsewhere(setting);
+    const box = cloneElsewhere(setting);
     for (const args of [[], ["check"], ["--frozen"]]) assertEquals(await box.done(...args), "");
     assertEquals(setting.forge.requests, []);
     assertEquals(await box.git("status", "--porcelain", "--ignored"), "");
@@ -99,13 +99,13 @@ describe("mode commit", () => {
   it("lists in a clone what is deployed", async () => {
     await using setting = await start();
     const { stdout } = await setting.box.run("list");
-    const box = await cloneElsewhere(setting);
+    const box = cloneElsewhere(setting);
     assertEquals((await box.run("list")).stdout, stdout);
   });
 
   it("finds in CI what was edited, is missing, or was added, and fetches only what is missing", async () => {
     await using setting = await start();
-    const box = await cloneElsewhere(setting);
+    const box = cloneElsewhere(setting);
     box.environment = { ...box.environment, CI: "true" };
     box.write(".claude/skills/pdf/SKILL.md", "edited");
     box.write(".agents/skills/style/added", "new");
@@ -129,7 +129,7 @@ describe("mode commit", () => {
 
   it("reports a skill that is neither on this machine nor in the clone", async () => {
     await using setting = await start();
-    const box = await cloneElsewhere(setting);
+    const box = cloneElsewhere(setting);
     box.remove(".claude/skills/style");
     const message = '.skills:4: Cannot deploy "style" from ~/notes/style: "~/notes/style" does not exist\n';
     assertEquals(await box.fails(1), message);
@@ -194,7 +194,7 @@ describe("mode commit", () => {
 
   it("cleans in a clone", async () => {
     await using setting = await start();
-    const box = await cloneElsewhere(setting);
+    const box = cloneElsewhere(setting);
     assertEquals(await box.done("clean"), "use-skills: removed hq, pdf, style for codex, claude, opencode\n");
     assertEquals([isThere(box.at(".claude/skills")), isThere(box.at("skills/hq"))], [false, true]);
   });
@@ -264,7 +264,7 @@ describe("what git would not keep", () => {
     const { box } = setting;
     box.write(".gitattributes", "* text=auto eol=crlf\n");
     await commit(box, "attributes");
-    const clone = await cloneElsewhere(setting);
+    const clone = cloneElsewhere(setting);
     assertEquals(await clone.done("check"), "");
   });
 

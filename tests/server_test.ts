@@ -1,5 +1,5 @@
 /** What is done and shown when a git server hangs, fails, or sends what it should not. */
-import { assert, assertEquals, assertMatch } from "jsr:@std/assert@^1";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
 import type { Mode } from "./forge.ts";
 import { AGENTS, noise, PDF, Setting } from "./git_helpers.ts";
@@ -122,7 +122,7 @@ describe("sync with a git server", () => {
     assertEquals(await box.done(), `use-skills: linked pdf for ${AGENTS}\n`);
     setting.forgetAll();
     const { stdout } = await setting.runOnTerminal();
-    assertMatch(stdout, /\r\x1b\[Kfetching github\.com\/team\/skills \(1 s of 60\)\r\x1b\[K/);
+    assertStringIncludes(stdout, "\r\x1b[Kfetching github.com/team/skills (1 s of 60)\r\x1b[K");
     assertEquals(stdout.includes("fatal:"), false);
   });
 
@@ -133,7 +133,7 @@ describe("sync with a git server", () => {
     box.manifest("team/skills/skills/pdf");
     const { stdout } = await setting.runOnTerminal();
     assertEquals(
-      stdout.replaceAll("\r", "").replace(/^(\x1b\[Kfetching .*)?\x1b\[K/, ""),
+      stdout.replaceAll("\r", "").split("\x1b[K").at(-1),
       `use-skills: linked pdf for ${AGENTS}\n1 skill up to date for ${AGENTS}\n`,
     );
   });
