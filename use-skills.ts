@@ -3299,8 +3299,8 @@ function jsonActions(actions: readonly PlannedAction[]) {
   }));
 }
 
-/** The rows of `list`: one for each name, source and state, with its agents. */
-function listRows(actions: readonly PlannedAction[], project: Project, lockfile: Lockfile) {
+/** Where fetched skills come from, by their directory in the store. */
+function originsOf(lockfile: Lockfile) {
   const origins = new Map<string, { from: string; commit: string; source: string }>();
   for (const [from, locked] of lockfile.locked) {
     const { url, commit } = locked;
@@ -3309,6 +3309,12 @@ function listRows(actions: readonly PlannedAction[], project: Project, lockfile:
       origins.set(directory, { from, commit, source: `${repo}${path && `/${path}`}@${commit.slice(0, 7)}` });
     }
   }
+  return origins;
+}
+
+/** The rows of `list`: one for each name, source and state, with its agents. */
+function listRows(actions: readonly PlannedAction[], project: Project, lockfile: Lockfile) {
+  const origins = originsOf(lockfile);
   const rows = actions.flatMap(({ name, kind, desired, owned, path, agents, actual }) => {
     if (!desired && (!owned || kind === "ok")) return []; // another project's
     const directory = desired?.source ?? resolve(path, "..", owned!.target);
@@ -3877,6 +3883,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     if (exists(project.manifest)) problems = error.problems.length > 0 ? error.problems : [{ message: error.message }];
   }
   const { targets = new Map<string, Target>(), failedNames = [] } = state ?? {};
+  const { lockfile } = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
   return await main([command === "doctor" ? "show" : command, ...args], {
     directory: project.directory,
     manifest: project.manifest,
@@ -3890,9 +3897,10 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     problems,
     searchPath: [...new Set(searchPath(project))],
     store: attempt(storeDirectory),
-    recorded: attempt(() => [...readLockfile(project).lockfile.recorded.values()])?.flatMap(({ targets }) =>
+    recorded: [...lockfile.recorded.values()].flatMap(({ targets }) =>
       Object.entries(targets).flatMap(([path, names]) => names.map((name) => resolve(project.directory, path, name)))
     ),
+    origins: Object.fromEntries([...originsOf(lockfile)].map(([directory, { source }]) => [directory, source])),
   });
 }
 

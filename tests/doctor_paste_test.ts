@@ -114,12 +114,12 @@ describe("skill-doctor", () => {
     it(`knows that each agent reads the directories that skills are deployed to${where}`, async () => {
       const { script, environment } = await installed("use-skills.ts", "skill-doctor");
       const doctor = new URL(NEXT, `file://${script}`).href;
-      const code = `import { AGENTS } from "${doctor}"; console.log(JSON.stringify([...AGENTS]));`;
+      const code = `import { AGENTS } from "${doctor}"; console.log(JSON.stringify(AGENTS));`;
       const printed = await succeed([Deno.execPath(), "eval", "--no-config", "--no-lock", code], { environment });
-      const READ = new Map<string, [project: string, home: string]>(JSON.parse(printed));
+      const READ: Record<string, { project: string; home: string }> = JSON.parse(printed);
       const unread = Object.entries(AGENTS).flatMap(([agent, { project, home }]) => {
-        const [inProject = [], inHome = []] = READ.get(agent)?.map((paths) => paths.split(" ")) ?? [];
-        const readInHome = inHome.map((path) => expand(path, variables));
+        const inProject = READ[agent]?.project.split(" ") ?? [];
+        const readInHome = READ[agent]?.home.split(" ").map((path) => expand(path, variables)) ?? [];
         const isRead = (path: string) =>
           path.startsWith("$") ? readInHome.includes(expand(path, variables)) : inProject.includes(path);
         const used = project.filter((path) => !path.startsWith("$") || variables["CODEX_HOME"] !== undefined);

@@ -1,6 +1,7 @@
 /** Runs `doctor.ts show`, directly and as `use-skills.ts doctor`, on directories with every problem that it reports. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { PDF, Setting, skillFiles } from "./git_helpers.ts";
 import { isThere, requires, Sandbox, skillText, stamps } from "./helpers.ts";
 
 /** A sandbox whose runs know only the file system. */
@@ -28,25 +29,29 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
   [
     "a broken link that is not owned",
     (box) => box.link(".claude/skills/old", "nowhere"),
-    '.claude/skills/old: The link to "nowhere" is broken: rm .claude/skills/old\n',
+    '.claude/skills/old (claude, opencode): The link to "nowhere" is broken: rm .claude/skills/old\n',
     (box) => box.remove(".claude/skills/old"),
   ],
   [
     "a circular link",
     (box) => box.link(".claude/skills/loop", "loop"),
-    '.claude/skills/loop: The link to "loop" is broken: rm .claude/skills/loop\n',
+    '.claude/skills/loop (claude, opencode): The link to "loop" is broken: rm .claude/skills/loop\n',
     (box) => box.remove(".claude/skills/loop"),
   ],
   [
     "a broken owned link",
     (box) => {
-      box.manifest("./tools/hq for claude");
+      box.manifest("./tools/hq");
       box.remove("tools");
       box.skills("other");
     },
     '.skills:1: "./tools/hq" does not exist\n' +
-    '.claude/skills/hq: The link to "../../tools/hq" is broken: ' +
-    "restore the skill or remove its entry from .skills, then sync\n",
+    '.claude/skills/hq (claude, opencode): The link to "../../tools/hq" is broken: ' +
+    "restore the skill or remove its entry from .skills, then sync\n" +
+    [".opencode/skills/hq (opencode)", ".agents/skills/hq (opencode, codex)"].map((place) =>
+      `${place}: The link to "../../tools/hq" is broken: ` +
+      "restore the skill or remove its entry from .skills, then sync\n"
+    ).join(""),
     (box) => box.skills("tools/hq"),
   ],
   [
@@ -55,10 +60,11 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       box.manifest();
       box.remove("tools");
     },
-    '.claude/skills/hq: The link to "../../tools/hq" is broken: run use-skills.ts sync\n',
+    [".claude/skills/hq (claude, opencode)", ".opencode/skills/hq (opencode)", ".agents/skills/hq (opencode, codex)"]
+      .map((place) => `${place}: The link to "../../tools/hq" is broken: run use-skills.ts sync\n`).join(""),
     (box) => {
       box.skills("tools/hq");
-      box.manifest("./tools/hq for claude");
+      box.manifest("./tools/hq");
     },
   ],
   [
@@ -67,51 +73,52 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       Deno.renameSync(box.at("tools/hq/SKILL.md"), box.at("tools/hq/REAL.md"));
       box.link("tools/hq/SKILL.md", "REAL.md");
     },
-    "tools/hq: Codex ignores this skill, because SKILL.md is a link: replace it by the file\n",
+    "tools/hq: codex ignores this skill: SKILL.md is a link: replace it by the file\n",
     (box) => Deno.renameSync(box.at("tools/hq/REAL.md"), box.at("tools/hq/SKILL.md")),
   ],
   [
     "a skill in a skill",
     (box) => box.skills("tools/hq/parts/inner"),
-    "tools/hq: OpenCode and Codex find nested skills (parts/inner/SKILL.md), Claude Code does not: " +
-    "move them out of this skill, or add entries for them\n",
+    "tools/hq: opencode, codex find nested skills (parts/inner/SKILL.md), claude does not: " +
+    "move them out, or add entries for them\n",
     (box) => box.remove("tools/hq/parts"),
   ],
   [
     "a skill one level too deep",
     (box) => box.skills(".claude/skills/group/inner"),
-    ".claude/skills/group: OpenCode and Codex find nested skills (inner/SKILL.md), Claude Code does not: " +
-    "move or link them directly into the agent's directory\n",
+    ".claude/skills/group: opencode finds nested skills (inner/SKILL.md), claude does not: " +
+    "move them out, or add entries for them\n",
     (box) => box.remove(".claude/skills/group"),
   ],
   [
     "a SKILL.md in lower case",
     (box) => box.write(".opencode/skills/low/skill.md", skillText("low")),
-    '.opencode/skills/low: Some agents ignore this skill: SKILL.md is missing: rename "skill.md" to SKILL.md\n',
+    '.opencode/skills/low (opencode): No agent uses this skill: SKILL.md is missing: rename "skill.md" to SKILL.md\n',
     (box) => box.remove(".opencode"),
   ],
   [
     "a skill without front matter",
     (box) => box.write("tools/hq/SKILL.md", "# No front matter\n"),
-    "tools/hq: Some agents ignore this skill: SKILL.md has no front matter\n",
+    "tools/hq: opencode, codex ignore this skill: SKILL.md has no front matter\n",
     (box) => box.skills("tools/hq"),
   ],
   [
     "a skill without description",
     (box) => box.write("tools/hq/SKILL.md", "---\nname: hq\n---\n"),
-    "tools/hq: Some agents ignore this skill: SKILL.md has no description\n",
+    "tools/hq: opencode does not tell its model about this skill: SKILL.md has no description\n" +
+    "tools/hq: codex ignores this skill: SKILL.md has no description\n",
     (box) => box.skills("tools/hq"),
   ],
   [
     "a byte order mark",
     (box) => box.write("tools/hq/SKILL.md", `\ufeff${skillText("hq")}`),
-    "tools/hq: Some agents ignore this skill: SKILL.md has a byte order mark, which Codex does not accept\n",
+    "tools/hq: codex ignores this skill: SKILL.md has a byte order mark: remove it\n",
     (box) => box.skills("tools/hq"),
   ],
   [
     "one name with two contents",
     (box) => box.write(`${box.home}/.claude/skills/hq/SKILL.md`, skillText("hq") + "Differently.\n"),
-    '~/.claude/skills/hq: claude sees a different "hq" in .claude/skills/hq: ' +
+    '.claude/skills/hq: claude sees a different "hq" in ~/.claude/skills/hq: ' +
     'remove one, or rename it in its SKILL.md and with "as NAME"\n' +
     '~/.claude/skills/hq: opencode sees a different "hq" in .claude/skills/hq: ' +
     'remove one, or rename it in its SKILL.md and with "as NAME"\n',
@@ -124,7 +131,7 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       box.skills("plugin/skills/lint");
       box.link(".agents/skills/lint", "../../plugin/skills/lint");
     },
-    ".agents/skills/lint: Codex adds the name of the plugin in plugin to this skill's name: " +
+    ".agents/skills/lint: codex adds the name of the plugin in plugin to this skill's name: " +
     'deploy with "mode copy" or by a git reference\n',
     (box) => box.remove(".agents"),
   ],
@@ -155,15 +162,15 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       box.skills("not named");
       box.link(".claude/skills/not named", "../../skills/not named");
     },
-    ".claude/skills/not named: This link was not made by use-skills, and .skills does not name it: " +
+    ".claude/skills/not named (claude, opencode): This link was not made by use-skills, and .skills does not name it: " +
     "rm '%/repo/.claude/skills/not named'\n",
     (box) => box.remove(".claude/skills/not named"),
   ],
   [
     "a file instead of a directory",
-    (box) => box.write(".opencode/skills", ""),
-    ".opencode/skills: This must be a directory: move the file away\n",
-    (box) => box.remove(".opencode"),
+    (box) => box.write(".codex/skills", ""),
+    ".codex/skills (codex): This must be a directory: move the file away\n",
+    (box) => box.remove(".codex"),
   ],
   [
     "a CODEX_HOME that is a file",
@@ -171,6 +178,7 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       box.environment["CODEX_HOME"] = `${box.path}/codex`;
       box.write(`${box.path}/codex`, "");
     },
+    ".skills:1: Cannot deploy to %/codex/skills: %/codex is not a directory\n" +
     "%/codex: CODEX_HOME is not a directory, so Codex exits: move it away, then mkdir -p %/codex\n",
     (box) => box.remove(`${box.path}/codex`),
   ],
@@ -193,7 +201,7 @@ describe("doctor", () => {
   it("reports each problem with a fix, and nothing after the fix", async () => {
     using box = withManifest();
     box.skills("tools/hq");
-    box.manifest("./tools/hq for claude");
+    box.manifest("./tools/hq");
     await box.done();
     assertEquals(await doctor(box), "");
     let all = "";
@@ -209,7 +217,7 @@ describe("doctor", () => {
     }
     assertEquals(await doctor(box), "");
     const documented = documentedMessages();
-    const withOwnTests = ["This manifest is gone", "Cannot read it"];
+    const withOwnTests = ["This manifest is gone", "Cannot read it", "says that it"];
     assertEquals(documented.filter((message) => !all.includes(message)), withOwnTests);
     for (const line of all.trim().split("\n").filter((line) => !line.startsWith(".skills:"))) {
       assert(documented.some((message) => line.includes(message)), `not in SKILL.md: ${line}`);
@@ -238,31 +246,84 @@ describe("doctor", () => {
     assertEquals(isThere(box.at(".claude/skills/hq")), true);
   });
 
-  it("lists the skills that each agent sees", async () => {
+  it("shows which agent sees which skill", async () => {
     using box = withManifest();
     box.skills("hq");
     box.manifest("hq for claude cursor ./tools/skills");
     await box.done();
     box.skills(".agents/skills/theirs");
     box.write(`${box.home}/.config/opencode/skills/mine/SKILL.md`, skillText("mine"));
-    const lists = (...directories: [path: string, skill: string][]) =>
-      directories.map(([path, skill]) => `  ${path}\n     ${skill}\n`).join("");
-    const theirs = [".agents/skills", "theirs  .agents/skills/theirs (not owned)"] as [string, string];
-    const claude = [".claude/skills", "hq  skills/hq"] as [string, string];
     assertEquals(
       await box.run("doctor"),
       {
         status: 0,
         stderr: "",
-        stdout: "claude\n" + lists(claude) +
-          "opencode\n" +
-          lists(claude, theirs, ["~/.config/opencode/skills", "mine  ~/.config/opencode/skills/mine (not owned)"]) +
-          "codex\n" + lists(theirs) +
-          "cursor\n" + lists([".cursor/skills", "hq  skills/hq"], theirs, claude) +
-          "./tools/skills\n" + lists(["tools/skills", "hq  skills/hq"]),
+        stdout: "SKILL  claude  opencode  codex  cursor  ./tools/skills\n" +
+          "hq     seen    seen      -      seen    seen\n" +
+          "\nOther skills:\n" +
+          " theirs  .agents/skills/theirs (opencode, codex, cursor)\n" +
+          " mine    ~/.config/opencode/skills/mine (opencode)\n",
       },
     );
     assertEquals(await box.done("doctor", "--quiet"), "");
+  });
+
+  it("says under which name an agent sees a skill, and when it sees another one", async () => {
+    using box = withManifest();
+    box.skills("hq", "pdf", `${box.home}/.claude/skills/hq`);
+    box.write(`${box.home}/.claude/skills/hq/SKILL.md`, skillText("hq") + "Differently.\n");
+    box.write("skills/pdf/SKILL.md", skillText("documents"));
+    box.manifest("hq for claude", "pdf");
+    await box.done();
+    const { stdout } = await box.run("doctor");
+    assertEquals(
+      stdout,
+      "SKILL  claude   opencode      codex\n" +
+        "hq     another  seen          -\n" +
+        "pdf    seen     as documents  as documents\n" +
+        "\nOther skills:\n hq  ~/.claude/skills/hq (claude)\n",
+    );
+  });
+
+  it("shows fetched skills as REPO@COMMIT", async () => {
+    await using setting = await Setting.start({ ...PDF, ...skillFiles("skills", ["docx"]) }, {}, withManifest());
+    const { box } = setting;
+    box.manifest("team/skills/skills/pdf", "team/skills/skills/docx");
+    await box.done();
+    const store = Deno.realPathSync(box.at(".claude/skills/docx"));
+    box.manifest("team/skills/skills/pdf");
+    box.link(`${box.home}/.claude/skills/mine`, store);
+    const { stdout } = await box.run("doctor");
+    const commit = (await setting.hash("HEAD")).slice(0, 7);
+    assertStringIncludes(stdout, ` docx  team/skills/skills/docx@${commit} (opencode, codex)\n`);
+  });
+
+  it("notes how much of the listing budget is used from 80% on", async () => {
+    using box = direct();
+    const write = (name: string, length: number) =>
+      box.write(`.claude/skills/${name}/SKILL.md`, `---\nname: ${name}\ndescription: ${"d".repeat(length)}\n---\n`);
+    for (const name of ["a", "b", "c", "d"]) write(name, 1000);
+    write("f", 2000); // of which Claude Code passes on 1,536
+    assertEquals(await doctor(box), "");
+    write("e", 1000);
+    assertEquals(await doctor(box, "--quiet"), "");
+    const { status, stderr } = await box.run("show");
+    assertEquals([status, stderr], [
+      0,
+      "Note: claude: names and descriptions have 6542 characters, 82% of the 8000 that its model gets; the longest: " +
+      "f (1537), a (1001), b (1001), c (1001), d (1001)\n",
+    ]);
+  });
+
+  it("reads the main checkout's skills in a linked worktree, as Claude Code does", async () => {
+    using box = direct();
+    box.skills(".claude/skills/hq");
+    await box.git("init", "-q");
+    await box.git("commit", "-q", "--allow-empty", "-m", "first");
+    await box.git("worktree", "add", "-q", "../linked");
+    box.enter("linked");
+    const { stdout } = await box.run();
+    assertEquals(stdout, "SKILL  claude  opencode  codex\nhq     seen    -         -\n");
   });
 
   it("works without use-skills", async () => {
@@ -276,16 +337,13 @@ describe("doctor", () => {
     const { status, stdout, stderr } = await box.run();
     assertEquals(
       { status, stderr },
-      { status: 1, stderr: '.claude/skills/old: The link to "nowhere" is broken: rm .claude/skills/old\n' },
+      {
+        status: 1,
+        stderr: '.claude/skills/old (claude, opencode): The link to "nowhere" is broken: rm .claude/skills/old\n',
+      },
     );
-    const here = "  .claude/skills\n     here  .claude/skills/here (not owned)\n" +
-      "     lint  ../../plugin/skills/lint (not owned)\n" +
-      "  ../.claude/skills\n     middle  ../.claude/skills/middle (not owned)\n" +
-      "  ../../.claude/skills\n     top  ../../.claude/skills/top (not owned)\n";
-    assertEquals(
-      stdout,
-      `claude\n${here}opencode\n${here}codex\n  sees no skills\n`,
-    );
+    const rows = ["here  ", "lint  ", "middle", "top   "].map((name) => `${name}  seen    seen      -\n`);
+    assertEquals(stdout, `SKILL   claude  opencode  codex\n${rows.join("")}`);
   });
 
   it("shows an agent if its own directory exists", async () => {
@@ -294,17 +352,9 @@ describe("doctor", () => {
     const { stdout } = await box.run("show", "--json");
     const { agents } = JSON.parse(stdout);
     assertEquals(agents.map(({ agent }: { agent: string }) => agent), ["claude", "opencode", "codex", "cursor"]);
-    assertEquals(agents[3].directories, [{
-      path: box.at(".cursor/skills"),
-      skills: [{
-        entry: "top",
-        path: box.at(".cursor/skills/top"),
-        source: box.at(".cursor/skills/top"),
-        owned: false,
-        name: "top",
-        requires: [],
-      }],
-    }]);
+    const path = box.at(".cursor/skills/top");
+    const skills = [{ name: "top", path, source: path, owned: false }];
+    assertEquals(agents[3], { agent: "cursor", asked: false, tested: false, skills });
   });
 
   it("accepts the same content twice, and targets that are links", async () => {
@@ -337,8 +387,7 @@ describe("doctor", () => {
     Deno.chmodSync(box.at("skills/hq/a-b/x.sh"), 0o755);
     box.manifest("mode copy", "hq for claude");
     await box.done();
-    const owned = async () =>
-      JSON.parse((await box.run("doctor", "--json")).stdout).agents[0].directories[0].skills[0].owned;
+    const owned = async () => JSON.parse((await box.run("doctor", "--json")).stdout).agents[0].skills[0].owned;
     assertEquals(await owned(), true);
     box.write(".claude/skills/hq/a/é.txt", "y");
     assertEquals(await owned(), false);
@@ -350,8 +399,8 @@ describe("doctor", () => {
     box.manifest("mode commit", "hq for claude", "~/notes/style for claude");
     await box.done();
     const { agents } = JSON.parse((await box.run("doctor", "--json")).stdout);
-    const skills = agents[0].directories[0].skills as { entry: string; owned: boolean }[];
-    assertEquals(skills.map(({ entry, owned }) => [entry, owned]), [["hq", true], ["own", false], ["style", true]]);
+    const skills = agents[0].skills as { name: string; owned: boolean }[];
+    assertEquals(skills.map(({ name, owned }) => [name, owned]), [["hq", true], ["own", false], ["style", true]]);
   });
 
   it("finds what deleted projects have deployed, and clean removes it", async () => {
@@ -416,7 +465,7 @@ describe("doctor", () => {
     box.repo = `${box.path}/moved`;
     assertEquals(
       await doctor(box),
-      `~/.codex/skills/hq: The link to "${old}" is broken: run use-skills.ts sync\n`,
+      `~/.codex/skills/hq (codex): The link to "${old}" is broken: run use-skills.ts sync\n`,
     );
     await box.done();
     assertEquals(await doctor(box), "");
@@ -430,7 +479,7 @@ describe("doctor", () => {
     box.remove("skills/hq");
     assertEquals(
       await doctor(box),
-      `~/.claude/skills/hq: The link to "${box.repo}/skills/hq" is broken: ` +
+      `~/.claude/skills/hq (claude, opencode): The link to "${box.repo}/skills/hq" is broken: ` +
         "restore the skill or remove its entry from ~/.config/use-skills/skills, then sync there\n",
     );
   });
@@ -459,8 +508,7 @@ describe("doctor", () => {
     box.skills(".claude/skills/project");
     box.write(`${box.home}/.claude/skills/own/SKILL.md`, skillText("own"));
     const { stdout } = await box.run("doctor", "--global");
-    assertStringIncludes(stdout, "  ~/.claude/skills\n     own  ~/.claude/skills/own (not owned)\n");
-    assertEquals(stdout.includes("project"), false);
+    assertEquals(stdout, "SKILL  claude  opencode  codex\nown    seen    seen      -\n");
   });
 
   it("escapes control characters", async () => {
@@ -479,11 +527,18 @@ describe("doctor", () => {
   requires("setpriv")("continues if a directory cannot be read", async () => {
     using box = withManifest();
     box.skills("hq");
-    box.manifest("hq for claude");
+    box.manifest("hq for claude"); // not deployed
     box.directory(".opencode/skills");
     Deno.chmodSync(box.at(".opencode/skills"), 0o000);
     const { status, stdout, stderr } = await box.runUnprivileged("doctor");
-    assertEquals([status, stderr], [1, ".opencode/skills: Cannot read it: Permission denied\n"]);
-    assertStringIncludes(stdout, "claude\n");
+    assertEquals(
+      [status, stderr],
+      [
+        1,
+        ".opencode/skills (opencode): Cannot read it: Permission denied\n" +
+        '.skills:1: claude does not see "hq": run use-skills.ts sync\n',
+      ],
+    );
+    assertStringIncludes(stdout, "hq     not seen  -         -\n");
   });
 });

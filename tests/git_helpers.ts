@@ -41,10 +41,14 @@ export function noise(length: number): Uint8Array {
 export class Setting implements AsyncDisposable {
   private constructor(readonly forge: Forge, readonly box: Sandbox) {}
 
-  static async start(files: Record<string, FileContent> = PDF, options: ForgeOptions = {}): Promise<Setting> {
+  static async start(
+    files: Record<string, FileContent> = PDF,
+    options: ForgeOptions = {},
+    box = new Sandbox(),
+  ): Promise<Setting> {
     const forge = await Forge.start(options);
     await forge.commit("team/skills", files, { tag: "v1" });
-    const setting = new Setting(forge, new Sandbox());
+    const setting = new Setting(forge, box);
     setting.configure("");
     return setting;
   }

@@ -43,55 +43,79 @@ async function load<T>(specifier: string): Promise<T> {
 /** The version of this program. */
 export const VERSION = "0.1.0";
 
+interface Agent {
+  project: string; // the directories that it reads in each directory from the working directory up to the repo's root
+  home: string; // the directories that it reads in the home and elsewhere
+  /** How this is known: a test with the real program, an observation of it, or its documentation. */
+  source: "test" | "observed" | "documentation";
+}
+
 /**
- * The directories in which each agent looks for skills: in each directory from the working directory up to the repo's
- * root, and in the home, separated by spaces. `${VARIABLE:-default}` and `~` are expanded as in a shell.
- *
- * Source: observed with the real programs, otherwise from their documentation.
+ * The directories that each agent reads, separated by spaces. `${VARIABLE:-default}` and `~` are expanded as in a shell.
+ * An agent with a test has {@linkcode RULES} of its own, if it differs from {@linkcode COMMON_RULES}.
  */
-export const AGENTS: ReadonlyMap<string, readonly [project: string, home: string]> = new Map([
-  ["claude", [".claude/skills", "${CLAUDE_CONFIG_DIR:-~/.claude}/skills"]],
-  [
-    "opencode",
-    [
-      ".opencode/skills .opencode/skill .claude/skills .agents/skills",
-      "${XDG_CONFIG_HOME:-~/.config}/opencode/skills ${XDG_CONFIG_HOME:-~/.config}/opencode/skill ~/.opencode/skills " +
-      "~/.opencode/skill ${OPENCODE_CONFIG_DIR:-~/.opencode}/skills ~/.claude/skills ~/.agents/skills",
-    ],
-  ],
-  ["codex", [".agents/skills .codex/skills", "${CODEX_HOME:-~/.codex}/skills ~/.agents/skills /etc/codex/skills"]],
-  ["agents", [".agents/skills", "~/.agents/skills"]],
-  ["amp", [".agents/skills", "${XDG_CONFIG_HOME:-~/.config}/agents/skills"]],
-  ["antigravity", [".agents/skills", "~/.gemini/antigravity/skills"]],
-  ["augment", [".augment/skills .agents/skills", "~/.augment/skills"]],
-  ["cline", [".cline/skills .clinerules/skills .agents/skills", "~/.cline/skills ~/.agents/skills"]],
-  ["codebuddy", [".codebuddy/skills", "~/.codebuddy/skills"]],
-  ["continue", [".continue/skills .claude/skills", "~/.continue/skills"]],
-  ["copilot", [".github/skills .agents/skills .claude/skills", "~/.copilot/skills ~/.agents/skills"]],
-  [
-    "crush",
-    [".crush/skills .agents/skills .claude/skills .cursor/skills", "${XDG_CONFIG_HOME:-~/.config}/crush/skills"],
-  ],
-  ["cursor", [".cursor/skills .agents/skills .claude/skills .codex/skills", "~/.cursor/skills"]],
-  ["devin", [".devin/skills .windsurf/skills .agents/skills", ""]],
-  ["droid", [".factory/skills .agents/skills", "~/.factory/skills"]],
-  ["gemini", [".gemini/skills .agents/skills", "~/.gemini/skills ~/.agents/skills"]],
-  ["goose", [".agents/skills .goose/skills", "~/.agents/skills ${XDG_CONFIG_HOME:-~/.config}/goose/skills"]],
-  ["grok", [".grok/skills", ""]],
-  ["hermes", ["", "~/.hermes/skills"]],
-  ["junie", [".junie/skills", "~/.junie/skills"]],
-  ["kilo", [".kilo/skills .agents/skills", "~/.kilo/skills"]],
-  ["kiro", [".kiro/skills", "~/.kiro/skills"]],
-  ["openclaw", ["", "~/.openclaw/skills"]],
-  ["openhands", [".agents/skills .openhands/skills", "~/.openhands/skills"]],
-  ["pi", [".pi/skills .agents/skills", "~/.pi/agent/skills ~/.agents/skills"]],
-  ["qoder", [".qoder/skills", ""]],
-  ["qwen", [".qwen/skills .agents/skills", "~/.qwen/skills ~/.agents/skills"]],
-  ["trae", [".trae/skills", "~/.trae/skills"]],
-  ["vibe", [".vibe/skills .agents/skills", "~/.vibe/skills"]],
-  ["windsurf", [".windsurf/skills .agents/skills", "~/.codeium/windsurf/skills"]],
-  ["zencoder", [".zencoder/skills", "~/.zencoder/skills"]],
-]);
+export const AGENTS: Readonly<Record<string, Agent>> = {
+  claude: { project: ".claude/skills", home: "${CLAUDE_CONFIG_DIR:-~/.claude}/skills", source: "test" },
+  opencode: {
+    project: ".opencode/skills .opencode/skill .claude/skills .agents/skills",
+    home: "${XDG_CONFIG_HOME:-~/.config}/opencode/skills ${XDG_CONFIG_HOME:-~/.config}/opencode/skill " +
+      "~/.opencode/skills ~/.opencode/skill ${OPENCODE_CONFIG_DIR:-~/.opencode}/skills ~/.claude/skills ~/.agents/skills",
+    source: "test",
+  },
+  codex: {
+    project: ".agents/skills .codex/skills",
+    home: "${CODEX_HOME:-~/.codex}/skills ~/.agents/skills /etc/codex/skills",
+    source: "test",
+  },
+  agents: { project: ".agents/skills", home: "~/.agents/skills", source: "documentation" },
+  amp: { project: ".agents/skills", home: "${XDG_CONFIG_HOME:-~/.config}/agents/skills", source: "documentation" },
+  antigravity: { project: ".agents/skills", home: "~/.gemini/antigravity/skills", source: "documentation" },
+  augment: { project: ".augment/skills .agents/skills", home: "~/.augment/skills", source: "documentation" },
+  cline: {
+    project: ".cline/skills .clinerules/skills .agents/skills",
+    home: "~/.cline/skills ~/.agents/skills",
+    source: "observed",
+  },
+  codebuddy: { project: ".codebuddy/skills", home: "~/.codebuddy/skills", source: "documentation" },
+  continue: { project: ".continue/skills .claude/skills", home: "~/.continue/skills", source: "observed" },
+  copilot: {
+    project: ".github/skills .agents/skills .claude/skills",
+    home: "~/.copilot/skills ~/.agents/skills",
+    source: "test",
+  },
+  crush: {
+    project: ".crush/skills .agents/skills .claude/skills .cursor/skills",
+    home: "${XDG_CONFIG_HOME:-~/.config}/crush/skills",
+    source: "documentation",
+  },
+  cursor: {
+    project: ".cursor/skills .agents/skills .claude/skills .codex/skills",
+    home: "~/.cursor/skills",
+    source: "documentation",
+  },
+  devin: { project: ".devin/skills .windsurf/skills .agents/skills", home: "", source: "documentation" },
+  droid: { project: ".factory/skills .agents/skills", home: "~/.factory/skills", source: "documentation" },
+  gemini: { project: ".gemini/skills .agents/skills", home: "~/.gemini/skills ~/.agents/skills", source: "test" },
+  goose: {
+    project: ".agents/skills .goose/skills",
+    home: "~/.agents/skills ${XDG_CONFIG_HOME:-~/.config}/goose/skills",
+    source: "documentation",
+  },
+  grok: { project: ".grok/skills", home: "", source: "documentation" },
+  hermes: { project: "", home: "~/.hermes/skills", source: "documentation" },
+  junie: { project: ".junie/skills", home: "~/.junie/skills", source: "documentation" },
+  kilo: { project: ".kilo/skills .agents/skills", home: "~/.kilo/skills", source: "documentation" },
+  kiro: { project: ".kiro/skills", home: "~/.kiro/skills", source: "documentation" },
+  openclaw: { project: "", home: "~/.openclaw/skills", source: "documentation" },
+  openhands: { project: ".agents/skills .openhands/skills", home: "~/.openhands/skills", source: "documentation" },
+  pi: { project: ".pi/skills .agents/skills", home: "~/.pi/agent/skills ~/.agents/skills", source: "observed" },
+  qoder: { project: ".qoder/skills", home: "", source: "documentation" },
+  qwen: { project: ".qwen/skills .agents/skills", home: "~/.qwen/skills ~/.agents/skills", source: "test" },
+  trae: { project: ".trae/skills", home: "~/.trae/skills", source: "documentation" },
+  vibe: { project: ".vibe/skills .agents/skills", home: "~/.vibe/skills", source: "documentation" },
+  windsurf: { project: ".windsurf/skills .agents/skills", home: "~/.codeium/windsurf/skills", source: "documentation" },
+  zencoder: { project: ".zencoder/skills", home: "~/.zencoder/skills", source: "documentation" },
+};
 
 /** The agents that are always shown. */
 const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
@@ -102,10 +126,13 @@ const SKILL_FIELDS = ["name", "description", "license", "compatibility", "metada
 /** The number of files after which the search for nested skills ends. */
 const MAX_FILES = 5_000;
 
-const HELP = `skill-doctor ${VERSION}: shows which skills agents see, and validates skills
+const help = () =>
+  `skill-doctor ${VERSION}: shows which skills agents see, and validates skills
 Usage: doctor.ts [show] [OPTION...] | validate DIR... [OPTION...]
   show              show the skills that each agent sees, and all problems (default)
   validate DIR...   validate skills against the Agent Skills specification
+      --ask         start installed agents and ask them (${Object.keys(QUESTIONS).join(", ")})
+      --yes         don't ask whether --ask may start them
   -q, --quiet       print only problems
       --json        print one JSON object
   -h, --help; -V, --version
@@ -118,6 +145,7 @@ export interface Problem {
   file?: string; // the file or directory, if it is not the manifest
   line?: number; // from 1
   name?: string; // the skill's name
+  agents?: string[]; // the agents that it affects, if the message doesn't say
   message: string;
 }
 
@@ -134,6 +162,7 @@ export interface Desired {
   searchPath: string[]; // the directories in which skills are found by name
   store?: string; // the directory of fetched skills
   recorded?: string[]; // the paths of deployed skills that the lockfile records
+  origins?: Readonly<Record<string, string>>; // what was fetched, as REPO@COMMIT, by its directory in the store
 }
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,14 +266,16 @@ function shellWord(path: string, desired: Desired): string {
 /** What a skill's `SKILL.md` says. */
 interface Skill {
   violations: Problem[]; // of the specification
-  unusable?: string; // why some agents ignore the skill
-  name?: string; // in the front matter
+  fault?: string; // why agents can't read the front matter
+  fields: Record<string, unknown>; // of the front matter, as agents read it
+  hasMark: boolean; // whether there is a byte order mark
   requires: string[]; // the programs in `metadata.requires`
   skills: string[]; // the skills in `metadata.skills`, which it requires, too
   text?: string; // of `SKILL.md`, if its front matter could be read
 }
 
-type ParseYaml = (text: string, options: { schema: "failsafe" }) => unknown;
+type Schema = "failsafe" | "default"; // every scalar as a string, or as YAML sees it
+type ParseYaml = (text: string, options: { schema: Schema }) => unknown;
 
 /** A `SKILL.md` up to the end of its front matter; the group is the YAML. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
@@ -261,14 +292,14 @@ function readText(path: string): string {
   }
 }
 
-/** Reads front matter, every scalar as a string; the cause of a `SyntaxError` is the number of the line. */
-function parseFrontMatter(text: string, parse: ParseYaml): Record<string, unknown> {
+/** Reads front matter; the cause of a `SyntaxError` is the number of the line. */
+function parseFrontMatter(text: string, parse: ParseYaml, schema: Schema = "failsafe"): Record<string, unknown> {
   const [, yaml] = text.match(FRONT_MATTER) ?? [];
   const isOpen = /^\ufeff?---/.test(text);
   if (yaml === undefined) throw new SyntaxError(`SKILL.md has ${isOpen ? "unclosed" : "no"} front matter`);
   let fields: unknown;
   try {
-    fields = parse(yaml, { schema: "failsafe" });
+    fields = parse(yaml, { schema });
   } catch (error) {
     const [, reason, line = 0] = /^(.*?)(?: at line (\d+).*)?$/m.exec(explain(error)) ?? [];
     throw new SyntaxError(`The front matter is not YAML: ${reason}`, { cause: Number(line) + 1 });
@@ -336,16 +367,7 @@ async function inspectSkill(directory: string): Promise<Skill> {
     });
     const mark = "SKILL.md has a byte order mark, which Codex does not accept";
     if (text.startsWith("\ufeff")) violations.unshift({ file, line: 1, message: mark });
-    const { requires, skills } = (fields["metadata"] ?? {}) as Record<string, unknown>;
-    const words = (value: unknown) => typeof value === "string" ? value.split(/\s+/).filter(Boolean) : [];
-    return {
-      violations,
-      unusable: violations.find(({ message }) => message.startsWith("SKILL.md has "))?.message,
-      name: typeof fields["name"] === "string" && fields["name"].trim() || undefined,
-      requires: words(requires),
-      skills: words(skills),
-      text,
-    };
+    return { ...asAgentsRead(text, parse), violations, text };
   } catch (error) {
     const isMissing = !exists(file);
     const other = isMissing && attempt(() => listNames(directory))?.find((name) => /^skill\.md$/i.test(name));
@@ -353,8 +375,28 @@ async function inspectSkill(directory: string): Promise<Skill> {
     const message = !exists(directory) ? "There is no such directory" : isMissing ? missing : explain(error);
     const line = error instanceof SyntaxError && Number(error.cause) || 1;
     const problem = isMissing ? { file: directory, message } : { file, line, message };
-    return { violations: [problem], unusable: message, requires: [], skills: [] };
+    const text = attempt(() => readText(file)) ?? "";
+    return { ...asAgentsRead(text, parse), violations: [problem] };
   }
+}
+
+/** What agents find in front matter. They accept `description: a: b`, which strictly isn't YAML. */
+function asAgentsRead(text: string, parse: ParseYaml): Omit<Skill, "violations"> {
+  const quoted = text.replace(
+    /^([\w-]+):[ \t]+([^"'|>\s].*: .*)$/gm,
+    (_, key, value) => `${key}: ${JSON.stringify(value)}`,
+  );
+  let fields: Record<string, unknown> = {};
+  let fault: string | undefined;
+  try {
+    fields = attempt(() => parseFrontMatter(text, parse, "default")) ?? parseFrontMatter(quoted, parse, "default");
+  } catch (error) {
+    fault = explain(error);
+  }
+  const metadata = (fields["metadata"] ?? {}) as Record<string, unknown>;
+  const words = (value: unknown) => typeof value === "string" ? value.split(/\s+/).filter(Boolean) : [];
+  const hasMark = text.startsWith("\ufeff");
+  return { fault, fields, hasMark, requires: words(metadata["requires"]), skills: words(metadata["skills"]) };
 }
 
 /** What in Markdown has no links: comments and fenced code. */
@@ -467,22 +509,107 @@ function* readTargetIndexes(): Generator<{ manifest: string; targets: string[] }
   }
 }
 
-// ── Examination ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A skill that an agent sees. */
-interface SeenSkill {
-  entry: string; // its name in the agent's directory
+/** A skill in a directory that agents read. */
+interface Found {
+  directory: string; // the directory that agents read
+  entry: string; // the skill's path in it
   path: string;
   source: string; // the real path
+  isLinked: boolean; // whether SKILL.md is a link
   owned: boolean;
-  name: string; // in the front matter, otherwise that of the entry
+  skill: Skill;
+}
+
+/** A skill that an agent sees. */
+interface Seen {
+  name: string; // as the agent calls it
+  path: string;
+  source: string;
+  owned: boolean;
+  description: string;
   requires: string[]; // names of skills
 }
 
-/** Whether the manifest has a name for any agent; `undefined` without a readable manifest. */
-function isNamed(name: string, { readable, targets, keptNames }: Desired): boolean | undefined {
-  if (!readable) return undefined;
-  return keptNames.includes(name) || targets.some(({ skills }) => skills.some((skill) => skill.name === name));
+/** How an agent finds skills in the directories that it reads, and which of them it uses. */
+interface Rules {
+  depth: number; // how deep in a directory SKILL.md may be
+  /** Whether it looks into entries that begin with a dot. */
+  seesDots(directory: string): boolean;
+  nameOf(found: Found): string;
+  /** Why it ignores a skill, if it does. */
+  rejects(found: Found): string | undefined;
+  duplicates: "home first" | "any" | "all"; // what it uses of different skills with one name
+  budget?: { total: number; each: number }; // how many characters of names and descriptions its model gets
+}
+
+const NO_DESCRIPTION = "SKILL.md has no description";
+
+const frontMatterName = ({ skill: { fields }, path }: Found) => `${fields["name"] ?? ""}`.trim() || basename(path);
+
+/** The rules of agents that no test verifies: those of the specification. */
+const COMMON_RULES: Rules = {
+  depth: 1,
+  seesDots: () => false,
+  nameOf: frontMatterName,
+  rejects: ({ skill: { fault, fields } }) => fault ?? (fields["description"] ? undefined : NO_DESCRIPTION),
+  duplicates: "any",
+};
+
+/** The rules of other agents; source: tests with the real programs. */
+const RULES: Readonly<Record<string, Rules>> = {
+  claude: {
+    depth: 1,
+    seesDots: () => true,
+    nameOf: ({ entry }) => entry,
+    rejects: () => undefined,
+    duplicates: "home first",
+    budget: { total: 8_000, each: 1_536 },
+  },
+  opencode: {
+    depth: Infinity,
+    seesDots: (directory) => /\/\.(claude|agents)\/skills$/.test(directory),
+    nameOf: ({ skill }) => `${skill.fields["name"]}`,
+    rejects({ skill: { fault, fields } }) {
+      const wrong = ["name", "description"].find((field) => !["string", "undefined"].includes(typeof fields[field]));
+      if (fault) return fault;
+      if (fields["name"] === undefined) return "SKILL.md has no name";
+      return wrong && `The ${wrong} is not a text: write it in quotes`;
+    },
+    duplicates: "any",
+  },
+  codex: {
+    depth: 6,
+    seesDots: () => false,
+    nameOf(found) {
+      const plugin = pluginAbove(found.source);
+      return `${plugin ? `${plugin.name}:` : ""}${frontMatterName(found)}`;
+    },
+    rejects(found) {
+      const { isLinked, skill } = found;
+      const length = frontMatterName(found).length;
+      if (isLinked) return "SKILL.md is a link: replace it by the file";
+      if (skill.hasMark) return "SKILL.md has a byte order mark: remove it";
+      if (skill.fault) return skill.fault;
+      if (!skill.fields["description"]) return NO_DESCRIPTION;
+      if (typeof (skill.fields["metadata"] ?? {}) !== "object") return "The field metadata is not a mapping";
+      return length > 64 ? `The name has ${length} characters, over 64` : undefined;
+    },
+    duplicates: "all",
+    budget: { total: 8_000, each: Infinity },
+  },
+};
+
+function rulesOf(agent: string): Rules {
+  return RULES[agent] ?? COMMON_RULES;
+}
+
+/** The closest parent directory that is a plugin, and the plugin's name. */
+function pluginAbove(directory: string): { directory: string; name: string } | undefined {
+  const text = attempt(() => Deno.readTextFileSync(`${directory}/.claude-plugin/plugin.json`));
+  if (text !== undefined) return { directory, name: attempt(() => JSON.parse(text).name) ?? basename(directory) };
+  return directory === "/" ? undefined : pluginAbove(dirname(directory));
 }
 
 /** The directories from the working directory up to the repo's root; the home is not a parent of its projects. */
@@ -493,16 +620,29 @@ function directoriesUp(directory: string): string[] {
   return isLast ? [directory] : [directory, ...directoriesUp(parent)];
 }
 
+/** The main checkout of a linked worktree, which Claude Code reads if the worktree has no skills of its own. */
+function mainCheckout(worktree: string): string | undefined {
+  const [, gitDirectory] = /^gitdir: (.*)/.exec(attempt(() => Deno.readTextFileSync(`${worktree}/.git`)) ?? "") ?? [];
+  const common = gitDirectory && attempt(() => Deno.readTextFileSync(`${resolve(worktree, gitDirectory)}/commondir`));
+  return gitDirectory && common ? dirname(resolve(worktree, gitDirectory, common.trim())) : undefined;
+}
+
 /** The directories that an agent reads, in the agent's order. */
 function directoriesRead(agent: string, { targets, directory, start, global }: Desired): string[] {
-  const [project = [], home = []] = (AGENTS.get(agent) ?? []).map((paths) => paths.split(" ").filter(Boolean));
-  const directories = [
-    ...global ? [] : directoriesUp(start).flatMap((parent) => project.map((path) => resolve(parent, path))),
-    ...home.flatMap((path) => expand(path, directory) ?? []),
-  ];
-  const known = new Set(directories.map(realPath));
-  const others = targets.filter(({ path, agents }) => agents.includes(agent) && !known.has(path));
-  return [...new Set([...others.map(({ path }) => path), ...directories])];
+  const { project = "", home = "" } = AGENTS[agent] ?? {};
+  const inHome = home.split(" ").filter(Boolean).flatMap((path) => expand(path, directory) ?? []);
+  const parents = global ? [] : directoriesUp(start);
+  const inProject = parents.flatMap((parent) =>
+    project.split(" ").filter(Boolean).map((path) => resolve(parent, path))
+  );
+  if (agent === "claude" && !inProject.some(exists)) {
+    const main = mainCheckout(parents.at(-1) ?? "/");
+    if (main) inProject.push(`${main}/.claude/skills`);
+  }
+  const known = rulesOf(agent).duplicates === "home first" ? [...inHome, ...inProject] : [...inProject, ...inHome];
+  const isKnown = new Set(known.map(realPath));
+  const others = targets.filter(({ path, agents }) => agents.includes(agent) && !isKnown.has(path));
+  return [...new Set([...others.map(({ path }) => path), ...known])];
 }
 
 /** The default agents, those of the manifest, and those whose own directory exists. */
@@ -512,38 +652,39 @@ function agentsToShow(desired: Desired): string[] {
     const own = paths && expand(paths.split(" ", 1)[0] ?? "", desired.directory);
     return own && !common.has(own) && exists(own);
   };
-  const installed = [...AGENTS.keys()].filter((agent) => AGENTS.get(agent)?.some(isInstalled));
+  const installed = Object.keys(AGENTS).filter((agent) => {
+    const { project, home } = AGENTS[agent]!;
+    return isInstalled(project) || isInstalled(home);
+  });
   return [...new Set([...DEFAULT_AGENTS, ...desired.targets.flatMap(({ agents }) => agents), ...installed])];
 }
 
-/** Lists `SKILL.md` files in subdirectories, as OpenCode and Codex do; "" if there are none. */
-async function nestedSkills(directory: string): Promise<string> {
-  const files = await filesBelow(directory);
-  return someOf(files.filter((path) => path.endsWith("/SKILL.md") && !/(^|\/)\./.test(path)));
+/** Whether an agent finds a skill in a directory that it reads, be it to ignore it. */
+function isFoundBy(agent: string, { directory, entry }: Found): boolean {
+  const { depth, seesDots } = rulesOf(agent);
+  const level = entry === "" ? 0 : entry.split("/").length;
+  return level <= depth && (level > 0 || depth > 1) && (!/(^|\/)\./.test(entry) || seesDots(directory));
 }
 
-/** The closest parent directory that is a plugin. */
-function pluginAbove(directory: string): string | undefined {
-  if (exists(`${directory}/.claude-plugin/plugin.json`)) return directory;
-  return directory === "/" ? undefined : pluginAbove(dirname(directory));
+/** What an agent sees, without asking it. */
+function skillsSeenBy(agent: string, directories: readonly string[], found: ReadonlyMap<string, Found[]>): Seen[] {
+  const { rejects, nameOf } = rulesOf(agent);
+  const seen = new Map<string, Seen>(); // one real path is used once
+  for (const each of directories.flatMap((directory) => found.get(directory) ?? [])) {
+    const { path, source, owned, skill } = each;
+    if (!isFoundBy(agent, each) || rejects(each) || seen.has(source)) continue;
+    const description = `${skill.fields["description"] ?? ""}`;
+    seen.set(source, { name: nameOf(each), path, source, owned, description, requires: skill.skills });
+  }
+  return [...seen.values()];
 }
 
-/** Finds what is wrong with a skill for some agents. */
-async function skillProblems(directory: string, { unusable, requires }: Skill): Promise<string[]> {
-  const found: string[] = [];
-  if (unusable) found.push(`Some agents ignore this skill: ${unusable}`);
-  if (attempt(() => Deno.lstatSync(`${directory}/SKILL.md`))?.isSymlink) {
-    found.push("Codex ignores this skill, because SKILL.md is a link: replace it by the file");
-  }
-  const nested = await nestedSkills(directory);
-  if (nested) {
-    const fix = "move them out of this skill, or add entries for them";
-    found.push(`OpenCode and Codex find nested skills (${nested}), Claude Code does not: ${fix}`);
-  }
-  const directories = (Deno.env.get("PATH") ?? "").split(":");
-  const missing = requires.filter((name) => !directories.some((each) => isExecutable(resolve(each, name))));
-  if (missing.length > 0) found.push(`Programs that this skill requires are not on the PATH: ${missing.join(", ")}`);
-  return found;
+// ── Examination ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Whether the manifest has a name for any agent; `undefined` without a readable manifest. */
+function isNamed(name: string, { readable, targets, keptNames }: Desired): boolean | undefined {
+  if (!readable) return undefined;
+  return keptNames.includes(name) || targets.some(({ skills }) => skills.some((skill) => skill.name === name));
 }
 
 /** How to repair a broken owned link; `undefined` if its manifest no longer exists, which is reported elsewhere. */
@@ -555,98 +696,181 @@ function repairLink(name: string, manifests: string[], desired: Desired): string
   return `restore the skill or remove its entry from ${showPath(manifest, desired)}, then sync${isOwn ? "" : " there"}`;
 }
 
-/** Examines an entry of a directory that agents read; returns the skill that they see. */
-async function examineEntry(
-  path: string,
-  record: StateEntry | undefined,
-  desired: Desired,
-  problems: Problem[],
-): Promise<SeenSkill | undefined> {
-  const directory = dirname(path);
-  const entry = basename(path);
-  const report = (message: string, file = path): undefined => void problems.push({ file, name: entry, message });
-  const owned = await isOwned(path, record) || desired.recorded?.includes(`${realPath(directory)}/${entry}`) === true;
-  const link = attempt(() => resolve(realPath(directory), Deno.readLinkSync(path)));
-  let source: string;
+/** Finds what is wrong with an entry of a directory that agents read, apart from the skill in it. */
+function entryProblem(path: string, record: StateEntry | undefined, owned: boolean, desired: Desired) {
+  const [directory, entry] = [dirname(path), basename(path)];
+  const text = attempt(() => Deno.readLinkSync(path));
   let files: string[];
   try {
-    source = Deno.realPathSync(path);
-    if (!Deno.statSync(source).isDirectory) return undefined;
-    files = listNames(source);
+    if (!Deno.statSync(path).isDirectory) return undefined;
+    files = listNames(path);
   } catch (error) {
-    if (error instanceof Deno.errors.PermissionDenied) return report("Cannot read it: Permission denied");
+    if (error instanceof Deno.errors.PermissionDenied) return "Cannot read it: Permission denied";
     const manifests = record?.for.map((manifest) => resolve(realPath(directory), manifest)) ?? [];
     const fix = owned ? repairLink(entry, manifests, desired) : `rm ${shellWord(path, desired)}`;
-    const target = quote(attempt(() => Deno.readLinkSync(path)) ?? "");
-    return fix ? report(`The link to ${target} is broken: ${fix}`) : undefined;
+    return fix && `The link to ${quote(text ?? "")} is broken: ${fix}`;
   }
-  if (!files.some((name) => /^skill\.md$/i.test(name))) {
-    const nested = await nestedSkills(source);
-    const fix = "move or link them directly into the agent's directory";
-    if (nested) report(`OpenCode and Codex find nested skills (${nested}), Claude Code does not: ${fix}`);
+  const wrong = files.find((name) => /^skill\.md$/i.test(name));
+  if (wrong && !files.includes("SKILL.md")) {
+    return `No agent uses this skill: SKILL.md is missing: rename ${quote(wrong)} to SKILL.md`;
+  }
+  const link = text && resolve(realPath(directory), text);
+  const isFoundByName = link && desired.searchPath.map(realPath).includes(realPath(dirname(link)));
+  if (!isFoundByName || owned || isNamed(entry, desired) !== false || !isInside(desired.directory, path)) {
     return undefined;
   }
-  const skill = await inspectSkill(source);
-  const isFetched = desired.store !== undefined && isInside(realPath(desired.store), source);
-  for (const message of await skillProblems(source, skill)) report(message, isFetched ? path : source);
-  if (!files.includes("SKILL.md")) return undefined;
-  const plugin = pluginAbove(source);
-  if (plugin !== undefined && directoriesRead("codex", desired).includes(directory)) {
-    const isAbove = isInside(plugin, realPath(directory));
-    const fix = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
-    report(`Codex adds the name of the plugin in ${showPath(plugin, desired)} to this skill's name: ${fix}`);
-  }
-  const isFoundByName = link !== undefined && desired.searchPath.map(realPath).includes(realPath(dirname(link)));
-  if (isFoundByName && !owned && isNamed(entry, desired) === false && isInside(desired.directory, path)) {
-    const manifest = showPath(desired.manifest, desired);
-    report(`This link was not made by use-skills, and ${manifest} does not name it: rm ${shellWord(path, desired)}`);
-  }
-  return { entry, path, source, owned, name: skill.name ?? entry, requires: skill.skills };
+  const manifest = showPath(desired.manifest, desired);
+  return `This link was not made by use-skills, and ${manifest} does not name it: rm ${shellWord(path, desired)}`;
 }
 
-/** Examines a directory that agents read; returns the skills that they see. */
-async function examineDirectory(path: string, desired: Desired, problems: Problem[]): Promise<SeenSkill[]> {
-  let entries: Deno.DirEntry[] = [];
+/** Finds the skills in a directory that some agents read, also in subdirectories and behind links. */
+async function findSkills(
+  directory: string,
+  readers: string[],
+  desired: Desired,
+  problems: Problem[],
+): Promise<Found[]> {
+  const found: Found[] = [];
+  const records = readState(directory);
+  let files = 0;
+  const search = async (entry: string, above: readonly string[]) => {
+    const path = resolve(directory, entry);
+    const source = realPath(path);
+    if (above.includes(source)) return; // a link to a parent directory
+    const entries = attempt(() => [...Deno.readDirSync(path)].sort((a, b) => a.name < b.name ? -1 : 1)) ?? [];
+    for (const { name, isDirectory, isSymlink } of entries) {
+      if (files++ > MAX_FILES) return;
+      const top = entry.split("/", 1)[0] || name;
+      const inner = `${entry}${entry && "/"}${name}`;
+      if (name === "SKILL.md") {
+        const owned = await isOwnedEntry(top);
+        found.push({ directory, entry, path, source, isLinked: isSymlink, owned, skill: await inspectSkill(source) });
+      } else if (isDirectory || isSymlink) {
+        const message = entry === "" && !name.startsWith(".") &&
+          entryProblem(`${path}/${name}`, records.get(name), await isOwnedEntry(name), desired);
+        if (message) problems.push({ file: `${path}/${name}`, name, agents: readers, message });
+        await search(inner, [...above, source]);
+      }
+    }
+  };
+  const known = new Map<string, boolean>();
+  const isOwnedEntry = async (name: string) => {
+    const isRecorded = desired.recorded?.includes(`${realPath(directory)}/${name}`) === true;
+    const owned = known.get(name) ?? (isRecorded || await isOwned(`${directory}/${name}`, records.get(name)));
+    known.set(name, owned);
+    return owned;
+  };
   try {
-    entries = [...Deno.readDirSync(path)].sort((a, b) => a.name < b.name ? -1 : 1);
+    Deno.readDirSync(directory).next();
+    await search("", []);
   } catch (error) {
     const isFile = error instanceof Deno.errors.NotADirectory;
     const message = isFile ? "This must be a directory: move the file away" : `Cannot read it: ${explain(error)}`;
-    if (!(error instanceof Deno.errors.NotFound) && exists(path)) problems.push({ file: path, message });
-  }
-  const state = readState(path);
-  const skills: SeenSkill[] = [];
-  for (const { name, isDirectory, isSymlink } of entries) {
-    if (name.startsWith(".") || !isDirectory && !isSymlink) continue;
-    const skill = await examineEntry(`${path}/${name}`, state.get(name), desired, problems);
-    if (skill) skills.push(skill);
-  }
-  return skills;
-}
-
-/** Finds names under which an agent sees skills with different content. */
-async function findDuplicates(agent: string, skills: readonly SeenSkill[], desired: Desired): Promise<Problem[]> {
-  const problems: Problem[] = [];
-  const nameOf = ({ entry, name }: SeenSkill) => agent === "claude" ? entry : name; // Claude Code goes by the directory
-  for (const [name, [first, ...others]] of Map.groupBy(skills, nameOf)) {
-    for (const other of others) {
-      if (first === undefined || other.source === first.source) continue;
-      const [hash, otherHash] = [await contentHash(first.source), await contentHash(other.source)];
-      if (hash !== undefined && hash === otherHash) continue;
-      const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
-      const message = `${agent} sees a different ${quote(name)} in ${showPath(first.path, desired)}: ${fix}`;
-      problems.push({ file: other.path, name, message });
+    if (!(error instanceof Deno.errors.NotFound) && exists(directory)) {
+      problems.push({ file: directory, agents: readers, message });
     }
   }
-  return problems;
+  return found;
+}
+
+/** Names as the subject of a sentence. */
+function subject(agents: readonly string[], verb: string): string {
+  return `${agents.join(", ")} ${agents.length > 1 ? verb : verb.replace(/^do$/, "doe") + "s"}`;
+}
+
+/** The path that is reported for a skill: what is in the store can't be changed there. */
+function placeOf({ path, source }: { path: string; source: string }, { store }: Desired): string {
+  return store !== undefined && isInside(realPath(store), source) ? path : source;
+}
+
+/** Finds what is wrong with skills, and the agents for which it is. */
+function skillProblems(views: readonly View[], found: ReadonlyMap<string, Found[]>, desired: Desired): Problem[] {
+  const known = new Map<string, { problem: Problem; agents: string[]; render: (agents: string[]) => string }>();
+  const add = (each: Found, agents: readonly string[], key: string, render: (agents: string[]) => string) => {
+    if (agents.length === 0) return;
+    const problem = { file: placeOf(each, desired), name: basename(each.entry), message: "" };
+    const same = known.get(`${problem.file}\n${key}`) ?? { problem, agents: [], render };
+    known.set(`${problem.file}\n${key}`, { ...same, agents: [...new Set([...same.agents, ...agents])] });
+  };
+  for (const [directory, skills] of found) {
+    const readers = views.filter(({ directories }) => directories.includes(directory)).map(({ agent }) => agent);
+    for (const each of skills) {
+      const { skill, source } = each;
+      const finders = readers.filter((agent) => isFoundBy(agent, each));
+      for (const [reason, agents] of Map.groupBy(finders, (agent) => rulesOf(agent).rejects(each))) {
+        if (reason) add(each, agents, reason, (agents) => `${subject(agents, "ignore")} this skill: ${reason}`);
+      }
+      const isUntold = !skill.fault && skill.fields["description"] === undefined && skill.fields["name"] !== undefined;
+      const untold = finders.filter((agent) => agent === "opencode" && isUntold);
+      add(each, untold, "untold", () => `opencode does not tell its model about this skill: ${NO_DESCRIPTION}`);
+      const missing = skill.requires.filter((name) => !isOnPath(name)).join(", ");
+      const concerned = missing ? finders : [];
+      add(each, concerned, "requires", () => `Programs that this skill requires are not on the PATH: ${missing}`);
+      const plugin = finders.includes("codex") ? pluginAbove(source) : undefined;
+      if (!plugin) continue;
+      const isAbove = isInside(plugin.directory, realPath(directory));
+      const fix = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
+      const place = showPath(plugin.directory, desired);
+      add(
+        { ...each, source: each.path },
+        ["codex"],
+        "plugin",
+        () => `codex adds the name of the plugin in ${place} to this skill's name: ${fix}`,
+      );
+    }
+    const deep = skills.filter(({ entry }) => entry.includes("/") && !/(^|\/)\./.test(entry));
+    for (const [top, nested] of Map.groupBy(deep, ({ entry }) => entry.split("/", 1)[0]!)) {
+      const path = `${directory}/${top}`;
+      const [finders, others] = [true, false].map((deep) => readers.filter((each) => rulesOf(each).depth > 1 === deep));
+      const list = someOf(nested.map(({ entry }) => `${entry.slice(top.length + 1)}/SKILL.md`));
+      const rest = others![0] === undefined ? "" : `, ${subject(others!, "do")} not`;
+      add(
+        { ...nested[0]!, path, source: realPath(path), entry: top },
+        finders!,
+        "nested",
+        (agents) => `${subject(agents, "find")} nested skills (${list})${rest}: move them out, or add entries for them`,
+      );
+    }
+  }
+  return Array.from(known.values(), ({ problem, agents, render }) => ({ ...problem, message: render(agents) }));
+}
+
+function isOnPath(program: string): boolean {
+  return (Deno.env.get("PATH") ?? "").split(":").some((directory) => isExecutable(resolve(directory, program)));
+}
+
+/** Finds names under which an agent has skills with different content. */
+async function findDuplicates(views: readonly View[], desired: Desired): Promise<Problem[]> {
+  const found = new Map<string, { first: Seen; other: Seen; agents: string[] }>();
+  const hashes = new Map<string, string | undefined>();
+  for (const { agent, seen } of views) {
+    for (const [name, [first, ...others]] of Map.groupBy(seen, ({ name }) => name)) {
+      for (const other of others) {
+        for (const { source } of [first!, other]) {
+          if (!hashes.has(source)) hashes.set(source, await contentHash(source));
+        }
+        const hash = hashes.get(first!.source);
+        if (hash !== undefined && hash === hashes.get(other.source)) continue;
+        const key = `${name} ${first!.path} ${other.path}`;
+        const known = found.get(key) ?? { first: first!, other, agents: [] };
+        found.set(key, { ...known, agents: [...known.agents, agent] });
+      }
+    }
+  }
+  return Array.from(found.values(), ({ first, other, agents }) => {
+    const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
+    const place = showPath(first.path, desired);
+    const message = `${subject(agents, "see")} a different ${quote(first.name)} in ${place}: ${fix}`;
+    return { file: other.path, name: first.name, message };
+  });
 }
 
 /** Finds skills that other skills require and that some agents don't see. */
-function findMissingSkills(seen: ReadonlyMap<string, readonly SeenSkill[]>): Problem[] {
-  const missing = new Map<string, { skill: SeenSkill; name: string; agents: string[] }>();
-  for (const [agent, skills] of seen) {
-    const names = new Set(skills.flatMap(({ entry, name }) => [entry, name]));
-    for (const skill of skills) {
+function findMissingSkills(views: readonly View[]): Problem[] {
+  const missing = new Map<string, { skill: Seen; name: string; agents: string[] }>();
+  for (const { agent, seen } of views) {
+    const names = new Set(seen.flatMap(({ path, name }) => [basename(path), name]));
+    for (const skill of seen) {
       for (const name of skill.requires.filter((name) => !names.has(name))) {
         const known = missing.get(`${skill.source} ${name}`) ?? { skill, name, agents: [] };
         missing.set(`${skill.source} ${name}`, { ...known, agents: [...known.agents, agent] });
@@ -654,10 +878,29 @@ function findMissingSkills(seen: ReadonlyMap<string, readonly SeenSkill[]>): Pro
     }
   }
   return Array.from(missing.values(), ({ skill, name, agents }) => {
-    const message = `This skill requires the skill ${quote(name)}, which ${agents.join(", ")} ${
-      agents.length > 1 ? "do" : "does"
+    const message = `This skill requires the skill ${quote(name)}, which ${
+      subject(agents, "do")
     } not see: add an entry for it`;
-    return { file: skill.source, name: skill.entry, message };
+    return { file: skill.source, name: basename(skill.path), message };
+  });
+}
+
+/** Says which agents' models get only a part of the names and descriptions, or soon will. */
+function budgetNotes(views: readonly View[]): string[] {
+  return views.flatMap(({ agent, seen }) => {
+    const { budget } = rulesOf(agent);
+    if (!budget) return [];
+    const lengths = seen.map(({ name, description }) => {
+      return { name, length: name.length + Math.min(description.length, budget.each) };
+    }).sort((a, b) => b.length - a.length);
+    const total = lengths.reduce((sum, { length }) => sum + length, 0);
+    if (total < 0.8 * budget.total) return [];
+    const longest = lengths.slice(0, 5).map(({ name, length }) => `${name} (${length})`).join(", ");
+    const share = Math.round(100 * total / budget.total);
+    return [
+      `${agent}: names and descriptions have ${total} characters, ${share}% of the ${budget.total} that its model ` +
+      `gets; the longest: ${longest}`,
+    ];
   });
 }
 
@@ -699,11 +942,126 @@ async function examineGoneProjects(directories: Iterable<string>, desired: Desir
   });
 }
 
+// ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A skill in an agent's answer. */
+interface Answer {
+  name: string;
+  path: string; // of its directory
+}
+
+interface Question {
+  command: readonly string[];
+  /** What is written to the agent, which then runs until its answer matches `end`. */
+  input?: (directory: string) => string;
+  end?: RegExp;
+  /** Reads the answer, without the skills that come with the agent. */
+  read(output: string): Answer[];
+}
+
+/** How to ask agents which skills they see. Claude Code has no command for it. Source: tests with the real programs. */
+const QUESTIONS: Readonly<Record<string, Question>> = {
+  opencode: {
+    command: ["opencode", "debug", "skill"],
+    read: (output) =>
+      JSON.parse(output).map(({ name, location }: Record<string, string>) => ({ name, path: dirname(location ?? "") }))
+        .filter(({ path }: Answer) => path.startsWith("/")),
+  },
+  codex: {
+    command: ["codex", "app-server"],
+    input: (directory) =>
+      [
+        { id: 1, method: "initialize", params: { clientInfo: { name: "skill-doctor", version: VERSION } } },
+        { method: "initialized" },
+        { id: 2, method: "skills/list", params: { cwds: [directory], forceReload: true } },
+      ].map((message) => `${JSON.stringify(message)}\n`).join(""),
+    end: /^\{"id":2[^]*\n/m,
+    read: (output) =>
+      JSON.parse(/^\{"id":2.*/m.exec(output)?.[0] ?? "").result.data[0].skills
+        .filter(({ scope }: Record<string, string>) => scope !== "system")
+        .map(({ name, path }: Record<string, string>) => ({ name, path: dirname(path ?? "") })),
+  },
+  copilot: {
+    command: ["copilot", "skill", "list", "--json"],
+    read: (output) => JSON.parse(output).filter(({ source }: Record<string, string>) => source !== "builtin"),
+  },
+  gemini: {
+    command: ["gemini", "skills", "list", "--all"],
+    read: (output) =>
+      Array.from(output.matchAll(/^(.+?) \[(?:Enabled|Disabled)\]\n(?:  .*\n)*?  Location: +(.*)$/gm), (match) => {
+        return { name: match[1] ?? "", path: dirname(match[2] ?? "") };
+      }),
+  },
+};
+
+/** How long an agent may take to answer, in seconds. */
+const ASK_SECONDS = 20;
+
+/** Asks an agent which skills it sees; `undefined` if it can't be asked or isn't installed. */
+async function ask(agent: string, { start: directory }: Desired): Promise<Answer[] | undefined> {
+  const { command: [program = "", ...args] = [], input, end, read } = QUESTIONS[agent] ?? {};
+  if (!read || !isOnPath(program)) return undefined;
+  const stdin = input ? "piped" : "null";
+  const options = { args, cwd: directory, detached: true, stdin, stdout: "piped", stderr: "null" } as const;
+  const child = new Deno.Command(program, options).spawn();
+  const kill = () => attempt(() => Deno.kill(-child.pid, "SIGKILL")); // with the processes that it started
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`no answer within ${ASK_SECONDS} seconds`)), ASK_SECONDS * 1000);
+  const answer = async () => {
+    const writer = input && child.stdin.getWriter();
+    writer?.write(new TextEncoder().encode(input?.(directory))).catch(() => {}); // It says why in its output.
+    let output = "";
+    for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) {
+      output += piece;
+      if (end?.test(output)) break;
+    }
+    return read(output);
+  };
+  try {
+    return await Promise.race([answer(), late.promise]);
+  } finally {
+    clearTimeout(timer);
+    kill();
+    await child.status;
+  }
+}
+
+/** Asks the installed agents, and replaces what they should see by what they say. Differences are problems. */
+async function askAgents(views: View[], desired: Desired, problems: Problem[]): Promise<void> {
+  for (const view of views) {
+    const report = (message: string, name?: string, file = view.directories[0] ?? desired.directory) =>
+      problems.push({ file, name, message });
+    let answers: Answer[] | undefined;
+    try {
+      answers = await ask(view.agent, desired);
+    } catch (error) {
+      report(`${view.agent} cannot be asked: ${explain(error)}`);
+    }
+    if (!answers) continue;
+    const key = ({ name, path }: Answer) => `${name}\n${realPath(path)}`;
+    const expected = new Map(view.seen.map((each) => [key(each), each]));
+    for (const each of answers.filter((each) => !expected.has(key(each)))) {
+      report(`${view.agent} says that it sees ${quote(each.name)} here, which was not expected`, each.name, each.path);
+    }
+    const names = new Set(answers.map(({ name }) => name));
+    for (const { name, path } of effective(view).filter(({ name }) => !names.has(name))) {
+      report(`${view.agent} says that it does not see ${quote(name)} here, which was expected`, name, path);
+    }
+    view.seen = answers.map((each) => expected.get(key(each)) ?? unexpected(each));
+    view.isAsked = true;
+  }
+}
+
+function unexpected({ name, path }: Answer): Seen {
+  return { name, path, source: realPath(path), owned: false, description: "", requires: [] };
+}
+
 // ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Prints a problem on standard error, its place in red on a terminal. */
-function printProblem({ file, line, message }: Problem, desired: Desired, isWarning = false): void {
-  const place = `${showPath(file ?? desired.manifest, desired)}:${line === undefined ? "" : `${line}:`}`;
+function printProblem({ file, line, agents, message }: Problem, desired: Desired, isWarning = false): void {
+  const affected = agents ? ` (${agents.join(", ")})` : "";
+  const place = `${showPath(file ?? desired.manifest, desired)}${affected}:${line === undefined ? "" : `${line}:`}`;
   const isRed = !isWarning && Deno.stderr.isTerminal() && !Deno.env.get("NO_COLOR");
   const shown = isRed ? `\x1b[31m${escapeControls(place)}\x1b[39m` : escapeControls(place);
   console.error(`${shown} ${isWarning ? "Warning: " : ""}${escapeControls(message)}`);
@@ -720,42 +1078,162 @@ function jsonProblems(problems: readonly Problem[], { directory, manifest }: Des
 }
 
 function printJson(content: Record<string, unknown>, problems: readonly Problem[], desired: Desired): void {
-  const result = { version: 1, directory: desired.directory, ...content, problems: jsonProblems(problems, desired) };
+  const result = { version: 2, directory: desired.directory, ...content, problems: jsonProblems(problems, desired) };
   for (const line of JSON.stringify(result, undefined, 2).split("\n")) console.log(escapeControls(line));
 }
 
-/** Shows what each agent sees, and all problems. */
-async function show(desired: Desired, { json, quiet }: Flags): Promise<number> {
-  const found = [...desired.problems];
-  const seen = new Map<string, SeenSkill[]>();
-  const seenBy = new Map<string, SeenSkill[]>();
-  const agents = [];
-  for (const agent of agentsToShow(desired)) {
-    const paths = directoriesRead(agent, desired);
-    for (const path of paths) if (!seen.has(path)) seen.set(path, await examineDirectory(path, desired, found));
-    const directories = paths.map((path) => ({ path, skills: seen.get(path) ?? [] }))
-      .filter(({ skills }) => skills.length > 0);
-    agents.push({ agent, directories });
-    seenBy.set(agent, directories.flatMap(({ skills }) => skills));
-    found.push(...await findDuplicates(agent, seenBy.get(agent) ?? [], desired));
+/** What an agent sees. */
+interface View {
+  agent: string;
+  isAsked: boolean; // whether the agent itself said so
+  directories: string[]; // that it reads
+  seen: Seen[]; // also skills whose name an earlier one has
+}
+
+/** The skills that an agent uses if several have one name. */
+function effective({ agent, seen, isAsked }: View): Seen[] {
+  if (isAsked || rulesOf(agent).duplicates === "all") return seen;
+  return [...Map.groupBy(seen, ({ name }) => name).values()].map(([first]) => first!);
+}
+
+/** A row of the grid: a skill, and the agents that are to see it. */
+interface Row {
+  name: string;
+  source: string;
+  line?: number; // in the manifest
+  places: Set<string>; // where it is deployed
+  agents: Set<string>;
+}
+
+/** The desired skills; without a manifest, all that an agent sees. */
+function gridRows(views: readonly View[], { readable, targets }: Desired): Row[] {
+  const rows = new Map<string, Row>();
+  const add = (agents: string[], name: string, source: string, place: string, line?: number) => {
+    const key = line === undefined ? source : `${name}\n${source}`;
+    const row = rows.get(key) ?? { name, source, line, places: new Set(), agents: new Set() };
+    rows.set(key, row);
+    row.places.add(place);
+    agents.forEach((agent) => row.agents.add(agent));
+  };
+  for (const { path, agents, skills } of targets) {
+    for (const { name, source, line } of skills) add(agents, name, realPath(source), `${realPath(path)}/${name}`, line);
   }
-  found.push(...findMissingSkills(seenBy));
-  found.push(...examineCodexHome(desired), ...await examineGoneProjects(seen.keys(), desired));
-  const problems = unique(found);
-  if (json) printJson({ agents }, problems, desired);
-  for (const { agent, directories } of json || quiet ? [] : agents) {
-    console.log(directories.length > 0 ? agent : `${agent}\n  sees no skills`);
-    for (const { path, skills } of directories) {
-      console.log(escapeControls(`  ${showPath(path, desired)}`));
-      const width = Math.max(...skills.map(({ entry }) => entry.length));
-      for (const { entry, source, owned } of skills) {
-        const line = `     ${entry.padEnd(width)}  ${showPath(source, desired)}${owned ? "" : " (not owned)"}`;
-        console.log(escapeControls(line));
-      }
+  for (const view of readable ? [] : views) {
+    for (const { name, path, source } of effective(view)) add([view.agent], name, source, realPath(path));
+  }
+  return [...rows.values()].sort((a, b) => a.name < b.name ? -1 : 1);
+}
+
+function isSameSkill({ source, places }: Row, seen: Seen): boolean {
+  return seen.source === source || places.has(`${realPath(dirname(seen.path))}/${basename(seen.path)}`);
+}
+
+/** What an agent sees of a skill. */
+function cell(row: Row, view: View): string {
+  const seen = effective(view);
+  const names = seen.filter((each) => isSameSkill(row, each)).map(({ name }) => name);
+  if (names.includes(row.name)) return "seen";
+  if (names[0] !== undefined) return `as ${names[0]}`;
+  if (seen.some(({ name }) => name === row.name)) return "another";
+  return row.agents.has(view.agent) ? "not seen" : "-";
+}
+
+/** Problems with skills that are not deployed yet. */
+function missingProblems(rows: readonly Row[], views: readonly View[], desired: Desired): Problem[] {
+  return rows.flatMap((row) => {
+    const agents = views.filter((view) => cell(row, view) === "not seen").map(({ agent }) => agent);
+    if (agents.length === 0 || [...row.places].some(exists)) return [];
+    const message = `${subject(agents, "do")} not see ${quote(row.name)}: run use-skills.ts sync`;
+    return [{ file: desired.manifest, line: row.line, name: row.name, message }];
+  });
+}
+
+/** Where a skill comes from, for a reader: `REPO@COMMIT` if it was fetched. */
+function showSource(source: string, desired: Desired): string {
+  return desired.origins?.[source] ?? showPath(source, desired);
+}
+
+/** Prints rows of cells as columns. */
+function printColumns(rows: readonly (readonly string[])[]): void {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]!.length))) ?? [];
+  for (const row of rows) {
+    console.log(escapeControls(row.map((text, column) => text.padEnd(widths[column]!)).join("  ").trimEnd()));
+  }
+}
+
+function printGrid(rows: readonly Row[], views: readonly View[], desired: Desired): void {
+  const header = views.map(({ agent, isAsked }) => isAsked ? `${agent} (asked)` : agent);
+  if (rows.length > 0) {
+    printColumns([["SKILL", ...header], ...rows.map((row) => [row.name, ...views.map((view) => cell(row, view))])]);
+  } else console.log("No skills");
+  const others = new Map<string, { name: string; source: string; agents: string[] }>();
+  for (const view of views) {
+    for (const seen of effective(view).filter((seen) => !rows.some((row) => isSameSkill(row, seen)))) {
+      const key = `${seen.name}\n${seen.source}`;
+      const known = others.get(key) ?? { name: seen.name, source: showSource(seen.source, desired), agents: [] };
+      others.set(key, { ...known, agents: [...known.agents, view.agent] });
     }
   }
-  for (const problem of problems) printProblem(problem, desired);
-  return problems.length > 0 ? 1 : 0;
+  if (others.size === 0) return;
+  console.log("\nOther skills:");
+  printColumns(
+    [...others.values()].map(({ name, source, agents }) => [` ${name}`, `${source} (${agents.join(", ")})`]),
+  );
+}
+
+/** Asks whether agents may be started, unless `--yes` says so. */
+function confirmAsking(views: readonly View[], isConfirmed: boolean): void {
+  if (isConfirmed) return;
+  const agents = views.map(({ agent }) => agent).filter((agent) => isOnPath(QUESTIONS[agent]?.command[0] ?? ""));
+  const question = `This starts ${agents.join(", ")} here. An agent may run plugins of this project. Continue?`;
+  if (!Deno.stdin.isTerminal()) {
+    throw new UsageError("--ask starts agents, which may run plugins of this project: add --yes");
+  }
+  if (!confirm(question)) throw new UsageError("Not asked");
+}
+
+/** Shows what each agent sees, and all problems. */
+async function show(desired: Desired, { json, quiet, ask, yes }: Flags): Promise<number> {
+  const problems = [...desired.problems];
+  const found = new Map<string, Found[]>();
+  const reads = agentsToShow(desired).map((agent) => ({ agent, directories: directoriesRead(agent, desired) }));
+  for (const path of new Set(reads.flatMap(({ directories }) => directories))) {
+    const readers = reads.filter(({ directories }) => directories.includes(path)).map(({ agent }) => agent);
+    found.set(path, await findSkills(path, readers, desired, problems));
+  }
+  const views = reads.map(({ agent, directories }): View => {
+    return { agent, isAsked: false, directories, seen: skillsSeenBy(agent, directories, found) };
+  });
+  problems.push(
+    ...skillProblems(views, found, desired),
+    ...await findDuplicates(views, desired),
+    ...findMissingSkills(views),
+  );
+  problems.push(...examineCodexHome(desired), ...await examineGoneProjects(found.keys(), desired));
+  if (ask) {
+    confirmAsking(views, yes);
+    await askAgents(views, desired, problems);
+  }
+  const rows = gridRows(views, desired);
+  problems.push(...missingProblems(rows, views, desired));
+  const notes = budgetNotes(views);
+  const all = unique(problems);
+  if (json) {
+    const skills = rows.map((row) => {
+      const agents = Object.fromEntries(views.map((view) => [view.agent, cell(row, view)]));
+      return { name: row.name, source: row.source, agents };
+    });
+    const agents = views.map((view) => {
+      const seen = effective(view).map(({ name, path, source, owned }) => ({ name, path, source, owned }));
+      return { agent: view.agent, asked: view.isAsked, tested: AGENTS[view.agent]?.source === "test", skills: seen };
+    });
+    printJson({ skills, agents, notes }, all, desired);
+  } else if (!quiet) {
+    printGrid(rows, views, desired);
+    for (const note of notes) console.error(escapeControls(`Note: ${note}`));
+  }
+  for (const problem of all) printProblem(problem, desired);
+  return all.length > 0 ? 1 : 0;
 }
 
 /** Validates the skills in some directories, or without any those of the manifest. */
@@ -769,14 +1247,14 @@ async function validate(words: readonly string[], desired: Desired, { json, quie
   const warnings: Problem[] = [];
   const skills = [];
   for (const path of new Set(directories)) {
-    const { violations, text, name = null } = await inspectSkill(path);
+    const { violations, text, fields } = await inspectSkill(path);
     const [first] = violations;
     if (first?.file === path && attempt(() => listNames(path))?.some((name) => exists(`${path}/${name}/SKILL.md`))) {
       first.message += `: to validate the skills in its subdirectories, name ${shellWord(path, desired)}/*`;
     }
     problems.push(...violations);
     if (text !== undefined) warnings.push(...await findWarnings(path, text));
-    skills.push({ name, path, valid: violations.length === 0 });
+    skills.push({ name: fields["name"] ?? null, path, valid: violations.length === 0 });
   }
   if (json) printJson({ skills, warnings: jsonProblems(warnings, desired) }, problems, desired);
   for (const warning of quiet ? [] : warnings) printProblem(warning, desired, true);
@@ -788,13 +1266,13 @@ async function validate(words: readonly string[], desired: Desired, { json, quie
 
 class UsageError extends Error {}
 
-type Flags = Record<"help" | "version" | "quiet" | "json", boolean>;
+type Flags = Record<"help" | "version" | "quiet" | "json" | "ask" | "yes", boolean>;
 
 /** Reads the command line. */
 async function readArguments(args: string[]): Promise<{ command: string; words: string[]; flags: Flags }> {
   const { parseArgs } = await load<typeof Cli>("jsr:@std/cli@^1/parse-args");
   const { _: [command = "show", ...words], ...flags } = parseArgs(args, {
-    boolean: ["help", "version", "quiet", "json"],
+    boolean: ["help", "version", "quiet", "json", "ask", "yes"],
     string: "_",
     alias: { h: "help", V: "version", q: "quiet" },
     unknown(argument: string, key?: string) {
@@ -826,7 +1304,7 @@ export async function main(args: string[], desired?: Desired): Promise<number> {
   try {
     const { command, words, flags } = await readArguments(args);
     if (flags.help || flags.version) {
-      console.log(flags.help ? HELP : VERSION);
+      console.log(flags.help ? help() : VERSION);
       return 0;
     }
     if (command === "show") return await show(desired ?? withoutManifest(), flags);
