@@ -20,10 +20,10 @@ import type * as Cli from "jsr:@std/cli@^1/parse-args";
 export const VERSION = "0.2.0";
 
 /**
- * The skills directories of each agent: in a project, and in a home. `${VARIABLE:-default}` is read as a shell does;
+ * The skills directories of each agent: in a project, and in a home, if it has one. `${VARIABLE:-default}` is read as a shell does;
  * a directory that starts with `$VARIABLE` exists only if the variable is set.
  */
-export const AGENTS: Readonly<Record<string, { project: readonly string[]; home: string }>> = {
+export const AGENTS: Readonly<Record<string, { project: readonly string[]; home?: string }>> = {
   claude: { project: [".claude/skills"], home: "${CLAUDE_CONFIG_DIR:-.claude}/skills" },
   opencode: { project: [".opencode/skills"], home: "${XDG_CONFIG_HOME:-.config}/opencode/skills" },
   codex: { project: [".agents/skills", "$CODEX_HOME/skills"], home: "${CODEX_HOME:-.codex}/skills" },
@@ -37,14 +37,19 @@ export const AGENTS: Readonly<Record<string, { project: readonly string[]; home:
   copilot: { project: [".agents/skills"], home: ".copilot/skills" },
   crush: { project: [".crush/skills"], home: "${XDG_CONFIG_HOME:-.config}/crush/skills" },
   cursor: { project: [".cursor/skills"], home: ".cursor/skills" },
+  devin: { project: [".devin/skills"] },
   droid: { project: [".factory/skills"], home: ".factory/skills" },
   gemini: { project: [".agents/skills"], home: ".gemini/skills" },
-  goose: { project: [".goose/skills"], home: "${XDG_CONFIG_HOME:-.config}/goose/skills" },
+  goose: { project: [".agents/skills"], home: ".agents/skills" },
+  grok: { project: [".grok/skills"] },
+  hermes: { project: [], home: ".hermes/skills" },
   junie: { project: [".junie/skills"], home: ".junie/skills" },
   kilo: { project: [".kilo/skills"], home: ".kilo/skills" },
   kiro: { project: [".kiro/skills"], home: ".kiro/skills" },
-  openhands: { project: [".openhands/skills"], home: ".openhands/skills" },
+  openclaw: { project: [], home: ".openclaw/skills" },
+  openhands: { project: [".agents/skills"], home: ".openhands/skills" },
   pi: { project: [".pi/skills"], home: ".pi/agent/skills" },
+  qoder: { project: [".qoder/skills"] },
   qwen: { project: [".qwen/skills"], home: ".qwen/skills" },
   trae: { project: [".trae/skills"], home: ".trae/skills" },
   vibe: { project: [".vibe/skills"], home: ".vibe/skills" },
@@ -1132,7 +1137,7 @@ function agentDirectories(agent: string, project: Project, mode: Mode = "link"):
   }
   const known = Object.hasOwn(AGENTS, agent) ? AGENTS[agent] : undefined;
   if (known === undefined) throw new Error(`Unknown agent ${quote(agent)}${suggestion(agent, Object.keys(AGENTS))}`);
-  return (project.global ? [known.home] : known.project).flatMap((template) => {
+  return (project.global ? [known.home ?? []].flat() : known.project).flatMap((template) => {
     const [, variable, fallback, rest = template] = /^\$\{?(\w+)(?::-([^}]+)\})?\/(.+)$/.exec(template) ?? [];
     const value = variable && environment(variable);
     if (variable && !value && !fallback || variable && mode === "commit") return [];
@@ -1323,8 +1328,13 @@ function findDesired(
   const targets = new Map<string, Target>();
   const failedNames = new Set<string>();
   const problems: Problem[] = [];
+  const directoriesOf = (agent: string) => {
+    const directories = agentDirectories(agent, project, mode);
+    if (directories.length > 0) return directories;
+    throw new Error(`${quote(agent)} reads no skills in a ${project.global ? "home" : "project"}`);
+  };
   const targetsOf = memoize((agent) =>
-    agentDirectories(agent, project, mode).map((directory) => {
+    directoriesOf(agent).map((directory) => {
       const path = targetPath(directory, project, mode, isKnown);
       // What is deployed to one could lead the other anywhere.
       const nested = targets.keys().find((other) => other !== path && (below(other, path) ?? below(path, other)));

@@ -23,14 +23,14 @@ use-skills: linked there for cursor\n`,
     const added = text.replace("# here\r\n", `# here\r\n${REFERENCE}\r\n`);
     assertEquals(box.read(".skills"), `${added}\r\n`);
     assertEquals(Object.keys(setting.links), ["local", "pdf"]);
-    await box.done("add", `${REFERENCE}#v1`, "--as", "tagged", "--for", "claude", "--for", "goose");
-    assertEquals(box.read(".skills"), `${added}\r\n${REFERENCE}#v1 as tagged for claude goose\r\n`);
+    await box.done("add", `${REFERENCE}#v1`, "--as", "tagged", "--for", "claude", "--for", "kilo");
+    assertEquals(box.read(".skills"), `${added}\r\n${REFERENCE}#v1 as tagged for claude kilo\r\n`);
     assertEquals(Object.keys(setting.links), ["local", "pdf", "tagged"]);
     assertEquals(
       await box.done("remove", "tagged", "pdf"),
       `use-skills: deleted from .skills: ${REFERENCE}
-use-skills: deleted from .skills: ${REFERENCE}#v1 as tagged for claude goose
-use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, goose\n`,
+use-skills: deleted from .skills: ${REFERENCE}#v1 as tagged for claude kilo
+use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, kilo\n`,
     );
     assertEquals(box.read(".skills"), `${text}\r\n`);
     assertEquals(Object.keys(setting.links), ["local"]);

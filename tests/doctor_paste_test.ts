@@ -125,7 +125,7 @@ describe("skill-doctor", () => {
         const used = project.filter((path) => !path.startsWith("$") || variables["CODEX_HOME"] !== undefined);
         return [
           ...used.filter((path) => !isRead(path)),
-          ...readInHome.includes(expand(home, variables)) ? [] : [`~ ${home}`],
+          ...home === undefined || readInHome.includes(expand(home, variables)) ? [] : [`~ ${home}`],
         ].map((path) => `${agent}: ${path}`);
       });
       assertEquals(unread, []);

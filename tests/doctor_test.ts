@@ -326,6 +326,42 @@ describe("doctor", () => {
     assertEquals(stdout, "SKILL  claude  opencode  codex\nhq     seen    -         -\n");
   });
 
+  it("starts agents only if asked to", async () => {
+    using box = direct();
+    box.skills(".agents/skills/hq");
+    box.write(`${box.path}/bin/codex`, "#!/bin/sh\ntouch started\n");
+    Deno.chmodSync(`${box.path}/bin/codex`, 0o755);
+    box.environment["PATH"] = `${box.path}/bin:${Deno.env.get("PATH")}`;
+    assertEquals(await doctor(box), "");
+    assertEquals(
+      await box.fails(2, "show", "--ask"),
+      "skill-doctor: --ask starts agents, which may run plugins of this project: add --yes\n",
+    );
+    assertEquals(isThere(box.at("started")), false);
+    assertEquals(
+      await doctor(box, "--ask", "--yes"),
+      ".agents/skills: codex cannot be asked: it did not answer as expected\n",
+    );
+    assertEquals(isThere(box.at("started")), true);
+  });
+
+  it("shows in which way an agent's answer differs", async () => {
+    using box = direct();
+    box.skills(".agents/skills/hq");
+    const answer = JSON.stringify([{ name: "other", location: box.at("other/SKILL.md") }]);
+    box.write(`${box.path}/bin/opencode`, `#!/bin/sh\necho '${answer}'\n`);
+    Deno.chmodSync(`${box.path}/bin/opencode`, 0o755);
+    box.environment["PATH"] = `${box.path}/bin:/usr/bin:/bin`;
+    const { status, stdout, stderr } = await box.run("show", "--ask", "--yes");
+    assertEquals({ status, stdout, stderr }, {
+      status: 1,
+      stdout:
+        "SKILL  claude  opencode (asked)  codex\nhq     -       -                 seen\nother  -       seen              -\n",
+      stderr: 'other: opencode says that it sees "other" here, which was not expected\n' +
+        '.agents/skills/hq: opencode says that it does not see "hq" here, which was expected\n',
+    });
+  });
+
   it("works without use-skills", async () => {
     using box = direct();
     box.directory(".git");

@@ -59,7 +59,7 @@ describe("a git reference", () => {
     ["https://github.com/team/root/ as k", "k", ""],
     ["https://github.com/team/root?tab=readme-ov-file as l", "l", ""],
     ["https://github.com/team/two/* for cursor", "", ""],
-    ["git@git.example.org:team/two.git/* for goose", "", ""],
+    ["git@git.example.org:team/two.git/* for kilo", "", ""],
   ];
   it("can be written in many ways", async () => {
     await using setting = await Setting.start({ ...PDF, "skills/abc/SKILL.md": skillText("abc") });
@@ -73,7 +73,7 @@ describe("a git reference", () => {
     assertEquals(Object.keys(setting.links), forms.flatMap(([, name]) => name || []).sort());
     const paths = Object.fromEntries(forms.map(([entry, , path]) => [entry.split(" ", 1)[0], path]));
     assertEquals(Object.fromEntries(Object.entries(setting.locked).map(([text, { path }]) => [text, path])), paths);
-    for (const agent of [".cursor", ".goose"]) {
+    for (const agent of [".cursor", ".kilo"]) {
       const names = [...Deno.readDirSync(box.at(`${agent}/skills`))].map(({ name }) => name);
       assertEquals(names.filter((name) => !name.startsWith(".")).sort(), ["one", "two"]);
     }

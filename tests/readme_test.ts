@@ -7,6 +7,7 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { AGENTS as READERS } from "../skills/skill-doctor/scripts/doctor.ts";
 import { AGENTS, parseManifest } from "../use-skills.ts";
 import { Forge } from "./forge.ts";
 import { execute, installed, isThere, requires, Sandbox, skillText, succeed } from "./helpers.ts";
@@ -224,8 +225,12 @@ describe("README.md", () => {
     for (const goal of goals) assertStringIncludes(bench, goal.replace("<= ", ""));
   });
 
-  it("lists the agents that the program knows", () => {
-    assertEquals(tableRows(/^\| `(\w+)` \| `[$.].*skills`/gm), Object.keys(AGENTS));
+  it("lists the agents that the programs know, and which of them tests verify", () => {
+    const agents = Object.keys(AGENTS);
+    const rows = [...readme.matchAll(/^\| `(\w+)` \| (?:`[$.].*|-) \| (?:.*skills`|-) \| (yes)? ?\|$/gm)];
+    assertEquals(rows.map(([, agent]) => agent).sort(), agents.sort());
+    assertEquals(Object.keys(READERS).sort(), agents);
+    for (const [, agent = "", mark] of rows) assertEquals(mark === "yes", READERS[agent]!.source === "test", agent);
   });
 
   it("lists the commands and options of --help", async () => {

@@ -1015,7 +1015,9 @@ async function ask(agent: string, { start: directory }: Desired): Promise<Answer
       output += piece;
       if (end?.test(output)) break;
     }
-    return read(output);
+    const answers = attempt(() => read(output));
+    if (!answers) throw new Error("it did not answer as expected");
+    return answers;
   };
   try {
     return await Promise.race([answer(), late.promise]);
@@ -1072,8 +1074,8 @@ function unique(problems: readonly Problem[]): Problem[] {
 }
 
 function jsonProblems(problems: readonly Problem[], { directory, manifest }: Desired) {
-  return problems.map(({ file = manifest, line = null, name = null, message }) => {
-    return { file: isInside(directory, file) ? relative(directory, file) || "." : file, line, name, message };
+  return problems.map(({ file = manifest, line = null, name = null, agents = null, message }) => {
+    return { file: isInside(directory, file) ? relative(directory, file) || "." : file, line, name, agents, message };
   });
 }
 
@@ -1185,7 +1187,7 @@ function printGrid(rows: readonly Row[], views: readonly View[], desired: Desire
 function confirmAsking(views: readonly View[], isConfirmed: boolean): void {
   if (isConfirmed) return;
   const agents = views.map(({ agent }) => agent).filter((agent) => isOnPath(QUESTIONS[agent]?.command[0] ?? ""));
-  const question = `This starts ${agents.join(", ")} here. An agent may run plugins of this project. Continue?`;
+  const question = `This starts ${agents.join(", ")}, which may run plugins of this project. Continue?`;
   if (!Deno.stdin.isTerminal()) {
     throw new UsageError("--ask starts agents, which may run plugins of this project: add --yes");
   }
