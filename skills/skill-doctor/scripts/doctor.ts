@@ -988,7 +988,7 @@ const QUESTIONS: Readonly<Record<string, Question>> = {
   gemini: {
     command: ["gemini", "skills", "list", "--all"],
     read: (output) =>
-      Array.from(output.matchAll(/^(.+?) \[(?:Enabled|Disabled)\]\n(?:  .*\n)*?  Location: +(.*)$/gm), (match) => {
+      Array.from(output.matchAll(/^(.+?) \[(?:Enabled|Disabled)\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm), (match) => {
         return { name: match[1] ?? "", path: dirname(match[2] ?? "") };
       }),
   },
