@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run -A
+#!/usr/bin/env -S deno run -A --no-config --no-lock
 /**
  * Gives each task of a repo to an agent of its own, in a git worktree of its own, and sees it through review to the
  * base branch.
@@ -17,7 +17,7 @@
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The version of this program. */
-export const VERSION = "0.1.0";
+export const VERSION = "0.2.0";
 
 /** Why something was not done, and the exit status that says so. */
 const EXIT = {
@@ -28,6 +28,7 @@ const EXIT = {
   race: 5,
   limit: 6,
   conflict: 7,
+  check_failed: 7,
   needs_human: 8,
   loses_work: 9,
   git: 10,
@@ -36,22 +37,26 @@ const EXIT = {
 /** Where a task can be. `live` tasks count against the limit; in `waiting` ones, somebody has to review. */
 const STATES = {
   queued: { live: true, waiting: false, next: "worker doctor --fix, if no spawn is at work" },
-  working: { live: true, waiting: false, next: "its worker submits or asks; worker list shows when" },
+  working: { live: true, waiting: false, next: "worker wait ID" },
   blocked: { live: true, waiting: false, next: "worker resume ID --answer TEXT" },
   submitted: { live: true, waiting: true, next: "worker review start ID --head HEAD --actor NAME" },
-  reviewing: { live: true, waiting: true, next: "worker review approve|request-changes ID --head HEAD --actor NAME" },
+  reviewing: {
+    live: true,
+    waiting: true,
+    next: "worker wait ID, or worker review start ID --head HEAD --actor NAME --take",
+  },
   changes_requested: { live: true, waiting: false, next: "worker resume ID" },
   approved: { live: true, waiting: false, next: "worker merge ID --check COMMAND" },
-  needs_human: { live: true, waiting: false, next: "a person: worker human approve|reject ID --head HEAD" },
+  needs_human: { live: true, waiting: false, next: "a person: worker human approve ID --head HEAD" },
   merging: { live: true, waiting: false, next: "worker doctor --fix, if no merge is at work" },
   cancelling: { live: true, waiting: false, next: "worker doctor --fix, if no cancel is at work" },
-  merged: { live: false, waiting: false, next: "worker cancel --taskId ID --cleanup, when its worktree is not needed" },
-  cancelled: {
+  merged: { live: false, waiting: false, next: "worker cancel ID --cleanup, when its worktree is not needed" },
+  cancelled: { live: false, waiting: false, next: "worker cancel ID --cleanup, when its worktree is not needed" },
+  failed: {
     live: false,
     waiting: false,
-    next: "worker cancel --taskId ID --cleanup, when its worktree is not needed",
+    next: "worker log ID, then worker resume ID or worker cancel ID --reason TEXT",
   },
-  failed: { live: false, waiting: false, next: "worker cancel --taskId ID --reason TEXT, when it was looked at" },
 } as const;
 
 /** Where a task is. */
@@ -65,7 +70,7 @@ export type State = keyof typeof STATES;
 const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }>> = {
   "spawn": { from: ["queued"], to: "working" },
   "block": { from: ["working"], to: "blocked" },
-  "resume": { from: ["queued", "blocked", "changes_requested", "approved", "working"], to: "working" },
+  "resume": { from: ["queued", "blocked", "changes_requested", "approved", "working", "failed"], to: "working" },
   "fail": { from: ["working"], to: "failed" },
   "submit": { from: ["working"], to: "submitted" },
   "review start": { from: ["submitted"], to: "reviewing" },
@@ -84,10 +89,11 @@ const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }
  * An agent's command line, by the prompt and what chooses a model: one that asks nobody anything, and may edit, commit
  * and call this program.
  */
-const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[]) => string[]>> = {
-  // Source: code.claude.com/docs, "CLI reference". The last option takes any number of words.
-  claude: (prompt, model) => [
-    ...["claude", "-p", prompt, ...model],
+const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[], folder?: string) => string[]>> = {
+  // Source: code.claude.com/docs, "CLI reference". The last option takes any number of words. A long prompt is in a file,
+  // whose `folder` Claude Code has to be allowed to read.
+  claude: (prompt, model, folder) => [
+    ...["claude", "-p", prompt, ...model, ...folder === undefined ? [] : ["--add-dir", folder]],
     ...["--permission-mode", "acceptEdits", "--allowedTools", "Bash"],
   ],
   // Source: developers.openai.com/codex/noninteractive. Its `workspace-write` sandbox keeps the git folder of a linked
@@ -102,12 +108,34 @@ const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[])
 /** What only a person may let through, as in `.gitignore`; letter case does not matter. */
 const HUMAN_PATHS: readonly string[] = [
   ...["*auth", "*auth[!o]*", "*authori[sz]*", "*login*", "*permission*", "*session*", "*jwt*", "*csrf*", "*rbac*"],
-  ...["*security*", "*passw*", "*secret*", "*credential*", "*token*", ".env", ".env.*", ".netrc", ".npmrc"],
-  ...["*.pem", "*.key", "id_*", "*crypto*", "*cipher*", "*encrypt*", "*decrypt*", "*signature*", "*certificate*"],
+  ...[
+    "*security*",
+    "*passw*",
+    "*secret*",
+    "*credential*",
+    "token.*",
+    "*[-_]token.*",
+    "*[-_]tokens.*",
+    "*[-_]token[-_]*",
+  ],
+  ...["*access[-_]token*", "*refresh[-_]token*", "*api[-_]token*", "*accesstoken*", "*refreshtoken*", "*apitoken*"],
+  ...[".env", ".env.*", ".netrc", ".npmrc", "*.pem", "*.key", "*.p12", "id_rsa*", "id_ed25519*", "id_ecdsa*"],
+  ...["*crypto*", "*cipher*", "*encrypt*", "*decrypt*", "signature.*", "signatures.*", "*verify[-_]signature*"],
+  ...["*signature[-_]verif*", "*certificate*", "*.tf", "*.tfvars", "*iam[-_]*", "*[-_]iam.*", "iam.*", "iam"],
   ...["/.github", ".gitlab-ci.yml", "/.ci", "/.circleci", "/.forgejo", "/.gitea", "/.woodpecker*", "/.buildkite"],
   ...[".travis.yml", ".drone.yml", "Jenkinsfile", "azure-pipelines.yml", "bitbucket-pipelines.yml", ".githooks"],
-  ...["**/skills/review-gate", "**/skills/hq", ".skills", ".skills.lock", ".envrc", "CODEOWNERS", ".gitattributes"],
-  ...["AGENTS.md", "CLAUDE.md", "**/.claude/settings*", "opencode.json*", "**/.codex/config.toml"],
+  ...[".husky", ".pre-commit-config.yaml", ".gitmodules", ".gitattributes", "CODEOWNERS", ".envrc", ".worktreeinclude"],
+  ...["**/skills/review-gate", "**/skills/hq", ".skills", ".skills.lock", "AGENTS.md", "CLAUDE.md", ".mcp.json"],
+  ...["**/.claude/settings*", "**/.claude/hooks", "**/.claude/agents", "opencode.json*", "**/.opencode/plugin*"],
+  ...["**/.codex/config.toml", "**/.codex/hooks*"],
+];
+
+/** What can be made again, so that nothing is lost with it: patterns as in `.gitignore`. */
+const DISPOSABLE: readonly string[] = [
+  ...["node_modules", ".venv", "venv", "target", "__pycache__", "*.pyc", ".pytest_cache", ".mypy_cache", ".ruff_cache"],
+  ...[".tox", ".gradle", ".next", ".nuxt", ".turbo", ".parcel-cache", ".direnv", ".DS_Store"],
+  // OpenCode writes these into every project.
+  ...["**/.opencode/.gitignore", "**/.opencode/package*.json", "**/.opencode/bun.lock*"],
 ];
 
 /** Numbers that git's configuration can set, as `worker.<name>`. */
@@ -126,8 +154,9 @@ const NUMBERS = {
 /** Bytes of a prompt that fit on a command line: Linux takes 128 KiB a word. */
 const PROMPT_LIMIT = 100_000;
 
-/** Lines of an agent's output that are shown: who looks has other things to read. */
+/** How much of an agent's or a check's output is shown, in lines, and read, in bytes. */
 const LOG_LINES = 200;
+const LOG_BYTES = 2 ** 18;
 
 /** Milliseconds that an agent gets to end by itself. */
 const GRACE = 5000;
@@ -136,7 +165,8 @@ const GRACE = 5000;
 
 /** What stands in the way: what is wrong, where, and (in `hint`) what to do. */
 class Failure extends Error {
-  constructor(readonly code: keyof typeof EXIT, message: string, readonly hint?: string) {
+  /** `output`: what a command printed that failed. */
+  constructor(readonly code: keyof typeof EXIT, message: string, readonly hint?: string, readonly output?: string) {
     super(message);
   }
 }
@@ -210,6 +240,7 @@ function makeWritable(path: string): void {
 async function readGiven(option: string, path: string): Promise<string> {
   try {
     const text = path === "-" ? await new Response(Deno.stdin.readable).text() : Deno.readTextFileSync(path);
+    if (text.includes("\0")) throw new Error("it has a NUL character, which no command line can have");
     if (text.trim() !== "") return text;
   } catch (error) {
     throw new Failure("usage", `Cannot read --${option} ${quote(path)}: ${explain(error)}`);
@@ -285,8 +316,9 @@ function globSegments(glob: string): string[] {
  * @param b Another.
  */
 export function globsMeet(a: string, b: string): boolean {
-  /** Whether a glob that ends here can stand for what is below it: a name with an ending is taken for a file's. */
-  const [aHolds, bHolds] = [a, b].map((glob) => !/[^/.]\.\w+$|\*\.\w+$/.test(glob));
+  const isPlain = ![a, b].some((glob) => /[*?[]/.test(glob));
+  /** Whether a glob stands for what is below it, too. Beside a pattern, a name with an ending is taken for a file's. */
+  const [aHolds, bHolds] = [a, b].map((glob) => isPlain || !/[^/.]\.[a-z0-9]{1,5}$|\*\.\w+$/.test(glob));
   const meet = (a: readonly string[], b: readonly string[]): boolean => {
     const [x, y] = [a[0], b[0]];
     if (x === undefined) return y === undefined || aHolds === true;
@@ -323,17 +355,24 @@ interface Repo {
   config: Config;
   /** Where tasks and their branches were when the program began. Who has waited for a lock since has to look again. */
   refs?: Map<string, string>;
+  /** The command that runs, for one that waits for it, and for how many seconds it waits itself. */
+  caller: { text: string; timeout: number };
   /** What the tasks' newest events say: where each has come to, and which commit it leaves the base at. */
   events: ReadonlyMap<string, { to: string; base: string }>;
 }
 
 interface Config extends Record<keyof typeof NUMBERS, number> {
+  /** Commands: in each new worktree, on each merge commit, and when a task needs a person or an answer. */
   setup?: string;
+  check?: string;
+  notify?: string;
   /** What to add to each agent's command line, for a model. */
   models: Readonly<Record<string, readonly string[]>>;
   humanPaths: readonly string[];
-  /** Whether git knows who commits here. */
+  disposable: readonly string[];
+  /** Whether git knows who commits here, and whether commits are to be signed. */
   hasIdentity: boolean;
+  isSigned: boolean;
 }
 
 /** What a person's process gets: a hook's variables would have git look elsewhere. */
@@ -377,8 +416,19 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
     const writer = input === undefined ? undefined : child.stdin.getWriter();
     const bytes = typeof input === "string" ? new TextEncoder().encode(input) : input;
     const written = writer?.write(bytes ?? new Uint8Array()).then(() => writer.close()).catch(() => {});
-    const [{ code, stdout, stderr }] = await Promise.all([child.output(), written]);
-    return { code, bytes: stdout, out: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
+    const [stdout, stderr]: Uint8Array[][] = [[], []];
+    const read = async (stream: ReadableStream<Uint8Array>, pieces: Uint8Array[]) => {
+      for await (const piece of stream) pieces.push(piece);
+    };
+    const all = Promise.all([read(child.stdout, stdout!), read(child.stderr, stderr!), written]);
+    const { code } = await child.status;
+    // A process that a hook left running keeps the pipes open. What the program itself wrote comes at once.
+    const patience = Promise.withResolvers<void>();
+    const timer = setTimeout(patience.resolve, 1000);
+    await Promise.race([all, patience.promise]);
+    clearTimeout(timer);
+    const [out, error] = await Promise.all([stdout!, stderr!].map((pieces) => new Blob(pieces as BlobPart[]).bytes()));
+    return { code, bytes: out!, out: new TextDecoder().decode(out), error: new TextDecoder().decode(error) };
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     if (cwd !== undefined && !isThere(cwd)) throw new Failure("git", `The folder ${quote(cwd)} is gone`);
@@ -389,7 +439,8 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
 /** Asks git, with the status for an answer. */
 async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: How = {}): Promise<Output> {
   const environment = { ...ENVIRONMENT, ...GIT_ENVIRONMENT, ...env };
-  return await run("git", args, { cwd: cwd ?? repo.common, input, env: environment });
+  const where = cwd === undefined ? ["--git-dir", repo.common] : []; // `safe.bareRepository` wants it said
+  return await run("git", [...where, ...args], { cwd: cwd ?? repo.common, input, env: environment });
 }
 
 /** Has git do something; what it prints. */
@@ -409,19 +460,17 @@ function gitFailure(args: readonly string[], { code, out, error }: Output): Fail
 async function openRepo(): Promise<Repo> {
   const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
   const trailers = "%(trailers:key=To,key=Base,valueonly,separator=%x20)"; // one, as git 2.39 mixes up two of them
-  const found = findRepo();
-  const [config, refs, where] = await Promise.all([
-    run("git", ["config", "-z", "--get-regexp", "^(worker\\..*|user\\.(name|email))$"], { env }),
-    run("git", ["for-each-ref", `${REF_FORMAT} ${trailers}`, TASKS, BRANCHES], { env }),
-    found
-      ? undefined
-      : run("git", ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"], {
-        env,
-      }),
+  const keys = "worker\\..*|(user|author|committer)\\.(name|email)|commit\\.gpgsign";
+  const where = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"];
+  const [config, refs, place] = await Promise.all([
+    run("git", ["config", "-z", "--get-regexp", `^(${keys})$`], { env }),
+    run("git", ["for-each-ref", `${REF_FORMAT} ${trailers}`, TASKS, BRANCHES.slice(0, -1)], { env }),
+    run("git", where, { env }),
   ]);
-  const [common = "", head = "", ...more] = found ?? where?.out.replace(/\n$/, "").split("\n") ?? [];
-  if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${where?.error.trim()}`);
-  if (more.length > 0) throw new Failure("usage", `The path of the repo has a line end: ${quote(where?.out ?? "")}`);
+  // In a repo without a commit, it says where that is, and fails because of HEAD.
+  const [common = "", head = "", ...more] = place.out.replace(/\n$/, "").split("\n");
+  if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${place.error.trim()}`);
+  if (more.length > 0) throw new Failure("usage", `The path of the repo has a line end: ${quote(place.out)}`);
   if (config.code > 1) throw gitFailure(["config"], config);
   if (refs.code !== 0) throw gitFailure(["for-each-ref"], refs);
   const set = new Map<string, string[]>();
@@ -433,31 +482,8 @@ async function openRepo(): Promise<Repo> {
   const lines = refs.out.split("\n").map((line) => line.split(" "));
   const events = new Map(lines.map(([ref = "", , to = "", base = ""]) => [ref, { to, base }]));
   const branch = head.startsWith("refs/heads/") ? head : undefined;
-  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), events };
-}
-
-/**
- * The git folder of the usual repo or worktree and the branch that is checked out, found without a process; git itself
- * is asked in all other cases.
- */
-function findRepo(): [common: string, head: string] | undefined {
-  const others = ["GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_CEILING_DIRECTORIES"];
-  if (others.some((name) => Deno.env.has(name))) return undefined;
-  for (let folder = Deno.realPathSync(Deno.cwd());; folder = folder.replace(/\/[^/]*$/, "")) {
-    const path = `${folder}/.git`;
-    if (folder === "" || isThere(`${folder}/HEAD`)) return undefined; // in none, or a bare one
-    if (!isThere(path)) continue;
-    const isFolder = Deno.lstatSync(path).isDirectory;
-    const admin = isFolder ? path : /^gitdir: (\/.*)\n$/.exec(readIfThere(path) ?? "")?.[1];
-    const shared = admin && readIfThere(`${admin}/commondir`)?.trim();
-    const common = isFolder
-      ? path
-      : shared && isThere(`${admin}/${shared}`)
-      ? Deno.realPathSync(`${admin}/${shared}`)
-      : "";
-    const [, head] = /^ref: (.*)\n$/.exec(readIfThere(`${admin}/HEAD`) ?? "") ?? [];
-    return common && head && isThere(`${common}/HEAD`) && !common.includes("\n") ? [common, head] : undefined;
-  }
+  const caller = { text: "", timeout: Infinity };
+  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), events, caller };
 }
 
 function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
@@ -470,21 +496,30 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
   });
   const paths = set.get("worker.humanpath") ?? [];
   for (const path of paths) checkGlob(path, "git config worker.humanPath");
-  const identity = (["NAME", "EMAIL"] as const).every((part) =>
-    set.has(`user.${part.toLowerCase()}`) || Deno.env.has(`GIT_COMMITTER_${part}`) && Deno.env.has(`GIT_AUTHOR_${part}`)
+  const last = (name: string) => set.get(name)?.at(-1);
+  const hasIdentity = ["author", "committer"].every((role) =>
+    ["name", "email"].every((part) =>
+      set.has(`user.${part}`) || set.has(`${role}.${part}`) || Deno.env.has(`GIT_${role}_${part}`.toUpperCase())
+    )
   );
+  const disposable = set.get("worker.disposable") ?? [];
+  for (const path of disposable) checkGlob(path, "git config worker.disposable");
   return {
     ...Object.fromEntries(numbers) as Record<keyof typeof NUMBERS, number>,
-    setup: set.get("worker.setup")?.at(-1),
+    setup: last("worker.setup"),
+    check: last("worker.check"),
+    notify: last("worker.notify"),
+    disposable: [...DISPOSABLE, ...disposable],
     models: Object.fromEntries(
       Object.keys(AGENTS).map((agent) => {
-        const model = set.get(`worker.model.${agent}`)?.at(-1);
+        const model = last(`worker.model.${agent}`);
         return [agent, model ? ["--model", model] : []];
       }),
     ),
     // An empty value says: not the built-in ones, and none of those before it.
     humanPaths: paths.includes("") ? paths.slice(paths.lastIndexOf("") + 1) : [...HUMAN_PATHS, ...paths],
-    hasIdentity: identity,
+    hasIdentity,
+    isSigned: /^(true|yes|on|1|)$/i.test(last("commit.gpgsign") ?? "no"),
   };
 }
 
@@ -552,10 +587,18 @@ function binary(bytes: Uint8Array): string {
 /** For a diff, whatever a person has set. */
 const EXACTLY = ["--no-ext-diff", "--no-textconv", "--ignore-submodules=none"];
 
-/** The merge of two commits, made without a checkout: the tree, and which paths conflict in it. */
-async function mergeTrees(repo: Repo, ours: string, theirs: string): Promise<{ tree: string; conflicts: string[] }> {
+/**
+ * The merge of two commits: the tree, and which paths conflict in it. git takes attributes, and with them ways to merge
+ * a file, from the checkout in `cwd`. Without one, there are none.
+ */
+async function mergeTrees(
+  repo: Repo,
+  ours: string,
+  theirs: string,
+  cwd?: string,
+): Promise<{ tree: string; conflicts: string[] }> {
   const args = ["merge-tree", "--write-tree", "-z", "--name-only", ours, theirs];
-  const output = await tryGit(repo, args);
+  const output = await tryGit(repo, args, { cwd });
   const [tree = "", ...rest] = output.out.split("\0");
   // It ends with 1 for a conflict and for many an error; only a merge has a tree to show.
   if (output.code > 1 || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(tree)) throw gitFailure(args, output);
@@ -574,10 +617,21 @@ async function isAncestor(repo: Repo, commit: string, of: string): Promise<boole
   return output.code === 0;
 }
 
-/** A lock that the operating system takes back when its holder is killed. */
+/** A lock that the operating system takes back when its holder is killed. Says for which command it waits. */
 async function lock(repo: Repo, name: string): Promise<Disposable> {
   const file = openLock(repo, name);
-  await file.lock(true);
+  const path = `${repo.common}/worker/locks/${name}`;
+  const { text, timeout } = repo.caller;
+  const end = performance.now() + 1000 * timeout;
+  for (let isTold = false; !await file.tryLock(true); await pause(50)) {
+    const other = readIfThere(path)?.trim() || "another command";
+    if (!isTold) say(`Waiting for: ${other}`);
+    isTold = true;
+    if (performance.now() < end) continue;
+    file.close();
+    throw new Failure("race", `This is still at work after ${timeout} seconds: ${other}`, "Try again later");
+  }
+  Deno.writeTextFileSync(path, `worker ${text} (process ${Deno.pid})\n`);
   repo.refs = undefined;
   return file;
 }
@@ -628,6 +682,8 @@ export interface Task {
   reviewed?: string;
   reviewer?: string;
   question?: string;
+  /** The files, in its commit, of what reviewers, a person and checks found wrong. */
+  findings?: string[];
   /** What was asked and answered so far, or said to it unasked: each agent that is started begins without a memory. */
   answers?: { question?: string; answer: string }[];
   /** What a person has to agree to, and where the task goes then. */
@@ -757,10 +813,33 @@ async function publish(repo: Repo, before: Seen | undefined, task: Task, commit:
   repo.refs = undefined;
   const args = ["update-ref", TASKS + task.id, commit, before?.commit ?? ""];
   const output = await tryGit(repo, args);
-  if (output.code === 0) return { task, commit, branch: before?.branch };
+  if (output.code === 0) {
+    if (before?.task.state !== task.state) notify(repo, task);
+    return { task, commit, branch: before?.branch };
+  }
   const now = (await readRefs(repo, TASKS + task.id)).get(TASKS + task.id);
   if (now === before?.commit) throw gitFailure(args, output);
   throw new Failure("race", `Somebody else just changed task ${quote(task.id)}`, `worker status ${task.id}`);
+}
+
+/** Runs `worker.notify`, and does not wait for it, if a task now needs a person or an answer. */
+function notify({ config, common }: Repo, task: Task): void {
+  if (config.notify === undefined || !["blocked", "needs_human", "failed"].includes(task.state)) return;
+  const why = task.question ?? task.reason ?? checkpointList(task).join("; ");
+  new Deno.Command("/bin/sh", {
+    args: ["-c", config.notify],
+    cwd: common,
+    env: { ...ENVIRONMENT, WORKER_ID: task.id, WORKER_STATE: task.state, WORKER_TITLE: task.title, WORKER_WHY: why },
+    clearEnv: true,
+    detached: true,
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn().unref();
+}
+
+function checkpointList({ checkpoints = [] }: Task): string[] {
+  return checkpoints.map(({ kind, detail }) => `${kind}: ${detail}`);
 }
 
 async function record(repo: Repo, before: Seen | undefined, happening: Happening): Promise<Seen> {
@@ -784,8 +863,10 @@ function tell(task: Task, text: string, data: Record<string, unknown> = {}): Ans
 }
 
 /** What comes next for a task, in the words of {@linkcode STATES}. */
-function nextStep({ id, state, head, cleanup }: Task): string {
-  return cleanup?.done ? "" : STATES[state].next.replaceAll("ID", id).replaceAll("HEAD", `${head}`);
+function nextStep({ id, state, head, cleanup, dependsOn }: Task): string {
+  if (cleanup?.done) return "";
+  if (state === "queued" && dependsOn.length > 0) return `it starts when these are merged: ${dependsOn.join(", ")}`;
+  return STATES[state].next.replaceAll("ID", id).replaceAll("HEAD", `${head}`);
 }
 
 /** One event, as read from its commit's message. */
@@ -941,11 +1022,55 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
     git(repo, [...status, "--ignore-submodules=all"], { cwd: path }),
   ]);
   const [admin = "", head] = where.out.split("\n");
-  const ignored = entries.split("\0").filter((entry) => entry.startsWith("!! ")).map((entry) => entry.slice(3));
-  const nested = nestedRepos(path);
+  const isDisposable = disposableIn(repo, path);
+  const ignored: string[] = [];
+  for (const entry of entries.split("\0").filter((entry) => entry.startsWith("!! "))) {
+    if (!await isDisposable(entry.slice(3))) ignored.push(entry.slice(3));
+  }
+  const expressions = repo.config.disposable.map(globToRegExp);
+  const nested = nestedRepos(path).filter((each) => !expressions.some((expression) => expression.test(each)));
   const modules = isThere(`${admin}/modules`) ? ["what git keeps of its submodules"] : [];
   const detached = where.code !== 0 || head === branch ? undefined : head;
   return { found, branch, detached, locked, elsewhere, nested, losses: [...ignored, ...nested, ...modules].sort() };
+}
+
+/**
+ * Returns a function that says whether nothing is lost with an ignored path of a worktree: a link, a file that the main
+ * checkout has, too, what use-skills has deployed, or what a pattern says can be made again.
+ */
+function disposableIn(repo: Repo, worktree: string): (path: string) => Promise<boolean> {
+  const main = repo.common.replace(/\/\.git$/, "");
+  const expressions = repo.config.disposable.map(globToRegExp);
+  const isSame = (path: string) => {
+    const [a, b] = [`${worktree}/${path}`, `${main}/${path}`];
+    if (!isThere(b) || !Deno.lstatSync(b).isFile || Deno.lstatSync(a).size !== Deno.lstatSync(b).size) return false;
+    return binary(Deno.readFileSync(a)) === binary(Deno.readFileSync(b));
+  };
+  const isDeployed = async (path: string) => {
+    const [, target = "", name = ""] = /^(.*\/)([^/]+)\/?$/.exec(path) ?? [];
+    const state = readIfThere(`${worktree}/${target}.use-skills.json`);
+    if (state === undefined) return false;
+    if (name === ".use-skills.json" || name === ".gitignore") return true;
+    const { copy } = JSON.parse(state).entries?.[name] ?? {};
+    return copy !== undefined && copy === await treeOf(repo, worktree, `${target}${name}`);
+  };
+  return async (path) => {
+    const { isSymlink, isFile } = Deno.lstatSync(`${worktree}/${path.replace(/\/$/, "")}`);
+    const isKnown = isSymlink || expressions.some((expression) => expression.test(`${path.replace(/\/$/, "")}/`));
+    return isKnown || isFile && isSame(path) || await isDeployed(path).catch(() => false);
+  };
+}
+
+/** git's hash of the content of a directory in a worktree. */
+async function treeOf(repo: Repo, cwd: string, path: string): Promise<string> {
+  const index = `${repo.common}/worker/hash-${crypto.randomUUID()}`;
+  const env = { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "1" };
+  try {
+    await git(repo, ["-c", "core.autocrlf=false", "add", "--force", "--", path], { cwd, env });
+    return (await git(repo, ["write-tree", `--prefix=${path}/`], { cwd, env })).trim();
+  } finally {
+    removeIfThere(index);
+  }
 }
 
 /** The folders below one that are repos of their own, or that cannot be looked into to tell. */
@@ -1042,13 +1167,24 @@ async function saveWorktree(
   const index = staged === undefined || staged === tree
     ? undefined
     : await commitTree(staged, ["-p", head], `What was staged in the worktree of task ${task.id}`);
-  const parents = [...new Set([head, detached, earlier, index])].flatMap((parent) =>
+  const left = await commitsLeftBy(repo, task.id, head);
+  const parents = [...new Set([head, detached, earlier, index, ...left])].flatMap((parent) =>
     parent === undefined ? [] : ["-p", parent]
   );
   const message = `The worktree of task ${task.id}, as it was before its removal`;
   const commit = await commitTree(tree, parents, message);
   await git(repo, ["update-ref", ref, commit]);
   return commit;
+}
+
+/** The newest commits that were on a task's branch, and were reset away. */
+async function commitsLeftBy(repo: Repo, id: string, head: string): Promise<string[]> {
+  const { code, out } = await tryGit(repo, ["log", "-g", "--format=%H", BRANCHES + id, "--"]);
+  const seen = [...new Set(code === 0 ? out.split("\n").filter(Boolean) : [])].slice(0, 1000);
+  if (seen.length === 0) return [];
+  const left = (await git(repo, ["rev-list", "--no-walk", ...seen, "--not", head])).split("\n").filter(Boolean);
+  if (left.length === 0) return [];
+  return (await git(repo, ["merge-base", "--independent", ...left])).split("\n").filter(Boolean);
 }
 
 /** Whether a file or a link lies at a path, with folders alone above it; not known for a name that is not UTF-8. */
@@ -1094,25 +1230,59 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
     throw new Failure(
       "race",
       `The branch worker/${id} is at ${now}, and ${head ?? "nothing"} of it is saved: it is left`,
-      `worker cancel --taskId ${id} --cleanup saves it, too`,
+      `worker cancel ${id} --cleanup saves it, too`,
     );
   }
   await git(repo, ["update-ref", "--no-deref", "-d", BRANCHES + id, head]);
 }
 
-/** Runs a command of a person's in a worktree, with what it prints on standard error, or at the end of a log. */
-async function runShell(command: string, cwd: string, id: string, log?: string): Promise<number> {
-  const script = 'if [ -n "$2" ]; then exec >>"$2" 2>&1; else exec >&2; fi; eval "$1"';
-  const { code } = await new Deno.Command("/bin/sh", {
-    args: ["-c", script, "sh", command, log ?? ""],
+/**
+ * Runs a command of a person's in a worktree; returns its exit status and the end of its output, which goes to a log, or
+ * to standard error. If this program is interrupted, the command is ended, and that is a failure.
+ */
+async function runShell(command: string, cwd: string, id: string, log?: string) {
+  const child = new Deno.Command("/bin/sh", {
+    args: ["-c", `exec 2>&1; ${command}`],
     cwd,
     env: { ...ENVIRONMENT, WORKER_TASK: id },
     clearEnv: true,
+    detached: true, // so that it can be ended with all that it started
     stdin: "null",
-    stdout: "inherit",
-    stderr: "inherit",
-  }).spawn().status;
-  return code;
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  let interrupted: Deno.Signal | undefined;
+  const signals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((signal) => {
+    const stop = () => {
+      interrupted = signal;
+      try {
+        Deno.kill(-child.pid, "SIGKILL");
+      } catch { // It has just ended.
+      }
+    };
+    Deno.addSignalListener(signal, stop);
+    return { signal, stop };
+  });
+  const file = log === undefined ? Deno.stderr : Deno.openSync(log, { append: true, create: true });
+  let output = "";
+  const decoder = new TextDecoder();
+  const all = (async () => {
+    for await (const piece of child.stdout) {
+      file.writeSync(piece);
+      output = (output + decoder.decode(piece, { stream: true })).slice(-LOG_BYTES);
+    }
+  })();
+  const { code } = await child.status;
+  await Promise.race([all, pause(1000)]); // A process that it left running keeps the pipe open.
+  if (log !== undefined) file.close();
+  for (const { signal, stop } of signals) Deno.removeSignalListener(signal, stop);
+  if (interrupted) throw new Failure("internal", `Interrupted by ${interrupted} during: ${command}`);
+  return { code, output: lastLines(output).trimEnd() };
+}
+
+/** The last lines of an output. */
+function lastLines(text: string): string {
+  return text.split("\n").slice(-LOG_LINES - 1).join("\n");
 }
 
 // ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1153,20 +1323,71 @@ function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | 
   return { pid: Number(pid), isAlive: now === then };
 }
 
-/** The processes that were started for a task of this repo, as their environment says: those in a group, or in any. */
-function processesOf(repo: Repo, id: string, group?: number): number[] {
-  if (Deno.build.os !== "linux") return [];
-  const mark = `WORKER_PROMPT=${repo.common}/worker/${id}/prompt.md`;
-  return [...Deno.readDirSync("/proc")].filter(({ name }) => /^\d+$/.test(name)).flatMap(({ name }) => {
-    try {
-      const [state, , pgrp] = Deno.readTextFileSync(`/proc/${name}/stat`).replace(/^.*\) /s, "").split(" ");
-      const isIn = group === undefined ? Number(name) !== Deno.pid : Number(pgrp) === group;
-      const isAlive = isIn && state !== "Z" && state !== "X";
-      return isAlive && Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(mark) ? [Number(name)] : [];
-    } catch {
-      return []; // another user's, or just gone
+/** The processes of a task: its agent with what that started, and what was started to stay, such as a tmux server. */
+interface Processes {
+  own: number[];
+  others: { pid: number; name: string }[];
+}
+
+/**
+ * Finds the processes that were started for a task of this repo, as their environment says. Those in the agent's group,
+ * or at work in the worktree, are the agent's own. Only Linux shows the environment: elsewhere, it is the group alone.
+ */
+function processesOf(repo: Repo, id: string, group?: number): Processes {
+  const found: Processes = { own: [], others: [] };
+  if (Deno.build.os !== "linux") {
+    const { stdout } = new Deno.Command("ps", { args: ["-A", "-o", "pid=,pgid=,stat="] }).outputSync();
+    for (const [, pid, pgid, state] of new TextDecoder().decode(stdout).matchAll(/^\s*(\d+)\s+(\d+)\s+(\S+)/gm)) {
+      if (Number(pgid) === group && !state?.startsWith("Z")) found.own.push(Number(pid));
     }
-  });
+    return found;
+  }
+  const mark = `WORKER_PROMPT=${repo.common}/worker/${id}/prompt.md`;
+  const worktree = worktreeOf(repo, id);
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name) || Number(name) === Deno.pid) continue;
+    try {
+      const [, program = "", rest = ""] = /^\d+ \(([^]*)\) ([^]*)$/.exec(Deno.readTextFileSync(`/proc/${name}/stat`)) ??
+        [];
+      const [state, , pgrp] = rest.split(" ");
+      const isMarked = Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(mark);
+      if (state === "Z" || state === "X" || !isMarked) continue;
+      const folder = Deno.readLinkSync(`/proc/${name}/cwd`).replace(/ \(deleted\)$/, "");
+      const isOwn = Number(pgrp) === group || folder === worktree || folder.startsWith(`${worktree}/`);
+      if (isOwn) found.own.push(Number(name));
+      else found.others.push({ pid: Number(name), name: program });
+    } catch {
+      continue; // another user's, or just gone
+    }
+  }
+  return found;
+}
+
+/** Parents that only pass a command on. */
+const SHELLS = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "env", "setsid", "script", "timeout"];
+
+/** The program that called this one, past shells: a reviewing agent, or a person's terminal. */
+function callerOf(): { pid: number; birth: string } | undefined {
+  for (let pid = Deno.ppid; pid > 1;) {
+    const { stdout } = new Deno.Command("ps", { args: ["-o", "ppid=,comm=", "-p", `${pid}`] }).outputSync();
+    const [, parent, name = ""] = /^\s*(\d+)\s+(.*?)\s*$/.exec(new TextDecoder().decode(stdout)) ?? [];
+    if (parent === undefined) return undefined;
+    const birth = birthOf(pid);
+    if (!SHELLS.includes(name.replace(/^-|^.*\//g, ""))) return birth === undefined ? undefined : { pid, birth };
+    pid = Number(parent);
+  }
+}
+
+/** Records which program reviews a task. */
+function setReviewer(repo: Repo, id: string, reviewer: string): void {
+  const { pid, birth } = callerOf() ?? { pid: 0, birth: "" };
+  Deno.writeTextFileSync(`${folderOf(repo, id)}/reviewer`, JSON.stringify({ reviewer, pid, birth }));
+}
+
+/** Whether the program that reviews a task has ended; `undefined` if that is not known here. */
+function isReviewerGone(repo: Repo, { id, reviewer }: Task): boolean | undefined {
+  const known = JSON.parse(readIfThere(`${repo.common}/worker/${id}/reviewer`) ?? "{}");
+  return known.reviewer === reviewer && known.pid > 0 ? birthOf(known.pid) !== known.birth : undefined;
 }
 
 /**
@@ -1184,8 +1405,10 @@ if [ -r /proc/$$/stat ]; then
   birth=$(nth \${line##*) })
 else birth=$(LC_ALL=C ps -o lstart= -p $$); fi
 printf '%s\n%s\n%s\n%s\n' $$ "$birth" "$boot" "$1" >"$1/process"
+folder=$1
 shift
-exec "$@"`;
+"$@"
+echo $? >"$folder/exit"`;
 
 function hasAgent({ agent, command }: Task): boolean {
   return agent !== "none" || command !== undefined;
@@ -1203,8 +1426,10 @@ function isProgram(name: string): boolean {
 }
 
 /** What an agent is told. */
-function promptFor(task: Task, brief: string, findings: string | undefined): string {
-  const me = `deno run -A ${shellWord(decodeURIComponent(new URL(import.meta.url).pathname))}`;
+function promptFor(task: Task, brief: string, findings: readonly string[]): string {
+  // With Deno's whole path: a login shell, in which Codex runs commands, may have another PATH.
+  const program = shellWord(decodeURIComponent(new URL(import.meta.url).pathname));
+  const me = `${shellWord(Deno.execPath())} run -A --no-config --no-lock ${program}`;
   return [
     `You are the worker of task ${task.id}, in a git worktree of your own on branch worker/${task.id}. Commit there.`,
     `When it is done, write what was done and how you checked it to: ${me} submit --report -`,
@@ -1215,7 +1440,7 @@ function promptFor(task: Task, brief: string, findings: string | undefined): str
       "",
       ...question === undefined ? [answer] : [`It was asked: ${question}`, `The answer: ${answer}`],
     ]),
-    ...findings === undefined ? [] : ["", "It was reviewed, and changes are asked for:", "", findings.trim()],
+    ...findings.flatMap((text) => ["", "This was found wrong, and changes are asked for:", "", text.trim()]),
     "",
   ].join("\n");
 }
@@ -1224,17 +1449,19 @@ function promptFor(task: Task, brief: string, findings: string | undefined): str
 async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
   if (!hasAgent(task)) return;
   const folder = folderOf(repo, task.id);
-  const review = `${commit}:reviews/${task.round}.md`;
-  const [brief = "", findings] = await readObjects(repo, [`${commit}:brief.md`, review]);
-  const prompt = promptFor(task, brief, task.requests > 0 ? findings : undefined);
+  const older = task.requests > 0 ? [`reviews/${task.round}.md`] : []; // of a task that 0.1.0 has made
+  const paths = ["brief.md", ...task.findings ?? older];
+  const [brief = "", ...findings] = await readObjects(repo, paths.map((path) => `${commit}:${path}`));
+  const prompt = promptFor(task, brief, findings.filter((text) => text !== undefined));
   Deno.writeTextFileSync(`${folder}/prompt.md`, prompt);
   const isLong = new TextEncoder().encode(prompt).length > PROMPT_LIMIT;
   const words = task.command ??
     AGENTS[task.agent]?.(
       isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt,
       repo.config.models[task.agent] ?? [],
+      isLong ? folder : undefined,
     ) ?? [];
-  if (isPending(repo, task.id)) removeIfThere(`${folder}/process`);
+  if (isPending(repo, task.id)) ["process", "exit"].forEach((name) => removeIfThere(`${folder}/${name}`));
   const { WORKER_HUMAN: _, ...others } = ENVIRONMENT; // no agent speaks for a person
   const env = { ...others, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
   new Deno.Command("/bin/sh", {
@@ -1270,11 +1497,8 @@ function isPending(repo: Repo, id: string): boolean {
   return isThere(`${folder}/pending`) && !isThere(`${folder}/started`);
 }
 
-/**
- * Ends an agent with all that it started: its process group. That is told by its first process, or once that has ended
- * by what it has left running.
- */
-async function stopAgent(repo: Repo, id: string): Promise<void> {
+/** Ends an agent with all that it started to work; returns what else of it still runs. */
+async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
   const folder = folderOf(repo, id);
   if (isPending(repo, id)) {
     try {
@@ -1286,9 +1510,13 @@ async function stopAgent(repo: Repo, id: string): Promise<void> {
   }
   removeIfThere(`${folder}/pending`);
   const group = processOf(repo, id)?.pid; // not known once .git/worker was deleted
-  const isLeft = () => processOf(repo, id)?.isAlive || processesOf(repo, id, group).length > 0;
+  const find = () => {
+    const { pid = 0, isAlive } = processOf(repo, id) ?? {};
+    const { own } = processesOf(repo, id, group);
+    return isAlive && !own.includes(pid) ? [pid, ...own] : own;
+  };
   const signal = (name: Deno.Signal) => {
-    for (const pid of !isLeft() ? [] : group === undefined ? processesOf(repo, id) : [-group]) {
+    for (const pid of find()) {
       try {
         Deno.kill(pid, name);
       } catch (error) {
@@ -1297,9 +1525,15 @@ async function stopAgent(repo: Repo, id: string): Promise<void> {
     }
   };
   signal("SIGTERM");
-  for (let waited = 0; waited < GRACE && isLeft(); waited += 20) await pause(20);
-  signal("SIGKILL");
-  while (isLeft()) await pause(5);
+  for (let waited = 0; waited < GRACE && find().length > 0; waited += 20) await pause(20);
+  for (; find().length > 0; await pause(5)) signal("SIGKILL");
+  return processesOf(repo, id, group).others;
+}
+
+/** What to tell about processes that were not ended. */
+function leftNote(others: Processes["others"]): string {
+  const list = others.map(({ pid, name }) => `${name} (process ${pid})`).join(", ");
+  return list && `\nIts agent has started these, which go on: ${list}`;
 }
 
 function pause(milliseconds: number): Promise<void> {
@@ -1320,7 +1554,7 @@ function leave({ task }: Seen, command: string): State {
   if (task.state !== "needs_human") {
     throw new Failure("state", `${what}, and has to be ${from.join(" or ")}`, `worker status ${task.id}`);
   }
-  const reasons = (task.checkpoints ?? []).map(({ kind, detail }) => `${kind}: ${detail}`);
+  const reasons = checkpointList(task);
   throw new Failure("needs_human", `${what}. A person has to decide:${some(reasons)}`, humanHint(task));
 }
 
@@ -1343,17 +1577,26 @@ function checkHead({ task, branch }: Seen, given: string): void {
 }
 
 function checkUnmoved({ task: { id, head }, branch }: Pick<Seen, "task" | "branch">): void {
-  if (branch === head) return;
-  const where = branch === undefined ? "gone" : `at ${branch}`;
-  const message = `Task ${quote(id)} was submitted at ${head}, and branch worker/${id} is ${where}`;
-  throw new Failure("race", message, `What was said of ${head} is void: worker submit --taskId ${id}`);
+  if (branch === head || branch === undefined) return; // In another clone, there is only the commit.
+  const message = `Task ${quote(id)} was submitted at ${head}, and branch worker/${id} is at ${branch}`;
+  throw new Failure("race", message, `What was said of ${head} is void: worker submit ${id}`);
+}
+
+/** Whether a new task may have the id of one that was cancelled, and of which nothing is left. */
+function isReusable({ task, branch }: Seen): boolean {
+  return task.state === "cancelled" && branch === undefined &&
+    (task.cleanup === undefined || task.cleanup.done === true);
 }
 
 /** Refuses a new task where there are too many, or one that would change the same files. */
 function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayOverlap: boolean): void {
   const { id, paths, dependsOn } = task;
-  if (tasks.some((each) => each.task.id === id)) {
-    throw new Failure("race", `There is a task ${quote(id)} already`, "worker list --all shows which ids are taken");
+  const same = tasks.find((each) => each.task.id === id);
+  if (same && !isReusable(same)) {
+    const hint = same.task.state === "cancelled"
+      ? `worker cancel ${id} --cleanup makes it free`
+      : "worker list --all shows which ids are taken";
+    throw new Failure("race", `There is a task ${quote(id)} already`, hint);
   }
   const unknown = dependsOn.find((each) => !tasks.some(({ task }) => task.id === each));
   if (unknown !== undefined) throw new Failure("no_task", `There is no task ${quote(unknown)} to depend on`);
@@ -1388,6 +1631,8 @@ interface Size {
   renames: number;
   /** What git shows no lines of, though nothing says that it has none. */
   hidden: string[];
+  /** Each `package.json` whose scripts change: npm runs them on every machine. */
+  scripts: string[];
 }
 
 /** What has no lines to review, by its name. */
@@ -1395,7 +1640,7 @@ const MEDIA = /\.(png|jpe?g|gif|ico|webp|avif|woff2?|ttf|otf|mp[34]|webm)$/i;
 
 /** Reads `git diff --numstat -z --find-renames`. */
 function readSize(out: string): Size {
-  const size: Size = { paths: [], lines: 0, renames: 0, hidden: [] };
+  const size: Size = { paths: [], lines: 0, renames: 0, hidden: [], scripts: [] };
   const fields = out.split("\0");
   for (let index = 0; index < fields.length - 1; index++) {
     const [added = "", deleted = "", path = ""] = /^(\S+)\t(\S+)\t([^]*)$/.exec(fields[index] ?? "")?.slice(1) ?? [];
@@ -1409,11 +1654,12 @@ function readSize(out: string): Size {
 }
 
 /** What of a change a person has to agree to. */
-function checkpointsOf(config: Config, { paths, lines, renames, hidden }: Size): Checkpoint[] {
+function checkpointsOf(config: Config, { paths, lines, renames, hidden, scripts }: Size): Checkpoint[] {
   const expressions = config.humanPaths.map(globToRegExp);
   const guarded = paths.filter((path) => expressions.some((expression) => expression.test(`${path}/`)));
   const checkpoints: Checkpoint[] = [];
   if (guarded.length > 0) checkpoints.push({ kind: "paths", detail: guarded.slice(0, 20).join(", ") });
+  if (scripts.length > 0) checkpoints.push({ kind: "paths", detail: `the scripts in ${scripts.join(", ")}` });
   if (hidden.length > 0) {
     checkpoints.push({ kind: "hidden", detail: `no lines are shown of ${hidden.slice(0, 20).join(", ")}` });
   }
@@ -1434,9 +1680,9 @@ function leadTo(task: Task, head: string, next: State, checkpoints: readonly Che
 /** What to tell where a person has to decide. */
 function humanNote(task: Task): string {
   if (task.state !== "needs_human") return "";
-  const reasons = (task.checkpoints ?? []).map(({ kind, detail }) => `${kind}: ${detail}`);
+  const reasons = checkpointList(task);
   const isStuck = task.checkpoints?.some(({ kind }) => kind === "rounds");
-  const choice = isStuck ? "\n  To approve is to let it have one more round, to reject is to end it" : "";
+  const choice = isStuck ? "\n  approve: one more round; approve --accept: it is good as it is; reject: end it" : "";
   return `. A person has to decide:${some(reasons)}\n  ${humanHint(task)}${choice}`;
 }
 
@@ -1518,7 +1764,7 @@ function fullName(branch: string): string {
 /** Makes the first event of a task. Nobody else is let in meanwhile: the limits are about all tasks at once. */
 async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<Seen> {
   using _lock = await lock(repo, "admission");
-  const { tasks, refs } = await readTasks(repo, task.base);
+  const { tasks, refs } = await readTasks(repo, task.base, BRANCHES.slice(0, -1));
   const start = refs.get(task.base);
   if (start === undefined || !task.base.startsWith("refs/heads/")) {
     const name = task.base.replace("refs/heads/", "");
@@ -1527,14 +1773,37 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
   checkAdmission(repo.config, tasks, task, mayOverlap);
   folderOf(repo, task.id); // what tells this machine from others that fetch the task
   const [queued, files] = [{ ...task, start }, { "brief.md": brief }];
-  const seen = await record(repo, undefined, { subject: `Queue: ${task.title}`, task: queued, files });
+  if (refs.has(BRANCHES.slice(0, -1))) {
+    const hint = "git branch -m worker ANOTHER-NAME";
+    throw new Failure("state", "There is a branch named worker, so git can't make one named worker/ID", hint);
+  }
+  const before = tasks.find((each) => each.task.id === task.id);
+  const seen = await record(repo, before, { subject: `Queue: ${task.title}`, task: queued, files });
   return { ...seen, branch: refs.get(BRANCHES + task.id) };
 }
 
-/** Makes the worktree of a queued task and launches its agent, from wherever that was left. */
+/** The tasks that a task depends on and that are not merged. */
+async function missingFor(repo: Repo, { dependsOn }: Task): Promise<string[]> {
+  if (dependsOn.length === 0) return [];
+  const { tasks } = await readTasks(repo);
+  const merged = new Set(tasks.filter(({ task }) => task.state === "merged").map(({ task }) => task.id));
+  return dependsOn.filter((id) => !merged.has(id));
+}
+
+/** Makes the worktree of a queued task and launches its agent, from wherever that was left; later, if it depends on others. */
 async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
-  const { id, agent, base, start, operation } = seen.task;
-  const task = change(seen, operation, { state: leave(seen, "spawn") });
+  const { id, agent, base, operation, dependsOn } = seen.task;
+  const missing = await missingFor(repo, seen.task);
+  if (missing.length > 0) {
+    return tell(seen.task, `Task ${id} is queued, and starts when these are merged: ${missing.join(", ")}`, {
+      missing,
+    });
+  }
+  // From a base that has what it depends on. A branch that is there was made so by a spawn that was killed.
+  const current = dependsOn.length > 0 ? seen.branch ?? (await readRefs(repo, base)).get(base) : undefined;
+  const start = current ?? seen.task.start;
+  const ready = { ...seen, task: { ...seen.task, start } };
+  const task = change(ready, operation, { state: leave(seen, "spawn") });
   const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on worker/${id} from ${
     base.replace("refs/heads/", "")
   }`;
@@ -1542,19 +1811,51 @@ async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
   const subject = `Start: worktree and branch are made, agent ${agent}`;
   // The commit is written while the worktree is made; the event is not before the ref moves.
   const [made, written] = await Promise.allSettled([
-    ensureWorktree(repo, seen),
+    ensureWorktree(repo, ready),
     write(repo, seen, { subject, task, answer }),
   ]);
   const redo = `Task ${quote(id)} stays queued: worker doctor --fix tries again, worker cancel gives up`;
   if (made.status === "rejected") throw withHint(made.reason, redo);
   if (written.status === "rejected") throw withHint(written.reason, redo);
+  await copyIncluded(repo, worktreeOf(repo, id));
   const { setup } = repo.config;
   const log = `${folderOf(repo, id)}/log`;
-  const code = setup === undefined ? 0 : await runShell(setup, worktreeOf(repo, id), id, log);
+  const { code } = setup === undefined ? { code: 0 } : await runShell(setup, worktreeOf(repo, id), id, log);
   if (code !== 0) throw new Failure("internal", `worker.setup (${setup}) ended with status ${code}: see ${log}`, redo);
   setPending(repo, task);
   await launch(repo, await publish(repo, seen, task, written.value));
   return answer;
+}
+
+/** Starts the tasks that waited for one that is merged now. */
+async function startDependents(repo: Repo, id: string): Promise<void> {
+  const { tasks } = await readTasks(repo);
+  for (const { task } of tasks.filter(({ task }) => task.state === "queued" && task.dependsOn.includes(id))) {
+    if (!isThere(`${repo.common}/worker/${task.id}`)) continue; // another machine's
+    try {
+      using _lock = await lock(repo, `task-${task.id}`);
+      const { text } = await finishSpawn(repo, await readTask(repo, task.id));
+      say(text ?? "");
+    } catch (error) {
+      say(`Task ${task.id} can't start: ${explain(error)}`);
+    }
+  }
+}
+
+/** Copies the ignored files that `.worktreeinclude` names from the main checkout into a new worktree. */
+async function copyIncluded(repo: Repo, worktree: string): Promise<void> {
+  const main = repo.common.replace(/\/\.git$/, "");
+  if (main === repo.common || !isThere(`${main}/.worktreeinclude`)) return;
+  const args = ["ls-files", "-z", "--others", "--ignored"];
+  const list = async (exclude: string) =>
+    (await git(repo, [...args, exclude], { cwd: main })).split("\0").filter(Boolean);
+  const ignored = new Set(await list("--exclude-standard"));
+  for (const path of (await list("--exclude-from=.worktreeinclude")).filter((path) => ignored.has(path))) {
+    const [from, to] = [`${main}/${path}`, `${worktree}/${path}`];
+    if (isThere(to) || !Deno.lstatSync(from).isFile) continue;
+    Deno.mkdirSync(to.replace(/\/[^/]*$/, ""), { recursive: true });
+    Deno.copyFileSync(from, to);
+  }
 }
 
 function withHint(error: unknown, hint: string): unknown {
@@ -1599,7 +1900,17 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
 
 /** How large the change between two commits is. */
 async function measure(repo: Repo, from: string, to: string): Promise<Size> {
-  return readSize(await git(repo, ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY, from, to]));
+  const size = readSize(await git(repo, ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY, from, to]));
+  const packages = [...new Set(size.paths)].filter((path) => /(^|\/)package\.json$/.test(path) && !path.includes("\n"));
+  const texts = await readObjects(repo, packages.flatMap((path) => [`${from}:${path}`, `${to}:${path}`]));
+  const scripts = texts.map((text) => {
+    try {
+      return JSON.stringify(JSON.parse(text ?? "{}").scripts ?? {});
+    } catch {
+      return text;
+    }
+  });
+  return { ...size, scripts: packages.filter((_, index) => scripts[2 * index] !== scripts[2 * index + 1]) };
 }
 
 /** Refuses to submit a worktree in which something is changed and not committed: nobody would review it. */
@@ -1641,21 +1952,26 @@ async function resume(call: Call): Promise<Answer> {
   if (state === "working" && processOf(repo, id)?.isAlive) {
     throw new Failure("state", `Task ${quote(id)} is at work`, `worker log ${id}`);
   }
-  const others = hasAgent(seen.task) && processOf(repo, id) === undefined ? processesOf(repo, id) : [];
-  if (others.length > 0) {
-    const message = `Processes work on task ${quote(id)} that nothing more is known of: ${others.join(", ")}`;
-    throw new Failure("state", message, "End them, or wait until they have");
-  }
   if (state === "blocked" && options.answer === undefined) {
     throw new Failure("usage", `Task ${quote(id)} has a question: give --answer TEXT`, seen.task.question);
+  }
+  if (state === "approved" && options.answer === undefined) {
+    const message = `Task ${quote(id)} is approved: give --answer TEXT, which says what its worker is to change`;
+    throw new Failure("usage", message, `worker merge ${id}`);
   }
   const question = state === "blocked" ? seen.task.question : undefined;
   const said = options.answer === undefined ? [] : [{ question, answer: options.answer }];
   const answers = [...seen.task.answers ?? [], ...said];
-  const task = change(seen, operation, { state: to, question: undefined, ...answers.length > 0 && { answers } });
-  await stopAgent(repo, id); // one that still runs would not hear of it
+  const task = change(seen, operation, {
+    state: to,
+    question: undefined,
+    reason: undefined,
+    ...answers.length > 0 && { answers },
+  });
+  const left = leftNote(await stopAgent(repo, id)); // one that still runs would not hear of it
   await ensureWorktree(repo, seen);
-  const answer = tell(task, `Task ${id} is at work again${hasAgent(task) ? `, with ${nameOfAgent(task)}` : ""}`);
+  const works = hasAgent(task) ? `, with ${nameOfAgent(task)}` : "";
+  const answer = tell(task, `Task ${id} is at work again${works}${left}`);
   setPending(repo, task);
   await launch(repo, await record(repo, seen, { subject: `Resume, from ${state}`, task, answer }));
   return answer;
@@ -1679,14 +1995,26 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   const { task } = seen;
   const { actor } = operation;
   const isAuthor = task.authors.some((author) => author.toLowerCase() === actor.toLowerCase());
-  if (isAuthor || Deno.env.get("WORKER_TASK") === id) {
+  if (isAuthor) {
     throw new Failure("state", `${actor} made task ${quote(id)}, and may not review it`, "--actor is who reviews");
   }
   if (command === "review start" && task.state === "reviewing" && task.reviewer === actor) {
     checkHead(seen, options.head ?? "");
     return { ...tell(task, `${actor} reviews task ${id} already`), changed: false };
   }
-  const to = leave(seen, command);
+  const isTaken = command === "review start" && options.take && task.state === "reviewing";
+  if (isTaken && isReviewerGone(repo, task) === false) {
+    throw new Failure(
+      "state",
+      `${task.reviewer} is still at work on the review of task ${quote(id)}`,
+      `worker wait ${id}`,
+    );
+  }
+  if (command !== "review start" && task.state === "reviewing" && task.reviewer !== actor) {
+    const hint = `If ${task.reviewer} is gone: worker review start ${id} --head ${task.head} --actor ${actor} --take`;
+    throw new Failure("state", `Only ${task.reviewer}, who reviews task ${quote(id)}, may decide`, hint);
+  }
+  const to = isTaken ? "reviewing" : leave(seen, command);
   checkHead(seen, options.head ?? "");
   const { round, head = "" } = task;
   const findings = options.findings === undefined ? undefined : await readGiven("findings", options.findings);
@@ -1703,8 +2031,11 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     ...leadTo(task, head, to, [...checkpoints, ...tooMany]),
     reviewer: actor,
     ...to !== "reviewing" && { reviewed: head },
+    ...to === "changes_requested" && { findings: [...task.findings ?? [], `reviews/${round}.md`] },
+    ...isTaken && { since: new Date().toISOString() },
     requests,
   });
+  if (to === "reviewing") setReviewer(repo, id, actor);
   const answer = tell(next, `Task ${id} is ${next.state}${humanNote(next)}`, { round, requests });
   await record(repo, seen, { subject: `Review, round ${round}: ${to.replace("_", " ")}`, task: next, files, answer });
   return answer;
@@ -1713,12 +2044,8 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
 async function human({ repo, command, id, operation, options }: Call): Promise<Answer> {
   const isPerson = Deno.stdin.isTerminal() || Deno.env.get("WORKER_HUMAN") === "1";
   if (!isPerson || Deno.env.has("WORKER_TASK")) {
-    const hint = "Have a person run this in a terminal (or, where there is none, with WORKER_HUMAN=1)";
-    throw new Failure(
-      "needs_human",
-      `worker ${command} is for a person: no worker may, and standard input has to be a terminal`,
-      hint,
-    );
+    const message = `worker ${command} is for a person: no worker may, and standard input has to be a terminal`;
+    throw new Failure("needs_human", message, "Have a person run this in a terminal");
   }
   say("Note: a program that is run by the same user can do this, too. It is recorded, and proves no person.");
   const seen = await readTask(repo, id);
@@ -1730,16 +2057,20 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
   const cleared = { head, kinds: [...task.cleared?.head === head ? task.cleared.kinds : [], ...kinds] };
   const isApproval = command === "human approve";
   const reason = options.reason ?? "A person rejected this";
-  const state = isApproval ? task.next ?? to : kinds.includes("rounds") ? "failed" : to;
+  if (options.accept && !kinds.includes("rounds")) {
+    throw new Failure("usage", `--accept is for a task whose changes were asked for too often, not ${quote(id)}`);
+  }
+  const approved = options.accept ? "approved" : task.next ?? to;
+  const state = isApproval ? approved : kinds.includes("rounds") ? "failed" : to;
   const next = change(seen, operation, {
     state,
     checkpoints: undefined,
     next: undefined,
-    ...isApproval ? { cleared } : { reason },
+    ...isApproval ? { cleared } : { reason, findings: [...task.findings ?? [], `human/${round}.md`] },
   });
   const answer = tell(next, `Task ${id} is ${next.state}`, { checkpoints: task.checkpoints });
   // The worker is told a person's words as it is told a reviewer's.
-  const files = isApproval ? undefined : { [`reviews/${round}.md`]: `${reason}\n` };
+  const files = isApproval ? undefined : { [`human/${round}.md`]: `${reason}\n` };
   const requests = state === "changes_requested" && !isApproval ? task.requests + 1 : task.requests;
   const subject = `A person ${isApproval ? "approves" : "rejects"}: ${kinds.join(", ")}`;
   await record(repo, seen, { subject, task: { ...next, requests }, files, answer });
@@ -1770,8 +2101,9 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   // What git takes for no text because of one byte may be read all the same.
   const more = hidden.length > 0 ? await diff("--text", left, head, "--", ...hidden) : undefined;
   const output = { bytes: new Uint8Array([...whole.bytes, ...more?.bytes ?? []]), out: whole.out + (more?.out ?? "") };
-  // As bytes, as the files need not be texts in UTF-8.
-  if (!options.json) {
+  // As bytes, as the files need not be texts in UTF-8; but nothing in them may control a terminal.
+  if (!options.json && Deno.stdout.isTerminal()) console.log(harmless(output.out).trimEnd());
+  else if (!options.json) {
     for (let rest = output.bytes; rest.length > 0;) {
       rest = rest.subarray(Deno.stdout.writeSync(rest));
     }
@@ -1784,6 +2116,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
 
 async function merge(call: Call): Promise<Answer> {
   const { repo, id, operation, options } = call;
+  const check = options.check ?? repo.config.check;
   using _all = await lock(repo, "merge");
   using _lock = await lock(repo, `task-${id}`);
   const { tasks, refs } = await readTasks(repo, "refs/heads");
@@ -1794,20 +2127,19 @@ async function merge(call: Call): Promise<Answer> {
   if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
   if (call.isRepeated && task.state === "merging") {
     if (task.merge?.onto === base) await undoCheckout(repo, task.base, task.merge);
-    return await concludeMerge(repo, seen, base, options.check);
+    return await concludeMerge(repo, seen, base, check);
   }
   const state = leave(seen, "merge");
   checkUnmoved(seen);
-  const merges = new Set(tasks.filter((each) => each.task.state === "merged").map((each) => each.task.id));
-  const waiting = task.dependsOn.filter((other) => !merges.has(other));
-  if (waiting.length > 0) {
-    const message = `Task ${quote(id)} depends on what is not merged: ${waiting.join(", ")}`;
+  const missing = await missingFor(repo, task);
+  if (missing.length > 0) {
+    const message = `Task ${quote(id)} depends on what is not merged: ${missing.join(", ")}`;
     throw new Failure("state", message, "Merge those first");
   }
+  const checkout = await baseCheckout(repo, task.base);
   const [merged, baseTree] = await Promise.all([
-    mergeTrees(repo, base, task.head ?? ""),
+    inCheckout(repo, id, base, checkout, (cwd) => mergeTrees(repo, base, task.head ?? "", cwd)),
     git(repo, ["rev-parse", "--verify", `${base}^{tree}`]),
-    baseCheckout(repo, task.base),
   ]);
   if (merged.conflicts.length > 0) {
     const message = `Task ${quote(id)} conflicts with ${task.base} in:${some(merged.conflicts)}`;
@@ -1819,16 +2151,27 @@ async function merge(call: Call): Promise<Answer> {
   // A squash or a rebase leaves other commits: what counts is whether a merge would change anything.
   const isIn = merged.tree === baseTree.trim();
   const subject = `Merge worker/${id}: ${task.title}`;
-  const args = ["commit-tree", merged.tree, "-p", base, "-p", task.head ?? "", "-m", subject];
+  const sign = repo.config.isSigned ? ["-S"] : [];
+  const args = ["commit-tree", ...sign, merged.tree, "-p", base, "-p", task.head ?? "", "-m", subject];
   const commit = isIn ? base : (await git(repo, args, { env: identity(repo) })).trim();
   if (options["dry-run"]) {
-    if (options.check !== undefined) await checkMerge(repo, seen, commit, options.check);
+    if (check !== undefined) await checkMerge(repo, seen, commit, check);
     const text = isIn ? `All of task ${id} is in ${task.base} already` : `Task ${id} can be merged, as ${commit}`;
     return { ...tell(task, text, { commit, base: task.base }), changed: false };
   }
   const next = change(seen, operation, { state, merge: { commit, onto: base } });
+  markBegun(repo, next);
   const merging = await record(repo, seen, { subject: "Merge begins", task: next, pin: commit });
-  return await concludeMerge(repo, merging, base, options.check);
+  return await concludeMerge(repo, merging, base, check);
+}
+
+/** Records that this machine is at work on an operation, so that another clone doesn't repair it. */
+function markBegun(repo: Repo, { id, operation }: Task): void {
+  Deno.writeTextFileSync(`${folderOf(repo, id)}/operation`, operation.id);
+}
+
+function isBegunHere({ common }: Repo, { id, operation }: Task): boolean {
+  return readIfThere(`${common}/worker/${id}/operation`) === operation.id;
 }
 
 /** Where the base is checked out; refuses if that has changes that are not committed. */
@@ -1867,6 +2210,12 @@ function baseInUse(repo: Repo, base: string): string | undefined {
   }
   const names = [base, base.replace("refs/heads/", "")];
   const is = (path: string) => places.some((place) => names.includes(readIfThere(`${place}/${path}`)?.trim() ?? ""));
+  const isOn = (place: string) => readIfThere(`${place}/HEAD`)?.trim() === `ref: ${base}`;
+  for (
+    const [file, what] of [["CHERRY_PICK_HEAD", "cherry-pick"], ["REVERT_HEAD", "revert"], ["MERGE_HEAD", "merge"]]
+  ) {
+    if (places.some((place) => isOn(place) && isThere(`${place}/${file}`))) return what;
+  }
   if (is("rebase-merge/head-name") || is("rebase-apply/head-name")) return "rebase";
   return is("BISECT_START") ? "bisect" : undefined;
 }
@@ -1879,19 +2228,39 @@ async function checkoutHere(repo: Repo): Promise<string> {
   throw new Failure("state", `git does not say where the checkout of ${repo.common} is`, "Merge in that checkout");
 }
 
-/** Runs the check in a worktree of the merge commit that is thrown away. */
-async function checkMerge(repo: Repo, { task: { id } }: Seen, commit: string, check: string): Promise<void> {
+/** Does something in a checkout of a commit: one that is there, or a worktree that is thrown away. */
+async function inCheckout<T>(
+  repo: Repo,
+  id: string,
+  commit: string,
+  existing: string | undefined,
+  work: (cwd: string) => Promise<T>,
+): Promise<T> {
+  if (existing !== undefined) return await work(existing);
   const path = checkFolder(repo, id);
   await removeCheck(repo, id);
   try {
-    await git(repo, ["worktree", "add", "--quiet", "--detach", path, commit]);
-    const code = await runShell(check, path, id);
-    if (code === 0) return;
-    const message = `The check of task ${quote(id)} ended with status ${code} on the merge commit ${commit}: ${check}`;
-    throw new Failure("conflict", message, `worker resume ${id} --answer TEXT has its worker put that right`);
+    await git(repo, ["-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", path, commit]);
+    return await work(path);
   } finally {
-    await removeCheck(repo, id).catch(() => {}); // doctor finds it; what the check said counts
+    await removeCheck(repo, id).catch(() => {}); // doctor finds it; what came out counts
   }
+}
+
+/** Runs the check in a worktree of the merge commit that is thrown away. */
+async function checkMerge(repo: Repo, { task: { id } }: Seen, commit: string, check: string): Promise<void> {
+  await inCheckout(repo, id, commit, undefined, async (path) => {
+    const { setup } = repo.config;
+    for (const [what, command] of [["worker.setup for the check", setup], ["check", check]] as const) {
+      const { code, output } = command === undefined ? { code: 0, output: "" } : await runShell(command, path, id);
+      if (code === 0) continue;
+      const message = `The ${what} of task ${
+        quote(id)
+      } ended with status ${code} on the merge commit ${commit}: ${command}`;
+      const hint = `worker resume ${id} --answer TEXT has its worker put that right; it gets the output, too`;
+      throw new Failure("check_failed", message, hint, output);
+    }
+  });
 }
 
 /** No id begins with a dot. */
@@ -1923,42 +2292,54 @@ async function concludeMerge(repo: Repo, seen: Seen, base: string, check?: strin
   return await settleMerge(repo, seen, true);
 }
 
-/**
- * Moves the base from where it was to the merge commit: by compare-and-swap, with its checkout brought along.
- *
- * Not by `git merge`, which goes by a person's settings, puts files over ignored ones, and moves the branch from
- * wherever it is.
- */
+/** Moves the base from where it was to the merge commit, with its checkout, if it has one. */
 async function moveBase(repo: Repo, task: Task, commit: string, onto: string): Promise<void> {
   const cwd = await baseCheckout(repo, task.base); // again, as a check can take long
   const readBase = async () => (await readRefs(repo, task.base)).get(task.base);
   const before = await readBase();
   if (before !== onto) throw movedBase(task, onto, before);
-  if (cwd !== undefined) {
-    const inTheWay = await obstacles(repo, cwd, onto, commit);
-    if (inTheWay.length > 0) {
-      const message = `Cannot move ${task.base} in ${cwd}, where these are in the way:${some(inTheWay)}`;
-      throw new Failure("loses_work", message, "Move those away");
-    }
-    await tryGit(repo, ["update-index", "-q", "--refresh"], { cwd });
-    const output = await tryGit(repo, ["read-tree", "-m", "-u", onto, commit], { cwd });
-    if (output.code !== 0) {
-      const message = `Cannot move ${task.base} in ${cwd}: ${output.error.trim()}`;
-      if (/overwritten|not uptodate|lose untracked/.test(output.error)) { // which is said before anything is written
-        throw new Failure("loses_work", message, "Move those away");
-      }
-      await undoFiles(repo, cwd, onto, commit);
-      throw new Failure("git", message);
-    }
+  const message = `worker: merge ${task.id}`;
+  const replaced = cwd === undefined ? [] : await replacedFolders(repo, cwd, onto, commit);
+  if (replaced.length > 0) {
+    const reason = `Cannot move ${task.base} in ${cwd}: a file replaces these, which are submodules:${some(replaced)}`;
+    throw new Failure("loses_work", reason, "Move those away");
   }
-  const output = await tryGit(repo, ["update-ref", "-m", `worker: merge ${task.id}`, task.base, commit, onto], { cwd });
+  const merge = [
+    "merge",
+    "--ff-only",
+    "--no-overwrite-ignore",
+    "--no-squash",
+    "--no-autostash",
+    "--no-verify-signatures",
+  ];
+  const output = cwd === undefined
+    ? await tryGit(repo, ["update-ref", "-m", message, task.base, commit, onto])
+    : await tryGit(repo, [...merge, commit], { cwd, env: { GIT_REFLOG_ACTION: message } });
   const now = await readBase();
   if (now === commit) return; // whatever a hook says
-  if (cwd !== undefined) await git(repo, ["read-tree", "-m", "-u", commit, onto], { cwd });
-  throw now === onto ? gitFailure(["update-ref"], output) : movedBase(task, onto, now);
+  if (cwd === undefined || now !== onto) {
+    throw now === onto ? gitFailure(["update-ref"], output) : movedBase(task, onto, now);
+  }
+  const reason = `Cannot move ${task.base} in ${cwd}: ${(output.error || output.out).trim()}`;
+  if (/overwritten|not uptodate|lose untracked|would be removed/.test(output.error)) { // before anything is written
+    throw new Failure("loses_work", reason, "Move those away");
+  }
+  await undoCheckout(repo, task.base, { commit, onto }); // if only the branch could not be moved
+  await undoFiles(repo, cwd, onto, commit);
+  throw new Failure("git", reason);
 }
 
-/** Takes back what a `read-tree` that failed half-way has written, and nothing else. */
+/** The checked out submodules that a commit replaces by files. git would remove them with all that is in them. */
+async function replacedFolders(repo: Repo, cwd: string, from: string, to: string): Promise<string[]> {
+  const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--diff-filter=T", from, to];
+  return (await git(repo, args)).split("\0").filter((path) => {
+    const place = `${cwd}/${path}`;
+    return path !== "" && isThere(place) && Deno.lstatSync(place).isDirectory &&
+      [...Deno.readDirSync(place)].length > 0;
+  });
+}
+
+/** Takes back what a merge that failed half-way has written, and nothing else. */
 async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string): Promise<void> {
   const list = async (filter: string) => {
     const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", `--diff-filter=${filter}`, onto, commit];
@@ -1974,28 +2355,6 @@ async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string):
   }
 }
 
-/** What lies untracked where a checkout is to get files; git itself would put them over what is ignored. */
-async function obstacles(repo: Repo, cwd: string, from: string, to: string): Promise<string[]> {
-  const list = async (filter: string) => {
-    const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", `--diff-filter=${filter}`, from, to];
-    return (await git(repo, args)).split("\0").filter(Boolean);
-  };
-  const [added, deleted] = [await list("A"), new Set(await list("D"))];
-  const isFolder = (path: string) => Deno.lstatSync(`${cwd}/${path}`).isDirectory;
-  const isKept = (path: string): boolean =>
-    isFolder(path)
-      ? [...Deno.readDirSync(`${cwd}/${path}`)].some(({ name }) => isKept(`${path}/${name}`))
-      : !deleted.has(path);
-  const above = (path: string) =>
-    path.split("/").slice(0, -1).map((_, index, all) => all.slice(0, index + 1).join("/"));
-  const isBlocked = (path: string) =>
-    isThere(`${cwd}/${path}`) && isKept(path) ||
-    above(path).some((folder) => isThere(`${cwd}/${folder}`) && !isFolder(folder) && !deleted.has(folder));
-  // Of a submodule that becomes a file, all would go.
-  const replaced = (await list("T")).filter((path) => isThere(`${cwd}/${path}`) && isFolder(path) && isKept(path));
-  return [...added.filter(isBlocked), ...replaced];
-}
-
 function movedBase({ base }: Task, onto: string, now: string | undefined): Failure {
   return new Failure(
     "race",
@@ -2007,7 +2366,12 @@ function movedBase({ base }: Task, onto: string, now: string | undefined): Failu
 /** Records what became of a merge: it is in the base, or the task is approved as it was before. */
 async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Failure): Promise<Answer> {
   const { operation, id, base, merge } = seen.task;
-  const changes = isMerged ? { state: "merged" as const } : { state: "approved" as const, merge: undefined };
+  const output = error?.output;
+  const file = `checks/${seen.task.round}.md`;
+  const findings = [...(seen.task.findings ?? []).filter((each) => each !== file), file];
+  const changes = isMerged
+    ? { state: "merged" as const }
+    : { state: "approved" as const, merge: undefined, ...output !== undefined && { findings } };
   const task = change(seen, operation, changes);
   const data = { base, ...isMerged && { commit: merge?.commit } };
   const text = `Task ${id} is merged into ${base}, as ${merge?.commit}`;
@@ -2015,7 +2379,9 @@ async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Fa
     new Failure("race", `The merge of task ${quote(id)} broke off`, "Merge again, with the same --check");
   const answer = { ...tell(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
   const subject = isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`;
-  await record(repo, seen, { subject, task, answer });
+  const files = output === undefined ? undefined : { [file]: `${error?.message}\n\n${output}\n` };
+  await record(repo, seen, { subject, task, files, answer });
+  if (isMerged) await startDependents(repo, id);
   return answer;
 }
 
@@ -2051,13 +2417,14 @@ async function cancel(call: Call): Promise<Answer> {
     cleanup: options.cleanup ? { discard: options.discard } : undefined,
   });
   const subject = isOver ? "Clean up begins" : `Cancel: ${reason?.split("\n", 1)[0]}`;
+  markBegun(repo, task);
   return await finishCancel(repo, await record(repo, seen, { subject, task }));
 }
 
 /** Stops the agent, saves and removes what was asked for, and says so, from wherever that was left. */
 async function finishCancel(repo: Repo, seen: Seen): Promise<Answer> {
   const { id, operation } = seen.task;
-  await stopAgent(repo, id);
+  const left = leftNote(await stopAgent(repo, id));
   let now = seen;
   // Anew also where it was saved before: until a command that was killed goes on, somebody may have worked there.
   if (
@@ -2078,7 +2445,7 @@ async function finishCancel(repo: Repo, seen: Seen): Promise<Answer> {
     cleanup: cleanup && { ...cleanup, done: true },
   });
   const text = `Task ${id} is ${task.state}` +
-    (cleanup ? `; worktree and branch are saved at refs/worker/backup/${id}` : "");
+    (cleanup ? `; worktree and branch are saved at refs/worker/backup/${id}` : "") + left;
   const answer = tell(task, text, cleanup ? { backup: cleanup.backup } : {});
   await record(repo, now, { subject: cleanup ? "Worktree and branch are removed" : "Cancel is done", task, answer });
   return answer;
@@ -2096,18 +2463,29 @@ interface Observation {
   moved: boolean;
   /** Seconds since it was submitted, until somebody reviews it and decides. */
   reviewAge?: number;
+  /** Whether the program that reviews it has ended; missing where that is not known. */
+  reviewerGone?: boolean;
+  /** The exit status of an agent that ended, and for how many seconds one that runs has printed nothing. */
+  exitStatus?: number;
+  silent?: number;
 }
 
 function observe(repo: Repo, seen: Seen): Observation {
   const { id, state, head, since } = seen.task;
   if (!isLive(seen)) return { stalled: false, moved: false };
   const alive = hasAgent(seen.task) ? processOf(repo, id)?.isAlive ?? null : undefined;
+  const exit = readIfThere(`${repo.common}/worker/${id}/exit`);
+  const log = `${repo.common}/worker/${id}/log`;
+  const printed = alive && isThere(log) ? Deno.statSync(log).mtime : undefined;
   const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
   return {
     ...alive !== undefined && { alive },
     stalled: state === "working" && alive === false,
     moved: isPinned && seen.branch !== undefined && seen.branch !== head,
     ...STATES[state].waiting && { reviewAge: secondsSince(since) },
+    ...state === "reviewing" && { reviewerGone: isReviewerGone(repo, seen.task) },
+    ...alive === false && exit !== undefined && { exitStatus: Number(exit) },
+    ...alive && printed && { silent: secondsSince(printed.toISOString()) },
   };
 }
 
@@ -2147,23 +2525,35 @@ async function list({ repo, options }: Call): Promise<Answer> {
   const data = tasks.map((seen) => {
     const { task } = seen;
     const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
-    const known = { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn };
+    const { question, checkpoints, reviewer, reason } = task;
+    const known = {
+      ...{ id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn },
+      ...{ question, checkpoints, reviewer: state === "reviewing" ? reviewer : undefined, reason },
+    };
     const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
     const works = nameOfAgent(task);
     return { ...known, works, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
+  const short = (text: string) => harmless(text.length > 40 ? `${text.slice(0, 37)}...` : text);
   const rows = data.map((row) => {
     const notes = [
-      ...row.stalled ? ["stalled"] : [],
+      ...row.question ? [`asks: ${short(row.question)}`] : [],
+      ...row.state === "needs_human"
+        ? (row.checkpoints ?? []).map(({ kind, detail }) => short(`${kind}: ${detail}`))
+        : [],
+      ...row.stalled ? [row.exitStatus === undefined ? "stalled" : `stalled, exit status ${row.exitStatus}`] : [],
+      ...(row.silent ?? 0) >= 60 ? [`silent for ${span(row.silent ?? 0)}`] : [],
+      ...row.state === "queued" && row.dependsOn.length > 0 ? [`waits for ${row.dependsOn.join(", ")}`] : [],
       ...row.moved ? ["moved since"] : [],
       ...row.reviewAge === undefined
         ? []
-        : [`${row.state === "reviewing" ? "in review" : "waits for review"} for ${span(row.reviewAge)}`],
+        : row.state === "reviewing"
+        ? [`${row.reviewer} reviews for ${span(row.reviewAge)}${row.reviewerGone ? ", and is gone" : ""}`]
+        : [`waits for review for ${span(row.reviewAge)}`],
       ...row.overlaps?.length ? [`overlaps ${row.overlaps.join(", ")}`] : [],
     ];
     const { id, state, since, round, title } = row;
-    const short = harmless(title.length > 40 ? `${title.slice(0, 37)}...` : title);
-    return [id, state, span(secondsSince(since)), `${round}`, row.works, notes.join("; "), short];
+    return [id, state, span(secondsSince(since)), `${round}`, row.works, notes.join("; "), short(title)];
   });
   const live = tasks.filter(isLive).length;
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
@@ -2192,16 +2582,123 @@ async function status({ repo, id }: Call): Promise<Answer> {
   return { changed: false, taskId: id, state: task.state, head: task.head, data, text };
 }
 
-async function log({ repo, id }: Call): Promise<Answer> {
+async function log({ repo, id, options }: Call): Promise<Answer> {
   const { task } = await readTask(repo, id);
   const events = await readEvents(repo, id);
   const path = `${repo.common}/worker/${id}/log`;
-  const output = readIfThere(path) ?? null;
+  const size = isThere(path) ? Deno.statSync(path).size : 0;
   const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
-  const lines = output?.trimEnd().split("\n") ?? [];
-  const cut = lines.length > LOG_LINES ? [`(the last ${LOG_LINES} of ${lines.length} lines of ${path})`] : [];
-  const text = harmless([table(rows), "", ...cut, ...lines.slice(-LOG_LINES)].join("\n")).trimEnd();
-  return { changed: false, taskId: id, state: task.state, head: task.head, data: { events, output }, text };
+  const text = isThere(path) ? await readFrom(path, options.all ? 0 : size - LOG_BYTES) : "";
+  const output = options.all ? text : lastLines(text);
+  const isCut = output.length < text.length || !options.all && size > LOG_BYTES;
+  const note = isCut ? [`(the end of ${path}, which has ${size} bytes; --all for everything)`] : [];
+  const shown = harmless([table(rows), "", ...note, output].join("\n")).trimEnd();
+  if (options.follow) {
+    console.log(shown);
+    await follow(repo, id, path, size);
+  }
+  const data = { events, output: isThere(path) ? output : null, size };
+  return {
+    changed: false,
+    taskId: id,
+    state: task.state,
+    head: task.head,
+    data,
+    ...!options.follow && { text: shown },
+  };
+}
+
+/** The text of a file from a position on; from its start if that is negative. */
+async function readFrom(path: string, position: number): Promise<string> {
+  using file = await Deno.open(path);
+  await file.seek(Math.max(0, position), Deno.SeekMode.Start);
+  const chunks: string[] = [];
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(2 ** 16);
+  for (let read; (read = await file.read(buffer)) !== null;) {
+    chunks.push(decoder.decode(buffer.subarray(0, read), { stream: true }));
+  }
+  return chunks.join("");
+}
+
+/** Prints what is added to a log, until the agent has ended. */
+async function follow(repo: Repo, id: string, path: string, from: number): Promise<void> {
+  for (let position = from, isLast = false;; await pause(200)) {
+    const size = isThere(path) ? Deno.statSync(path).size : 0;
+    if (size > position) console.log(harmless(await readFrom(path, position)).trimEnd());
+    position = size;
+    if (isLast) return;
+    isLast = !processOf(repo, id)?.isAlive && !isPending(repo, id);
+  }
+}
+
+/** States in which somebody has to do something now. */
+const ACTIONABLE: readonly State[] = ["blocked", "submitted", "changes_requested", "approved", "failed"];
+
+/**
+ * Waits until a task changes its state or stalls; returns at once if one needs something already. It looks at files, and
+ * asks git only when one of them has changed.
+ */
+async function wait({ repo, options, id }: Call): Promise<Answer> {
+  const ids = [id, ...options.rest].filter(Boolean);
+  for (const each of ids) await readTask(repo, each);
+  const end = performance.now() + 1000 * repo.caller.timeout;
+  const stateOf = new Map<string, string>();
+  const isStalled = (seen: Seen) => observe(repo, seen).stalled || isReviewerGone(repo, seen.task) === true;
+  const tell = (seen: Seen, what: string): Answer => {
+    const { task } = seen;
+    const text = `Task ${task.id} ${what}\nNext: ${isStalled(seen) ? stalledStep(seen.task) : nextStep(task)}`;
+    return {
+      changed: false,
+      taskId: task.id,
+      state: task.state,
+      head: task.head,
+      data: { next: nextStep(task) },
+      text,
+    };
+  };
+  for (let signature = "", live: Seen[] = [];; await pause(250)) {
+    const now = refsSignature(repo);
+    if (now !== signature) {
+      signature = now;
+      const { tasks } = await readTasks({ ...repo, refs: undefined });
+      const all = tasks.filter(({ task }) => ids.length === 0 || ids.includes(task.id));
+      const changed = all.find(({ task }) => (stateOf.get(task.id) ?? task.state) !== task.state);
+      if (changed) return tell(changed, `is ${changed.task.state} (it was ${stateOf.get(changed.task.id)})`);
+      live = all.filter(isLive);
+      if (live.length === 0) {
+        return { changed: false, data: {}, text: "No task is live, so there is nothing to wait for" };
+      }
+      const ready = all.find(({ task }) => ACTIONABLE.includes(task.state) && (isLive({ task, commit: "" })));
+      if (ready) return tell(ready, `is ${ready.task.state}`);
+      for (const { task } of all) stateOf.set(task.id, task.state);
+    }
+    const stalled = live.find(isStalled);
+    if (stalled) {
+      return tell(stalled, stalled.task.state === "reviewing" ? "has a reviewer that is gone" : "has stalled");
+    }
+    if (performance.now() > end) {
+      return { changed: false, data: {}, text: `Nothing has changed in ${repo.caller.timeout} seconds` };
+    }
+  }
+}
+
+function stalledStep({ id, state, head }: Task): string {
+  return state === "reviewing"
+    ? `worker review start ${id} --head ${head} --actor NAME --take`
+    : `worker log ${id}, then worker resume ${id} or worker fail ${id} --reason TEXT`;
+}
+
+/** What changes whenever a task's ref does, read without git. */
+function refsSignature({ common }: Repo): string {
+  const stamp = (path: string) => {
+    const { mtime, ino } = isThere(path) ? Deno.lstatSync(path) : {};
+    return `${mtime?.getTime()} ${ino}`;
+  };
+  const folder = `${common}/${TASKS}`;
+  const names = isThere(folder) ? [...Deno.readDirSync(folder)].map(({ name }) => name).sort() : [];
+  const files = [`${common}/packed-refs`, `${common}/reftable/tables.list`, ...names.map((name) => `${folder}${name}`)];
+  return files.map((path) => `${path} ${stamp(path)}`).join("\n");
 }
 
 /** All that a live task changes: what is committed, staged, unstaged and untracked, with both names of a rename. */
@@ -2305,10 +2802,15 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
   if (isThere(checkFolder(repo, id))) {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
+  const missing = state === "queued" ? await missingFor(repo, task) : [];
+  const isCleaning = state === "cancelling" || cleanup !== undefined && !cleanup.done;
   if (state === "queued" && !isThere(`${repo.common}/worker/${id}`)) {
     note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
-  } else if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
-  else if (state === "cancelling" || cleanup !== undefined && !cleanup.done) {
+  } else if (missing.length > 0) note(`it starts when these are merged: ${missing.join(", ")}`);
+  else if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
+  else if ((state === "merging" || isCleaning) && !isBegunHere(repo, task)) {
+    note(`${state === "merging" ? "merge" : "cancel"} is at work on another machine, or broke off there`);
+  } else if (isCleaning) {
     problem("cancel broke off: it goes on", () => finishCancel(repo, seen));
   } else if (state === "merging") {
     const base = (await readRefs(repo, task.base)).get(task.base);
@@ -2328,7 +2830,9 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
   } else if (isLive(seen)) {
     const found = whatIsIn(repo, path);
     if (branch === undefined) note(`the branch worker/${id} is not in this repo`);
-    else if (found === "foreign") note(`${path} is no worktree of this repo: something else is there`);
+    else if (found === "foreign" && isMoved(repo, id)) {
+      problem(`the repo or ${path} was moved: git is told`, () => git(repo, ["worktree", "repair", path]));
+    } else if (found === "foreign") note(`${path} is no worktree of this repo: something else is there`);
     else if (found !== "worktree") problem(`${path} is gone: it is made again`, () => ensureWorktree(repo, seen));
     const known = found === "worktree" ? (await readWorktrees(repo)).find((each) => each.path === path) : undefined;
     if (known?.locked !== undefined) note(`${path} is locked`);
@@ -2343,6 +2847,13 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
     }
   }
   return findings;
+}
+
+/** Whether a worktree still has git's notes in this repo, but points to where the repo was before. */
+function isMoved({ common, worktrees }: Repo, id: string): boolean {
+  const [, pointer] = /^gitdir: (.*)\n?$/.exec(readIfThere(`${worktrees}/${id}/.git`) ?? "") ?? [];
+  return pointer !== undefined && !isThere(pointer) && pointer.endsWith(`/worktrees/${id}`) &&
+    isThere(`${common}/worktrees/${id}/HEAD`);
 }
 
 /** Takes back a checkout that was brought along to a merge commit whose ref was not moved any more. */
@@ -2464,7 +2975,8 @@ function spread(values: readonly number[]): { count: number; median: number | nu
 
 /** The options that take a text, that take any number of words, and that take none: as what, and what for. */
 const TEXTS = {
-  "taskId": ["ID", "the task; most commands take it as a word, too"],
+  "taskId": ["ID", "the task, also as the first word"],
+  "timeout": ["SECONDS", "how long to wait, at most"],
   "brief": ["FILE", "what is to be done; - is standard input"],
   "base": ["BRANCH", "what it starts from and is merged into, instead of the branch here"],
   "agent": ["AGENT", "claude (the default), codex, opencode or none"],
@@ -2474,7 +2986,7 @@ const TEXTS = {
   "reason": ["TEXT", "why"],
   "head": ["SHA", "the commit that was submitted, or the first 7 or more of its digits"],
   "findings": ["FILE", "what the worker is to know of the review; - is standard input"],
-  "check": ["COMMAND", "run this in a throwaway worktree of the merge commit first"],
+  "check": ["COMMAND", "run this in a throwaway worktree of the merge commit first (worker.check)"],
   "since": ["DATE", "only what ended since then: 2026-01-31, or a span as 7d or 12h"],
   "actor": ["NAME", "who does it"],
   "op-id": ["ID", "when it comes again, the answer is the same and nothing is done"],
@@ -2485,7 +2997,10 @@ const LISTS = {
 } as const;
 const SWITCHES = {
   "allow-overlap": ["", "though a live task's --paths meet these"],
-  "all": ["", "those that are over, too"],
+  "all": ["", "everything: tasks that are over, or the whole log"],
+  "follow": ["", "go on printing until the agent ends (-f)"],
+  "take": ["", "take over from a reviewer that is gone"],
+  "accept": ["", "accept the head as it is, at the third request for changes"],
   "whole": ["", "all of the change, in any round"],
   "dry-run": ["", "do all but record it and move the base"],
   "cleanup": ["", "save the worktree at refs/worker/backup/ID, then remove it and the branch"],
@@ -2505,8 +3020,9 @@ type Options =
 /** A command: what does it, what it takes, and how it is explained. */
 interface Command {
   run: (call: Call) => Promise<Answer>;
+  summary: string;
   /** Which task it is about: `here` is that of the worktree, where none is named. */
-  task: "named" | "here" | "any" | "none";
+  task: "named" | "here" | "any" | "many" | "none";
   /** Its options besides those of all commands; what it needs ends in `!`, and `--` is for a command's words. */
   options: string;
   /** Whether what it says is what was asked for, and goes to standard output. */
@@ -2517,6 +3033,7 @@ interface Command {
 const COMMANDS: Readonly<Record<string, Command>> = {
   "spawn": {
     run: spawn,
+    summary: "make a task and launch its agent",
     task: "named",
     options: "brief! base paths agent depends-on allow-overlap --",
     help: `Makes a task, its branch worker/ID and its worktree, and launches an agent in it.
@@ -2524,50 +3041,91 @@ With -- COMMAND... that is run instead; the prompt is in the file $WORKER_PROMPT
   },
   "list": {
     run: list,
+    summary: "show all tasks",
     task: "none",
     options: "all",
     isLook: true,
     help: `Shows the tasks. Marks what is stalled (working, with its process gone), how long a
 review waits, and which tasks have committed changes to the same files.`,
   },
-  "status": { run: status, task: "here", options: "", isLook: true, help: "Shows all of one task." },
-  "log": {
-    run: log,
+  "status": {
+    run: status,
+    summary: "show all of one task",
     task: "here",
     options: "",
     isLook: true,
-    help: "Shows a task's events, and what its agent printed.",
+    help: "Shows all of one task.",
   },
-  "submit": { run: submit, task: "here", options: "report", help: "Hands in what is committed on the task's branch." },
-  "block": { run: block, task: "here", options: "question!", help: "Asks what the worker cannot go on without." },
+  "log": {
+    run: log,
+    summary: "show its events and its agent's output",
+    task: "here",
+    options: "all follow",
+    isLook: true,
+    help: "Shows a task's events, and the end of what its agent printed.",
+  },
+  "wait": {
+    run: wait,
+    summary: "wait until a task needs something",
+    task: "many",
+    options: "timeout",
+    isLook: true,
+    help: `Waits until a task changes its state or stalls, and prints which, and the next step.
+Returns at once if no task is live, or if one of them needs something already.`,
+  },
+  "submit": {
+    run: submit,
+    summary: "hand in what is committed",
+    task: "here",
+    options: "report",
+    help: "Hands in what is committed on the task's branch.",
+  },
+  "block": {
+    run: block,
+    summary: "ask, and wait for an answer",
+    task: "here",
+    options: "question!",
+    help: "Asks what the worker cannot go on without.",
+  },
   "resume": {
     run: resume,
+    summary: "put a task to work again",
     task: "here",
     options: "answer",
     help: `Puts a task to work again: one that asked, one of which changes are asked for, or one
 whose agent is gone. The agent is started again, unless its process is still there.`,
   },
-  "fail": { run: fail, task: "named", options: "reason!", help: "Gives up a task at work; all of it is kept." },
+  "fail": {
+    run: fail,
+    summary: "give up a task at work",
+    task: "named",
+    options: "reason!",
+    help: "Gives up a task at work; all of it is kept.",
+  },
   "review start": {
     run: review,
+    summary: "begin a review",
     task: "named",
-    options: "head! actor!",
+    options: "head! actor! take",
     help: "Begins a review of what was submitted.",
   },
   "review approve": {
     run: review,
+    summary: "say that it may be merged",
     task: "named",
     options: "head! actor! findings",
     help: "Says that it may be merged.",
   },
   "review request-changes": {
     run: review,
+    summary: "say what has to change",
     task: "named",
-    options: "head! actor! findings",
+    options: "head! actor! findings!",
     help: "Says what has to change.",
   },
   "review diff": {
     run: reviewDiff,
+    summary: "print what is to be reviewed",
     task: "named",
     options: "whole",
     isLook: true,
@@ -2575,34 +3133,45 @@ whose agent is gone. The agent is started again, unless its process is still the
   },
   "human approve": {
     run: human,
+    summary: "a person lets a task go on",
     task: "named",
-    options: "head!",
-    help: `Lets a task go on that waits for a person. Asks for a terminal, or WORKER_HUMAN=1; a
-program that is run by the same user can have both, so it proves no person.`,
+    options: "head! accept",
+    help: `Lets a task go on that waits for a person. Asks for a terminal, which a program that is
+run by the same user can have, too, so it proves no person.`,
   },
   "human reject": {
     run: human,
+    summary: "a person sends it back, or ends it",
     task: "named",
     options: "head! reason",
     help: "Sends a task back to its worker, or ends it after too many rounds. See human approve.",
   },
   "overlaps": {
     run: overlaps,
+    summary: "show which tasks change the same files",
     task: "any",
     options: "",
     isLook: true,
     help: `Shows which files several live tasks change (committed, staged, unstaged, untracked),
 and which pairs of tasks would conflict.`,
   },
-  "merge": { run: merge, task: "named", options: "check dry-run", help: "Merges an approved task into its base." },
+  "merge": {
+    run: merge,
+    summary: "merge an approved task into its base",
+    task: "named",
+    options: "check dry-run timeout",
+    help: "Merges an approved task into its base.",
+  },
   "cancel": {
     run: cancel,
+    summary: "stop a task; --cleanup removes it",
     task: "named",
-    options: "reason cleanup discard",
+    options: "reason cleanup discard timeout",
     help: "Stops a task and its agent, for a --reason. One that is over can be cleaned up, without.",
   },
   "doctor": {
     run: doctor,
+    summary: "find what killed commands left",
     task: "none",
     options: "fix",
     help: `Finds what killed commands left. Notes are for a person. The exit status is 0 whatever
@@ -2610,6 +3179,7 @@ is found: the last line counts it, and --json lists it.`,
   },
   "metrics": {
     run: metrics,
+    summary: "show how long tasks wait",
     task: "none",
     options: "since",
     isLook: true,
@@ -2617,27 +3187,22 @@ is found: the last line counts it, and --json lists it.`,
   },
 };
 
-const HELP = `worker ${VERSION}: tasks for agents, each in a git worktree of its own
+/** How a command's task is written. */
+const TASK_WORDS = { named: " ID", here: " [ID]", any: " [ID]", many: " [ID...]", none: "" };
 
-Usage: worker COMMAND [OPTION...]      worker COMMAND --help tells more
-
-  spawn --taskId ID --brief FILE       make a task and launch its agent
-  list, status ID, log ID              look at tasks
-  submit, block --question TEXT        hand in, or ask (in the task's worktree)
-  resume ID [--answer TEXT], fail ID   put to work again, or give up
-  review start|approve|request-changes ID --head SHA --actor NAME
-  review diff ID                       what is to be reviewed
-  human approve|reject ID --head SHA   a person's decision
-  overlaps [ID]                        which tasks change the same files
-  merge ID [--check COMMAND]           into the base branch
-  cancel --taskId ID --reason TEXT     stop it; --cleanup removes it
-  doctor [--fix], metrics              what was left behind; how it goes
-
-  --json     answer as JSON          --op-id ID   once more: the same answer
-  --actor NAME   who does it         --version    print the version
+/** The help for all commands, or for those that begin with a word, such as `review`. */
+function helpForAll(group = ""): string {
+  const rows = Object.entries(COMMANDS).filter(([name]) => name.startsWith(group))
+    .map(([name, { task, summary }]) => [`  ${name}${TASK_WORDS[task]}`, summary]);
+  return `worker ${VERSION}: tasks for agents, each in a git worktree of its own
+Usage: worker COMMAND [OPTION...]; worker COMMAND --help tells more
+${table(rows)}
+All commands take --json, --actor NAME (who does it) and --op-id ID (given once
+more, the answer is the same, and nothing is done).
 Exit status: 0 done or nothing to do, 1 internal, 2 usage, 3 no such task, 4 not
-allowed in this state, 5 lost a race or stale head, 6 limit, 7 overlap or
-conflict, 8 needs a human, 9 would lose work, 10 git`;
+in this state, 5 lost a race or stale head, 6 limit, 7 overlap, conflict or
+failed check, 8 needs a human, 9 would lose work, 10 git`;
+}
 
 /** What a command takes: the names of its options, and which of them it needs. */
 function optionsOf(command: string): { takes: string[]; needs: string[] } {
@@ -2651,9 +3216,9 @@ function optionsOf(command: string): { takes: string[]; needs: string[] } {
 /** The help for a command, or for all. */
 function helpFor(command: string): string {
   const known = COMMANDS[command];
-  if (known === undefined) return HELP;
+  if (known === undefined) return helpForAll(/^(review|human)$/.test(command) ? `${command} ` : "");
   const { takes, needs } = optionsOf(command);
-  const task = { named: " --taskId ID", here: " [--taskId ID]", any: " [--taskId ID]", none: "" }[known.task];
+  const task = TASK_WORDS[known.task];
   const needed = needs.map((name) => ` --${name} ${OPTIONS[name]?.[0]}`).join("");
   const rows = takes.flatMap((name) => OPTIONS[name] ? [[`  --${name} ${OPTIONS[name][0]}`, OPTIONS[name][1]]] : []);
   const words = takes.includes("--") ? " [-- COMMAND...]" : "";
@@ -2679,7 +3244,8 @@ function readArguments(args: readonly string[]): Arguments {
       words.push(argument);
       continue;
     }
-    const [, name = "", value] = /^--([^=]+)(?:=([^]*))?$/.exec(argument === "-h" ? "--help" : argument) ?? [];
+    const long = { "-h": "--help", "-f": "--follow" }[argument] ?? argument;
+    const [, name = "", value] = /^--([^=]+)(?:=([^]*))?$/.exec(long) ?? [];
     given.add(name || argument);
     if (argument === "--") {
       options.rest = args.slice(index + 1);
@@ -2694,6 +3260,7 @@ function readArguments(args: readonly string[]): Arguments {
     } else throw new Failure("usage", `Unknown option ${quote(argument)}`, "worker --help");
     if (!is(SWITCHES, name) && !options[name]?.length) throw new Failure("usage", `--${name} needs a value`);
   }
+  if (words[0] === "help") [options.help] = [words.shift() !== undefined];
   const command = words.splice(0, words[0] === "review" || words[0] === "human" ? 2 : 1).join(" ");
   return { command, words, options, given };
 }
@@ -2710,6 +3277,7 @@ function checkArguments({ command, words, options, given }: Arguments): void {
   const missing = needs.find((name) => !given.has(name));
   if (missing !== undefined) throw misuse(`${command} needs --${missing}`);
   if (known.task !== "none" && words.length > 0) options.taskId ??= words.shift();
+  if (known.task === "many") options.rest.push(...words.splice(0));
   if (words.length > 0) throw misuse(`Unexpected ${quote(words[0] ?? "")}`);
   if (known.task === "named" && options.taskId === undefined) throw misuse("Which task? Give its ID");
 }
@@ -2744,6 +3312,17 @@ async function perform(command: string, options: Options): Promise<Answer> {
   if (id !== "" && !/^[\w.-]{1,100}$/.test(id)) throw new Failure("usage", `${quote(id)} cannot be the id of a task`);
   const worker = Deno.env.get("WORKER_TASK");
   const isWorker = command === "submit" || command === "block";
+  if (worker && !(isWorker && id === worker) && !known.isLook && !(command === "doctor" && !options.fix)) {
+    const message = `The worker of task ${quote(worker)} may only submit, ask, and look: not ${command}${
+      id && ` ${id}`
+    }`;
+    throw new Failure("state", message, "What else is to be done, say in the report or in a question");
+  }
+  const timeout = Number(options.timeout ?? Infinity);
+  if (!(timeout >= 0)) {
+    throw new Failure("usage", `--timeout has to be a number of seconds, not ${quote(`${options.timeout}`)}`);
+  }
+  repo.caller = { text: `${command} ${id}`.trim(), timeout };
   const actor = (options.actor ?? (isWorker ? `worker/${id}` : worker ? `worker/${worker}` : "hq")).trim();
   const opId = options["op-id"] ?? crypto.randomUUID();
   for (const [name, value] of [["actor", actor], ["op-id", opId]] as const) {
