@@ -3,7 +3,7 @@
  */
 import { assertEquals } from "jsr:@std/assert@^1";
 import type { State, Task } from "../skills/hq/scripts/worker.ts";
-import { execute, type Result, Sandbox, type Start } from "./helpers.ts";
+import { execute, type Result, Sandbox, type Start, succeed } from "./helpers.ts";
 
 /** The script alone in a folder, as it is shipped, and where Deno keeps what it makes of it. */
 const shipped = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "shipped-" }));
@@ -180,4 +180,9 @@ export function tally(results: readonly Result[]): Record<number, number> {
   const counts: Record<number, number> = {};
   for (const { status } of results) counts[status] = (counts[status] ?? 0) + 1;
   return counts;
+}
+
+/** Whether a process is there, and not only its entry. */
+export async function isRunning(pid: string): Promise<boolean> {
+  return await succeed(["ps", "-o", "stat=", "-p", pid]).then((out) => !out.startsWith("Z"), () => false);
 }

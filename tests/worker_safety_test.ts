@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { isThere, requires, succeed } from "./helpers.ts";
-import { type Box, inBox } from "./worker_box.ts";
+import { type Box, inBox, isRunning } from "./worker_box.ts";
 
 const CLEANUP = "--reason enough --cleanup";
 
@@ -30,11 +30,6 @@ async function statusOf(box: Box, path = box.repo): Promise<string> {
 async function saved(box: Box, id: string): Promise<string[]> {
   const names = await box.git("ls-tree", "-r", "-z", "--name-only", `refs/worker/backup/${id}`);
   return names.split("\0").filter(Boolean);
-}
-
-/** Whether a process is there, and not only its entry. */
-async function isRunning(pid: string): Promise<boolean> {
-  return await succeed(["ps", "-o", "stat=", "-p", pid]).then((out) => !out.startsWith("Z"), () => false);
 }
 
 /** The numbers in a file, one a line; none where it is not there. */

@@ -2851,7 +2851,9 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
 
 /** Whether a worktree still has git's notes in this repo, but points to where the repo was before. */
 function isMoved({ common, worktrees }: Repo, id: string): boolean {
-  const [, pointer] = /^gitdir: (.*)\n?$/.exec(readIfThere(`${worktrees}/${id}/.git`) ?? "") ?? [];
+  const path = `${worktrees}/${id}/.git`;
+  const text = isThere(path) && Deno.lstatSync(path).isFile ? Deno.readTextFileSync(path) : "";
+  const [, pointer] = /^gitdir: (.*)\n?$/.exec(text) ?? [];
   return pointer !== undefined && !isThere(pointer) && pointer.endsWith(`/worktrees/${id}`) &&
     isThere(`${common}/worktrees/${id}/HEAD`);
 }
