@@ -57,9 +57,18 @@ export function requiresAgents(agents: readonly Agent[]): (name: string, work: (
   return (name, work) => void it.skip(`${name} (needs deno task agents${option})`, work);
 }
 
-/** A `PATH` on which agents are, before everything else that is on it. */
+/** A `PATH` on which agents are, before everything else that is on it; and `rg`, which OpenCode needs and Codex has. */
 export function pathWith(agents: readonly Agent[]): string {
-  return [...agents.map(programDirectory), Deno.env.get("PATH")].join(":");
+  const directories = agents.map(programDirectory);
+  const packages = `${programDirectory("codex")}/../@openai`;
+  for (const { name } of areInstalled(["codex"]) ? Deno.readDirSync(packages) : []) {
+    const vendor = `${packages}/${name}/vendor`;
+    try {
+      for (const { name } of Deno.readDirSync(vendor)) directories.push(`${vendor}/${name}/codex-path`);
+    } catch { // It is for another platform.
+    }
+  }
+  return [...directories, Deno.env.get("PATH")].join(":");
 }
 
 // ── What an agent sees, as it tells its model ───────────────────────────────────────────────────────────────────

@@ -6,8 +6,9 @@
  * given a task of `worker`, `sh install` and `sh settings` a person who sets it up.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
-import { describe } from "jsr:@std/testing@^1/bdd";
+import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { execute, isThere, requires, type Result, Sandbox } from "./helpers.ts";
+import { type Box, inBox } from "./worker_box.ts";
 
 const checkout = new URL("..", import.meta.url).pathname;
 
@@ -98,7 +99,7 @@ const AFTERWARDS: readonly Record<string, string>[] = [
   { "export-csv": "changes_requested" },
   { "export-csv": "submitted" }, // for the second time
   { "export-csv": "approved" },
-  { "export-csv": "merged" },
+  { "export-csv": "merged" }, // and cleaned up
   { "audit-login": "submitted" },
   { "audit-login": "merged" },
   { "fix-dates": "cancelled" },
@@ -292,4 +293,57 @@ describe("releases/worker", () => {
     const made = Deno.readFileSync(hq.at(`releases/worker_${version}_noarch.tar.gz`));
     assertEquals(made, Deno.readFileSync(tarball(version)));
   });
+});
+
+/** How a task comes to each numbered step of the loop, and what it is afterwards; the first one is step 1. */
+const STEPS: readonly [before: (box: Box) => Promise<unknown>, after: string, environment?: Record<string, string>][] =
+  [
+    [async (box) => {
+      await box.spawnTask("x");
+      await box.do(["block", "x", "--question", "Which?"]);
+    }, "working"],
+    [(box) => box.submitted("x"), "submitted"],
+    [(box) => box.approved("x"), "merged"],
+    [async (box) => {
+      const head = await box.submitted("x");
+      await box.do(`review start x --head ${head} --actor eve`);
+      box.write("../findings.md", "no\n");
+      await box.do(`review request-changes x --head ${head} --actor eve --findings ../findings.md`);
+    }, "working"],
+    [(box) => box.submitted("x", { ".envrc": "1\n" }), "needs_human"],
+    [async (box) => {
+      await box.do(["spawn", "x", "--brief", "../brief.md", "--", box.agent("exit 1\n")]);
+      await box.until(async () => (await box.do("list")).data.tasks[0].stalled);
+    }, "cancelled"],
+    [async (box) => {
+      const head = await box.submitted("x");
+      await box.do(`review start x --head ${head} --actor eve`);
+      box.remove(".git/worker/x/reviewer"); // so that nothing is known of its program
+    }, "reviewing"],
+    [() => Promise.resolve(), ""],
+    [(box) => box.spawnTask("x"), "working"],
+  ];
+
+describe("the loop of skills/hq", () => {
+  const text = Deno.readTextFileSync(`${checkout}skills/hq/SKILL.md`);
+  const [, loop = ""] = /^## The loop\n([^]*?)^## /m.exec(text) ?? [];
+  const steps = [...loop.matchAll(/^(\d)\. ([^]*?)(?=^\d\. |^$)/gm)].map(([, , step = ""]) => step);
+
+  it("has nine steps", () => assertEquals(steps.length, STEPS.length));
+
+  for (const [index, [before, after]] of STEPS.entries()) {
+    it(
+      `works in step ${index + 1}`,
+      inBox(async (box) => {
+        await before(box);
+        const head = await box.resolve("refs/heads/worker/x");
+        for (const [, command = ""] of steps[index]!.matchAll(/`worker ([^`]*)`/g)) {
+          const values = { ID: "x", HEAD: `${head}`, NAME: "bob", TEXT: "this", 600: "0" };
+          const words = command.split(" ").map((word) => values[word as keyof typeof values] ?? word);
+          await box.do(words);
+        }
+        assertEquals(after === "" ? "" : await box.state("x"), after);
+      }),
+    );
+  }
 });
