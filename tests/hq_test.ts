@@ -7,6 +7,7 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { DEFAULT_AGENTS, VERSIONS } from "./agents.ts";
 import { execute, isThere, requires, type Result, Sandbox } from "./helpers.ts";
 import { type Box, inBox } from "./worker_box.ts";
 
@@ -157,6 +158,11 @@ describe("skills/hq", () => {
         "large",
       ]);
     }
+  });
+
+  it("names the versions of the agents that the tests run", () => {
+    const text = Deno.readTextFileSync(`${checkout}skills/hq/references/agents.md`);
+    for (const agent of DEFAULT_AGENTS) assertStringIncludes(text, VERSIONS[agent][1]);
   });
 
   requires("git")("is installed as its README says", async () => {

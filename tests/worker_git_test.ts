@@ -1,7 +1,7 @@
 /** `worker` in repos with everything that git can have: attributes, odd names, hooks, signatures, other clones. */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { execute, isThere, requires } from "./helpers.ts";
+import { execute, isThere } from "./helpers.ts";
 import { type Box, inBox, script } from "./worker_box.ts";
 
 const lines = (change: Record<number, string>) =>
@@ -289,10 +289,29 @@ describe("worker", () => {
     }),
   );
 
-  requires("git")("finds tasks that would change the same files in directories with a dot", async () => {
-    await inBox(async (box) => {
+  it(
+    "removes with a worktree what use-skills has deployed there, unless it was edited",
+    inBox(async (box) => {
+      const useSkills = new URL("../use-skills.ts", import.meta.url).pathname;
+      await box.git("config", "worker.setup", `${Deno.execPath()} run -A --no-config --no-lock ${useSkills}`);
+      const skill = "---\nname: notes\ndescription: d\n---\n";
+      await box.commit(box.repo, { ".skills": "mode copy\nnotes\n", "skills/notes/SKILL.md": skill });
+      for (const isEdited of [false, true]) {
+        await box.spawnTask("x");
+        const deployed = box.tree("x", ".claude/skills/notes/SKILL.md");
+        assertEquals(box.read(deployed), skill);
+        if (isEdited) box.write(deployed, "mine\n");
+        const { error } = await box.ask(isEdited ? 9 : 0, "cancel x --reason over --cleanup");
+        if (isEdited) assertStringIncludes(error?.message ?? "", ":\n  .claude/skills/notes/");
+      }
+    }),
+  );
+
+  it(
+    "finds tasks that would change the same files in directories with a dot",
+    inBox(async (box) => {
       await box.spawnTask("x", "--paths src/MyApp.Core");
       await box.ask(7, "spawn y --brief ../brief.md --agent none --paths src/MyApp.Core/User.cs");
-    })();
-  });
+    }),
+  );
 });
