@@ -246,7 +246,7 @@ describe("doctor.ts", () => {
   it("prints --help and --version", async () => {
     using box = new Sandbox(DOCTOR);
     const help = await box.run("--help");
-    assertEquals([help.status, help.stdout.startsWith("skill-doctor 0.1.0: ")], [0, true]);
-    assertEquals((await box.run("-V")).stdout, "0.1.0\n");
+    assertEquals([help.status, help.stdout.startsWith("skill-doctor 0.2.0: ")], [0, true]);
+    assertEquals((await box.run("-V")).stdout, "0.2.0\n");
   });
 });

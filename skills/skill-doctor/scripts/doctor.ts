@@ -41,7 +41,7 @@ async function load<T>(specifier: string): Promise<T> {
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The version of this program. */
-export const VERSION = "0.1.0";
+export const VERSION = "0.2.0";
 
 interface Agent {
   project: string; // the directories that it reads in each directory from the working directory up to the repo's root
