@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run -A --no-lock
+#!/usr/bin/env -S deno run -A --no-lock --no-config
 /**
  * Turns a built program into a reproducible tarball in `releases/`, with its hash, its raw URL and its Nix package.
  *
@@ -7,7 +7,7 @@
  *
  * Going down the page: tables, small things, the program, its archive, its URL, the folder, the package, the repo,
  * writing, the release, verify, list, the command line. Everything is looked at, and refused if it must be, before
- * the first write; then the whole folder is put in place in one step.
+ * the first write.
  *
  * @module
  */
@@ -740,7 +740,7 @@ function readFolder(root: string): Folder {
   if (info && !info.isDirectory) {
     throw new Refusal(`${path} has to be a directory, and is ${info.isSymlink ? "a link" : "a file"}`);
   }
-  const entries = info ? [...Deno.readDirSync(path)] : [];
+  const entries = info ? [...Deno.readDirSync(path)].filter(({ name }) => name !== TEMPORARY) : [];
   const files = entries.filter(({ isFile }) => isFile).map(({ name }) => name).sort(byCode);
   const committed = ask(root, "ls-tree", "-z", "--name-only", "HEAD", `${FOLDER}/`)?.split("\0") ?? [];
   const folder = {
@@ -1011,7 +1011,7 @@ function findRoot(): string {
 function checkTree(root: string, program: string): void {
   const status = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames");
   const built = [program, Deno.realPathSync(program)].map((path) => `?? ${relative(root, path)}`);
-  const own = new RegExp(`^...${FOLDER}/(${SUMS}|[^/]+\\.(json|nix|tar\\.gz))$`, "s");
+  const own = new RegExp(`^...${FOLDER}/(${SUMS}|${TEMPORARY}|[^/]+\\.(json|nix|tar\\.gz))$`, "s");
   const changes = status.split("\0").filter((line) => line !== "" && !built.includes(line) && !own.test(line));
   if (changes.length === 0) return;
   const more = changes.length > 5 ? `\n  and ${changes.length - 5} more` : "";
@@ -1115,156 +1115,40 @@ function commit(root: string, files: string[], { name, version, tag }: Target): 
 
 // ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Where the new folder is made: where nobody looks, if that is on the same disk. */
-function workshopOf(root: string): string {
-  const hidden = resolve(root, git(root, "rev-parse", "--git-path", "release.ts").trimEnd());
-  return at(resolve(hidden, ".."))?.dev === Deno.statSync(root).dev ? hidden : join(root, ".releases.new");
-}
+/** In `releases/`: the file that is being written, until it is whole. Only a killed run leaves it behind. */
+const TEMPORARY = ".release.new";
 
-/**
- * Locks the repo against another run, until the handle is closed or the process ends, however it ends.
- *
- * The lock is on the root, since the folder itself is replaced.
- */
+/** Locks the repo against another run, until the handle is closed or the process ends, however it ends. */
 function lock(root: string): Deno.FsFile {
   const handle = Deno.openSync(root);
   if (handle.tryLockSync(true)) {
-    recover(root);
+    remove(join(root, FOLDER, TEMPORARY));
     return handle;
   }
   handle.close();
   throw new Refusal(`Another release.ts is at work in ${root}: run it again when that has finished`);
 }
 
-/** Clears away what a killed run has left. */
-function recover(root: string): void {
-  const [workshop, folder] = [workshopOf(root), join(root, FOLDER)];
-  const old = `${workshop}/old`; // in here only where two paths cannot be swapped
-  if (at(old) && at(folder)) {
-    throw new Refusal(`A run was killed, and left the folder in ${old}; now ${folder} is there, too: keep one of them`);
-  }
-  if (at(old)) Deno.renameSync(old, folder);
-  discard(workshop);
-}
-
-/** Removes a directory, folders that may not be written to included. */
-function discard(directory: string): void {
-  if (!at(directory)) return;
-  for (const [path, { isDirectory }] of walk(directory)) if (isDirectory) Deno.chmodSync(`${directory}/${path}`, 0o700);
-  remove(directory);
-}
-
-/** All that is below a directory, by path, directories before what is in them. */
-function* walk(directory: string, prefix = ""): Generator<[path: string, info: Deno.FileInfo]> {
-  for (const { name } of [...Deno.readDirSync(directory)].sort((a, b) => byCode(a.name, b.name))) {
-    const info = Deno.lstatSync(`${directory}/${name}`);
-    yield [prefix + name, info];
-    if (info.isDirectory) yield* walk(`${directory}/${name}`, `${prefix}${name}/`);
-  }
-}
-
-/** What tells whether a file was changed. */
-function stamp({ ino, size, mtime }: Deno.FileInfo): string {
-  return `${ino} ${size} ${mtime?.getTime()}`;
-}
-
-/** Makes a directory that holds the same files, not copies of them. */
-function linkAll(from: string, to: string): void {
-  const directories: [path: string, mode: number | null][] = [[to, Deno.statSync(from).mode]];
-  Deno.mkdirSync(to);
-  for (const [path, { isDirectory, isSymlink, mode }] of walk(from)) {
-    const [source, target] = [`${from}/${path}`, `${to}/${path}`];
-    if (isDirectory) {
-      Deno.mkdirSync(target);
-      directories.push([target, mode]);
-    } else if (isSymlink) {
-      Deno.symlinkSync(Deno.readLinkSync(source), target);
-    } else {
-      try {
-        Deno.linkSync(source, target);
-      } catch {
-        Deno.copyFileSync(source, target); // not every file system has links
-      }
-    }
-  }
-  for (const [path, mode] of directories.reverse()) if (mode !== null) Deno.chmodSync(path, mode & 0o7777);
-}
-
 /**
- * Puts files into the folder, all of them or none, whenever this is killed and whoever looks.
- *
- * A new folder is made, in which what stays is linked and not copied, and takes the place of the old one in one step.
- * Where no two paths can be swapped, there is no folder for an instant, and the next run puts it back if need be.
+ * Writes files into the folder, each in one step, and in an order that may end anywhere: first the tarball, which counts
+ * only once it is in the sums, then what names it. The next run writes what is missing.
  */
 function writeFolder(root: string, files: ReadonlyMap<string, string | Uint8Array>): void {
-  const [workshop, folder] = [workshopOf(root), join(root, FOLDER)];
-  const [made, old] = [`${workshop}/new`, `${workshop}/old`];
-  try {
-    Deno.mkdirSync(workshop);
-    const before = at(folder) && new Map([...walk(folder)].map(([path, info]) => [path, stamp(info)]));
-    if (before === undefined) Deno.mkdirSync(made);
-    else linkAll(folder, made);
-    for (const [file, content] of files) {
-      remove(`${made}/${file}`); // not to write into what is linked
-      using handle = Deno.openSync(`${made}/${file}`, { write: true, createNew: true });
-      writeAll(handle, typeof content === "string" ? new TextEncoder().encode(content) : content);
+  const folder = join(root, FOLDER);
+  const temporary = join(folder, TEMPORARY);
+  const order = (file: string) => [".tar.gz", SUMS, ".json", ".nix"].findIndex((end) => file.endsWith(end));
+  Deno.mkdirSync(folder, { recursive: true });
+  for (const [file, content] of [...files].sort(([a], [b]) => order(a) - order(b))) {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    try {
+      using handle = Deno.openSync(temporary, { write: true, createNew: true });
+      for (let written = 0; written < bytes.length;) written += handle.writeSync(bytes.subarray(written));
       handle.syncSync();
+      Deno.renameSync(temporary, join(folder, file));
+    } catch (error) {
+      tryTo(() => remove(temporary)); // The disk may be full.
+      throw new Refusal(`Cannot write ${FOLDER}/${file}: ${explain(error)}`);
     }
-    if (before === undefined) return Deno.renameSync(made, folder);
-    if (exchange(made, folder)) return carryOver(made, folder, before, files);
-    Deno.renameSync(folder, old);
-    Deno.renameSync(made, folder);
-    carryOver(old, folder, before, files);
-    discard(old);
-  } finally {
-    if (!at(old)) discard(workshop);
-  }
-}
-
-/** Does in the new folder what somebody has done in the old one since that was looked at. */
-function carryOver(
-  old: string,
-  folder: string,
-  before: ReadonlyMap<string, string>,
-  files: ReadonlyMap<string, unknown>,
-): void {
-  const isAsBefore = (path: string) => {
-    const info = at(`${folder}/${path}`);
-    return (info && stamp(info)) === before.get(path);
-  };
-  for (const [path, info] of walk(old)) {
-    if (info.isDirectory) Deno.mkdirSync(`${folder}/${path}`, { recursive: true });
-    else if (before.get(path) !== stamp(info) && !files.has(path) && isAsBefore(path)) {
-      Deno.renameSync(`${old}/${path}`, `${folder}/${path}`);
-    }
-  }
-  for (const path of before.keys()) if (!at(`${old}/${path}`) && isAsBefore(path)) remove(`${folder}/${path}`);
-}
-
-function writeAll(handle: Deno.FsFile, bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length;) written += handle.writeSync(bytes.subarray(written));
-}
-
-/**
- * Swaps two paths in one step.
- *
- * Rename puts nothing in the place of a directory that is not empty. The system calls that do are not in Deno;
- * sources: `man 2 renameat2` (Linux), `man 2 renamex_np` (macOS).
- *
- * @returns Whether it was done; where the system cannot, two renames have to do.
- */
-function exchange(a: string, b: string): boolean {
-  const [first, second] = [new TextEncoder().encode(`${a}\0`), new TextEncoder().encode(`${b}\0`)];
-  const swap = 2; // RENAME_EXCHANGE, RENAME_SWAP
-  try {
-    if (Deno.build.os === "darwin") {
-      const symbols = { renamex_np: { parameters: ["buffer", "buffer", "u32"], result: "i32" } } as const;
-      return Deno.dlopen("libSystem.dylib", symbols).symbols.renamex_np(first, second, swap) === 0;
-    }
-    const symbols = { renameat2: { parameters: ["i32", "buffer", "i32", "buffer", "u32"], result: "i32" } } as const;
-    return Deno.dlopen("libc.so.6", symbols).symbols.renameat2(-1, first, -1, second, swap) === 0;
-  } catch {
-    return false;
   }
 }
 
@@ -1336,6 +1220,9 @@ async function readReleased(
   });
   if (isSame(archive, program.archive)) return bytes;
   const isHeader = isSame(archive.subarray(BLOCK), program.archive.subarray(BLOCK));
+  if (recorded === undefined && !folder.committed.includes(file)) {
+    throw new Refusal(`${path} is there with another content, and was never released: remove it, and run this again`);
+  }
   throw new Refusal(
     `${path} is released already, with another ${isHeader ? "name or time (SOURCE_DATE_EPOCH) in it" : "content"}: ` +
       "a released version never changes, so release another one",
@@ -1417,7 +1304,6 @@ async function release(path: string, options: Options): Promise<void> {
   checkSize(folder, planned);
 
   const { name, version, url, files, record } = planned;
-  const isInside = `${Deno.cwd()}/`.startsWith(`${join(root, FOLDER)}/`);
   if ((readText(folder, `${name}.nix`) ?? nixPackage(name)) !== nixPackage(name)) {
     sayStep("note", `${FOLDER}/${name}.nix was changed by somebody, and is left as it is`);
   }
@@ -1427,7 +1313,6 @@ async function release(path: string, options: Options): Promise<void> {
   const made = options.commit && !isDry ? commit(root, filesOf(folder, target), target) : "";
   if (made !== "") sayStep("commit", made);
   if (!isDone || made !== "") sayNext(planned, options);
-  if (isInside && !isDone) sayStep("note", `${FOLDER}/ is a new folder, and you are in the old one: cd "$PWD"`);
   console.log(options.json ? toJson(record).trimEnd() : url);
 }
 
