@@ -310,6 +310,19 @@ describe("real agents", () => {
     }
   });
 
+  it("deploy with the SessionStart hook of the README, and see it from the next session on", async () => {
+    using box = new Sandbox();
+    await box.git("init", "-q");
+    box.skills("hq");
+    box.manifest("hq");
+    const readme = Deno.readTextFileSync(new URL("../README.md", import.meta.url));
+    const [, hook = ""] = /```json hook\n([^]*?)```/.exec(readme) ?? [];
+    const { script } = await installed("use-skills.ts");
+    box.write("use-skills.ts", Deno.readTextFileSync(script));
+    box.write(".claude/settings.json", hook);
+    assertEquals([await askClaude(box, "."), await askClaude(box, ".")], [{}, { hq: "What hq is for" }]);
+  });
+
   itMore("see a skill in each directory that the table names, also Gemini CLI, Copilot and Qwen Code", async () => {
     for (const agent of MORE_AGENTS) {
       using box = new Sandbox();

@@ -184,7 +184,20 @@ async function installNpmSkills(): Promise<Make | undefined> {
   // By itself, npm keeps trying for minutes where nobody answers.
   const patience = ["--fetch-retries=0", "--fetch-timeout=20000"];
   const quiet = ["--loglevel=error", "--no-audit", "--no-fund", "--ignore-scripts"];
-  const args = ["install", "--prefix", prefix, "--cache", `${prefix}/cache`, ...patience, ...quiet, "skills"];
+  // It needs a newer Node than many have, which npm has, too.
+  const machine = `${Deno.build.os}-${Deno.build.arch === "x86_64" ? "x64" : "arm64"}`;
+  const node = `node-${machine}@22`;
+  const args = [
+    "install",
+    "--prefix",
+    prefix,
+    "--cache",
+    `${prefix}/cache`,
+    ...patience,
+    ...quiet,
+    "skills@1.7.4",
+    node,
+  ];
   try {
     // The environment is the person's here: it may tell npm of a mirror.
     const { success, stderr } = await new Deno.Command("npm", { args, cwd: temporary, stdin: "null", signal }).output();
@@ -194,7 +207,7 @@ async function installNpmSkills(): Promise<Make | undefined> {
     const command = ["add", "./skills", "--yes", "--agent", "claude-code", "opencode", "codex"];
     return (count, kind) => ({
       name: `npm's \`skills\` ${version}, by node`,
-      words: ["node", `${home}/${bin.skills}`, ...command],
+      words: [`${prefix}/node_modules/node-${machine}/bin/node`, `${home}/${bin.skills}`, ...command],
       ...setUp(count, kind),
       folders: [".claude/skills", ".agents/skills"], // OpenCode and Codex share the second.
     });

@@ -50,7 +50,9 @@ async function install(name: string, skills: string[]): Promise<Installation> {
     const path = `${directory}/program/skills/${skill}`;
     Deno.mkdirSync(`${directory}/program/skills`, { recursive: true });
     await succeed(["cp", "-r", new URL(`skills/${skill}`, checkout).pathname, path]);
-    for (const { name } of Deno.readDirSync(`${path}/scripts`)) scripts.push(`${path}/scripts/${name}`);
+    for (const { name } of isThere(`${path}/scripts`) ? Deno.readDirSync(`${path}/scripts`) : []) {
+      scripts.push(`${path}/scripts/${name}`);
+    }
   }
 
   const vendor = new URL("vendor/", checkout);

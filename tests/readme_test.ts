@@ -1,9 +1,10 @@
 /**
- * Holds the README against the program: its commands are run, its examples are read, its lists are compared.
+ * Holds the READMEs against the programs: their commands are run, their examples are read, their lists are compared.
  *
- * A fenced block's language says what becomes of it: `sh` is run in a person's repo beside which a checkout lies in
- * `~/use-skills`, `sh fetch` in one that finds a git server under a known host, `sh release` in one with a program that is built and an origin to push to, `sh checkout` in a copy of
- * this checkout, `sh worker` in a repo with a brief and `worker` on the `PATH`. `nix` is parsed.
+ * A fenced block's language says what becomes of it. All `sh` blocks of README.md are run in their order, in a person's
+ * repo, with an empty home, git servers under known hosts, and nothing installed but what the text names. `sh install`
+ * installs that, and is only read. `sh release` is run in a repo with a program that is built and an origin to push to,
+ * `sh worker` in one with a brief and `worker` on the `PATH`. `text` blocks show what commands print.
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
@@ -11,10 +12,11 @@ import { AGENTS as READERS } from "../skills/skill-doctor/scripts/doctor.ts";
 import { AGENTS, parseManifest } from "../use-skills.ts";
 import { Forge } from "./forge.ts";
 import { execute, installed, isThere, requires, Sandbox, skillText, succeed } from "./helpers.ts";
+import { inBox } from "./worker_box.ts";
 
 const checkout = new URL("..", import.meta.url).pathname;
-const readme = Deno.readTextFileSync(`${checkout}README.md`);
-const howToRelease = Deno.readTextFileSync(`${checkout}releases/README.md`);
+const read = (path: string) => Deno.readTextFileSync(`${checkout}${path}`);
+const readme = read("README.md");
 
 /** The fenced blocks of a kind. */
 function blocks(kind: string, from = readme): string[] {
@@ -42,21 +44,56 @@ function shape(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, shape(each)]));
 }
 
-/** A person's repo, with a checkout of this one in the home. */
-async function person(program = "use-skills.ts", ...skills: string[]): Promise<Sandbox> {
-  const box = new Sandbox(program, ...skills);
-  const { script } = await installed(program, ...skills);
+/** A person's repo in an empty home, with a git server that has this checkout and `anthropics/skills`. */
+class Newcomer extends Sandbox {
+  forge: Forge | undefined;
+
+  static async start(): Promise<Newcomer> {
+    const box = new Newcomer("use-skills.ts", "skill-doctor", "hq", "review-gate");
+    box.repo = `${box.home}/repo`;
+    box.directory(box.repo);
+    await box.git("init", "--quiet", "--initial-branch=main");
+    for (const [key, value] of [["user.name", "A"], ["user.email", "a@example.org"]]) {
+      await box.git("config", key!, value!);
+    }
+    const source = `${box.path}/source`;
+    const { script } = await installed("use-skills.ts", "skill-doctor", "hq", "review-gate");
+    await succeed(["cp", "-r", script.replace(/\/[^/]*$/, ""), source]);
+    const setUp =
+      "git init --quiet && git add . && git -c user.name=A -c user.email=a@b.c commit --quiet --message=all";
+    await succeed(["sh", "-c", `cd ${source} && ${setUp}`], { environment: { HOME: box.home } });
+    box.forge = await Forge.start();
+    const files = { "skills/pdf/SKILL.md": skillText("pdf"), "skills/docx/SKILL.md": skillText("docx") };
+    await box.forge.commit("anthropics/skills", files);
+    const config = `${box.forge.config("https://github.com/")}\n[url "${source}"]\n` +
+      "  insteadOf = https://git.example.org/use-skills/use-skills\n";
+    box.write(`${box.home}/.gitconfig`, config);
+    Deno.symlinkSync(Deno.execPath(), `${box.home}/deno`);
+    return box;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this[Symbol.dispose]();
+    await this.forge?.[Symbol.asyncDispose]();
+  }
+}
+
+/** A person's repo, with a program of this checkout in `~/use-skills`. */
+async function person(program = "use-skills.ts"): Promise<Sandbox> {
+  const box = new Sandbox(program);
+  const { script } = await installed(program);
   await succeed(["cp", "-r", script.replace(/\/[^/]*$/, ""), `${box.home}/use-skills`]);
   Deno.symlinkSync(Deno.execPath(), `${box.home}/deno`);
   return box;
 }
 
-/** Runs a shell script, with the same Deno as ours; `npx -y deno` is that too, since npx only fetches one. */
-async function runShell(box: Sandbox, script: string, environment: Record<string, string> = {}): Promise<void> {
+/** Runs a shell script, with the same Deno as ours; gives what it prints on standard output and error. */
+async function runShell(box: Sandbox, script: string, environment: Record<string, string> = {}): Promise<string> {
   const start = await box.start({ environment: { PATH: `${box.home}:${Deno.env.get("PATH")}`, ...environment } });
-  const words = ["bash", "-euo", "pipefail", "-c", script.replaceAll("npx -y deno", "deno")];
+  const words = ["bash", "-euo", "pipefail", "-c", script];
   const { status, stderr, stdout } = await execute(words, start);
   assertEquals(status, 0, `${script}\n${stdout}${stderr}`);
+  return stdout + stderr;
 }
 
 /** A person's repo with a program that is built, and a forge that it can be pushed to and fetched from. */
@@ -93,33 +130,103 @@ async function maintainer(): Promise<Sandbox & { site: string; [Symbol.asyncDisp
   });
 }
 
+/** What of a capture differs from run to run: commits, times and how cells are padded. */
+function normalize(text: string): string {
+  return text.replace(/@[0-9a-f]{7}\b/g, "@COMMIT").replace(/\b\d+[smhd]\b/g, "TIME").replace(/ {2,}/g, "  ")
+    .replace(/^ +/gm, "").trimEnd();
+}
+
 describe("README.md", () => {
-  it("has commands that work in a person's repo", async () => {
-    using box = await person("use-skills.ts", "skill-doctor");
+  requires("git", "openssl", "direnv")("has commands that work in their order, for a new user", async () => {
+    await using box = await Newcomer.start();
     const commands = blocks("sh");
-    assert(commands.length >= 5, "Where are they?");
-    for (const script of commands) {
-      if (/ init$/m.test(script) && isThere(box.at(".envrc"))) box.remove(".envrc"); // It is one way or the other.
-      await runShell(box, script);
-    }
-  });
-
-  requires("git", "openssl")("has commands that fetch skills", async () => {
-    await using forge = await Forge.start();
-    using box = await person();
-    await forge.commit("anthropics/skills", { "skills/pdf/SKILL.md": skillText("pdf") });
-    box.write(`${box.home}/.gitconfig`, forge.config("https://github.com/"));
-    await runShell(box, "cp ~/use-skills/use-skills.ts .");
-    const commands = blocks("sh fetch").flatMap((text) => text.trim().split("\n"));
-    assertEquals(commands.length, 4);
-    for (const command of commands) {
+    assert(commands.length >= 7, "Where are they?");
+    for (const script of commands) await runShell(box, script);
+    for (const name of ["pdf", "hq", "review-gate"]) assert(isThere(box.at(`.claude/skills/${name}`)), name);
+    // The git hooks deploy after a checkout and a pull.
+    await runShell(box, "git add .skills && git commit --quiet --message=skills");
+    for (
+      const command of [
+        "git checkout --quiet -b other",
+        "git commit -q --allow-empty -m x && git checkout -q main && git merge --quiet other",
+      ]
+    ) {
+      box.remove(".claude/skills/pdf");
       await runShell(box, command);
-      if (command.includes(" add ")) assertEquals(isThere(box.at(".claude/skills/pdf")), true);
+      assert(isThere(box.at(".claude/skills/pdf")), command);
     }
-    assertEquals(isThere(box.at(".claude/skills/pdf")), false);
   });
 
-  requires("git")("has commands that work in a checkout", async () => {
+  requires("git", "openssl", "direnv")("shows what the first commands, list and doctor print", async () => {
+    await using box = await Newcomer.start();
+    await runShell(
+      box,
+      "git clone --quiet https://git.example.org/use-skills/use-skills ~/use-skills; cp ~/use-skills/use-skills.ts .",
+    );
+    box.skills("house-style", `${box.home}/notes/oncall`, `${box.home}/.claude/skills/old`);
+    const [, manifest = ""] = /\$ cat \.skills\n([^]*?)\n\n/.exec(block("text first")) ?? [];
+    const printed = await runShell(box, "deno run -A --no-lock --no-config use-skills.ts init");
+    box.write(".skills", `${manifest}\n`);
+    await runShell(
+      box,
+      "deno run -A --no-lock --no-config use-skills.ts && deno run -A --no-config --no-lock use-skills.ts clean",
+    );
+    const loaded = await runShell(box, "direnv allow; direnv export bash > /dev/null");
+    const shown = loaded.replaceAll("\x1b[m", "").split("\n").filter((line) =>
+      /^(direnv: loading|use-skills:)/.test(line)
+    ).join("\n");
+    const capture =
+      `$ deno run -A --no-lock --no-config use-skills.ts init\n${printed}\n$ cat .skills\n${manifest}\n\n` +
+      `$ direnv allow\n${shown}\n`;
+    assertEquals(capture, block("text first"));
+    const useSkills = "deno run -A --no-lock --no-config ~/use-skills/use-skills.ts";
+    assertEquals(normalize(await runShell(box, `${useSkills} list`)), normalize(block("text list")));
+    assertEquals(normalize(await runShell(box, `${useSkills} doctor`)), normalize(block("text doctor")));
+  });
+
+  it(
+    "shows what worker list prints",
+    inBox(async (box) => {
+      const briefs = {
+        "export-csv": "Export reports as CSV",
+        "fix-dates": "One time zone for all dates",
+        "audit-login": "Write down failed logins",
+      };
+      for (const [id, title] of Object.entries(briefs)) {
+        box.write("../brief.md", `# ${title}\n`);
+        await box.spawnTask(id);
+      }
+      await box.commit("export-csv", { "src/export.txt": "1\n" });
+      await box.do("submit export-csv");
+      await box.do(["block", "fix-dates", "--question", "Which time zone?"]);
+      await box.commit("audit-login", { "src/auth.txt": "1\n" });
+      await box.do("submit audit-login");
+      assertEquals(normalize((await box.worker(["list"])).stdout), normalize(block("text worker")));
+    }),
+  );
+
+  it("has a command that prints the lines for .skills from the lockfile of npx skills", async () => {
+    using box = await person();
+    const skills = {
+      pdf: { source: "anthropics/skills", sourceType: "github", skillPath: "skills/pdf/SKILL.md", computedHash: "x" },
+      root: { source: "team/skill", sourceType: "github", skillPath: "SKILL.md", ref: "v1", computedHash: "x" },
+      oncall: {
+        ...{ source: "team/skills", sourceUrl: "https://git.example.org/team/skills.git", sourceType: "git" },
+        ...{ ref: "main", skillPath: "skills/oncall/SKILL.md", computedHash: "x" },
+      },
+      own: { source: "./tools", sourceType: "local", skillPath: "own/SKILL.md", computedHash: "x" },
+    };
+    box.write("skills-lock.json", JSON.stringify({ version: 1, skills }));
+    const lines = await runShell(box, block("sh migrate"));
+    assertEquals(
+      lines,
+      "anthropics/skills/skills/pdf as pdf\nteam/skill#v1 as root\n" +
+        "https://git.example.org/team/skills.git//skills/oncall#main as oncall\n./tools/own as own\n",
+    );
+    assertEquals(parseManifest(lines).errors, []);
+  });
+
+  requires("git")("has commands that work in a checkout with only Node", async () => {
     using box = await person();
     const files = await succeed(["git", "-C", checkout, "ls-files", "-co", "--exclude-standard", "-z"], {
       environment: { GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "safe.directory", GIT_CONFIG_VALUE_0: "*" },
@@ -129,78 +236,28 @@ describe("README.md", () => {
     }
     await succeed(["cp", "-r", `${checkout}vendor`, box.repo]);
     await box.git("init", "--quiet");
-    // What runs these tests is run by .ci/run, word for word.
-    const isOther = (command: string) => !/ task (test|ok)$/.test(command);
-    const commands = blocks("sh checkout").flatMap((text) => text.trim().split("\n")).filter(isOther);
-    assert(commands.length >= 3, "Where are they?");
-    for (const command of commands) await runShell(box, command, { JSR_URL: Deno.env.get("JSR_URL") ?? "" });
+    const [, command = ""] = /`npx -y (deno task use-skills)`/.exec(readme) ?? []; // npx only fetches Deno.
+    await runShell(box, command, { JSR_URL: Deno.env.get("JSR_URL") ?? "" });
     for (const name of ["hq", "review-gate"]) {
       assertEquals(Deno.readLinkSync(box.at(`.claude/skills/${name}`)), `../../skills/${name}`);
     }
   });
 
-  requires("git")("has commands that direct agents", async () => {
-    using box = await person();
-    box.link(`${box.home}/worker`, `${checkout}skills/hq/scripts/worker.ts`);
-    box.write("brief.md", "Say more\n");
-    box.write("README.md", "Little\n");
-    await box.git("init", "--quiet", "--initial-branch=main");
-    await box.git("add", ".");
-    await box.git("commit", "--quiet", "--message=first");
-    for (const script of blocks("sh worker")) await runShell(box, script);
-    assertStringIncludes(await box.git("for-each-ref"), "refs/worker/backup/readme\n");
-  });
-
-  for (const [file, text] of [["README.md", readme], ["releases/README.md", howToRelease]] as const) {
-    requires("git", "curl", "sha256sum", "tar")(`has commands that release a program, in ${file}`, async () => {
-      await using box = await maintainer();
-      if (text === howToRelease) {
-        await runShell(
-          box,
-          `cp ~/use-skills/release.ts . && git add . && git commit --quiet --message paste && git push`,
-        );
-      }
-      const scripts = blocks("sh release", text);
-      assert(scripts.length >= 2, "Where are they?");
-      for (const script of scripts) await runShell(box, script.replaceAll("https://git.example.org", box.site));
-      assertEquals(isThere(box.at("releases/hello_1.2.0_noarch.tar.gz")), true);
-    });
-  }
-
-  requires("nix")("has Nix code that can be read", async () => {
-    using box = new Sandbox();
-    assertEquals(blocks("nix").length, 4);
-    for (const [index, text] of blocks("nix").entries()) {
-      box.write(`${index}.nix`, text);
-      const { status, stderr } = await box.nix("nix-instantiate", "--parse", `${index}.nix`);
-      assertEquals(status, 0, stderr);
-    }
-  });
-
-  it("lists the options of release.ts", async () => {
-    using box = new Sandbox("release.ts");
-    const { stdout } = await box.run("--help");
-    const options = (text: string) => [...new Set(text.match(/--[a-z][a-z-]+/g))].sort();
-    const section = readme.slice(readme.indexOf("## Releasing a program"), readme.indexOf("**In Nix**"));
-    assertEquals(options(section.replaceAll(/```[^]*?```/g, "")), options(stdout));
-  });
-
-  it("names the test command that .ci/run runs", () => {
-    const command = "npx -y deno task test";
-    assertStringIncludes(readme, command);
-    assertStringIncludes(Deno.readTextFileSync(`${checkout}.ci/run`), `\n${command}`);
+  it("is short enough to be read, and names what has to be installed", () => {
+    assert(readme.split("\n").length <= 401, `${readme.split("\n").length}`);
+    assertStringIncludes(block("sh install"), "direnv git");
   });
 
   it("has the block that init writes", async () => {
     using box = await person();
-    await runShell(box, "cp ~/use-skills/use-skills.ts . && deno run -A --no-lock use-skills.ts init");
+    await runShell(box, "cp ~/use-skills/use-skills.ts . && deno run -A --no-lock --no-config use-skills.ts init");
     assertEquals(box.read(".envrc"), block("bash envrc"));
     assertEquals(Deno.readTextFileSync(`${checkout}.envrc`), block("bash envrc"));
   });
 
   it("has an example of a manifest that can be read", () => {
     const { entries, errors } = parseManifest(block("text skills"));
-    assertEquals([entries.length, errors], [8, []]);
+    assertEquals([entries.length, errors], [9, []]);
   });
 
   it("has the shape of the JSON that is printed", async () => {
@@ -218,30 +275,88 @@ describe("README.md", () => {
     assertEquals(await printed("validate"), shape(JSON.parse(block("json validate"))));
   });
 
-  it("has the table that the bench prints", () => {
-    const bench = Deno.readTextFileSync(`${checkout}tests/bench.ts`);
-    const goals = tableRows(/^\| .* \| (<= [\d.]+), (?:met|missed) \|$/gm);
-    assertEquals(goals.length, 12);
-    for (const goal of goals) assertStringIncludes(bench, goal.replace("<= ", ""));
-  });
-
   it("lists the agents that the programs know, and which of them tests verify", () => {
-    const agents = Object.keys(AGENTS);
-    const rows = [...readme.matchAll(/^\| `(\w+)` \| (?:`[$.].*|-) \| (?:.*skills`|-) \| (yes)? ?\|$/gm)];
-    assertEquals(rows.map(([, agent]) => agent).sort(), agents.sort());
-    assertEquals(Object.keys(READERS).sort(), agents);
-    for (const [, agent = "", mark] of rows) assertEquals(mark === "yes", READERS[agent]!.source === "test", agent);
+    const rows = [...readme.matchAll(/^\| (`[^|]*`(?: ✓)?) \| ([^|]*)\| ([^|]*)\|$/gm)]
+      .filter(([, agents = ""]) => /^`[a-z]+`/.test(agents) && Object.hasOwn(AGENTS, /[a-z]+/.exec(agents)![0]));
+    const listed = new Map(
+      rows.flatMap(([, agents = "", project = "", home = ""]) =>
+        Array.from(agents.matchAll(/`(\w+)`( ✓)?/g), ([, agent = "", mark]) => {
+          const paths = [project, home].map((cell) => cell.replaceAll("NAME", agent));
+          return [agent, { project: paths[0]!, home: paths[1]!, isTested: mark !== undefined }] as const;
+        })
+      ),
+    );
+    assertEquals([...listed.keys()].sort(), Object.keys(AGENTS).sort());
+    assertEquals(Object.keys(READERS).sort(), Object.keys(AGENTS).sort());
+    for (const [agent, { project, home, isTested }] of listed) {
+      for (const path of AGENTS[agent]!.project) assertStringIncludes(project, `\`${path}\``, agent);
+      const path = AGENTS[agent]!.home?.replace(/\$\{\w+:-([^}]+)\}/, "$1");
+      assertEquals(home.includes(`\`~/${path}\``) || path === undefined && home.trim() === "", true, agent);
+      assertEquals(isTested, READERS[agent]!.source === "test", agent);
+    }
   });
 
-  it("lists the commands and options of --help", async () => {
+  it("lists the commands as --help does", async () => {
     using box = new Sandbox();
     const { stdout } = await box.run("--help");
-    const commands = [...stdout.matchAll(/^ {2}([a-z]+) (?=[ A-Z[])/gm)].map(([, name]) => name);
-    assertEquals(tableRows(/^\| `(sync|check|list|add|remove|update|clean|init|validate|doctor)\b/gm), commands);
-    const options = (text: string) => [...new Set(text.match(/--[a-z][a-z-]+/g))].sort();
-    assertEquals(
-      options(readme.slice(readme.indexOf("| option |"), readme.indexOf("The manifest is searched"))),
-      options(stdout),
+    const rows = Array.from(
+      stdout.matchAll(/^ {2}([a-z]+(?: [A-Z[][^ ]*)?) {2,}(.*)$/gm),
+      ([, left, right]) => `| \`${left}\` | ${right} |`,
     );
+    assert(rows.length === 10, stdout);
+    assertStringIncludes(readme, rows.join("\n"));
+  });
+});
+
+describe("releases/README.md", () => {
+  const text = read("releases/README.md");
+
+  requires("git", "curl", "sha256sum", "tar")("has commands that release a program", async () => {
+    await using box = await maintainer();
+    const scripts = blocks("sh release", text);
+    assert(scripts.length >= 5, "Where are they?");
+    for (const script of scripts) await runShell(box, script.replaceAll("https://git.example.org", box.site));
+    assertEquals(isThere(box.at("releases/hello_1.2.0_noarch.tar.gz")), true);
+  });
+
+  it("says that origin is needed before the first command", () => {
+    assert(text.indexOf("a remote named `origin`") < text.indexOf("```sh"));
+  });
+
+  it("lists the options of release.ts", async () => {
+    using box = new Sandbox("release.ts");
+    const { stdout } = await box.run("--help");
+    const options = (text: string) => [...new Set(text.match(/--[a-z][a-z-]+/g))].sort();
+    const section = text.slice(text.indexOf("## Commands and options"), text.indexOf("## What is refused"));
+    assertEquals(options(section), options(stdout));
+  });
+});
+
+describe("skills/hq/README.md", () => {
+  requires("git")("has commands that work", async () => {
+    using box = await person();
+    box.link(`${box.home}/worker`, `${checkout}skills/hq/scripts/worker.ts`);
+    box.write("brief.md", "Say more\n");
+    box.write("README.md", "Little\n");
+    await box.git("init", "--quiet", "--initial-branch=main");
+    await box.git("add", ".");
+    await box.git("commit", "--quiet", "--message=first");
+    const scripts = blocks("sh worker", read("skills/hq/README.md"));
+    assertEquals(scripts.length, 1);
+    for (const script of scripts) await runShell(box, script);
+    assertStringIncludes(await box.git("for-each-ref"), "refs/worker/backup/readme\n");
+  });
+});
+
+describe("the READMEs", () => {
+  requires("nix")("have Nix code that can be read", async () => {
+    using box = new Sandbox();
+    const texts = ["releases/README.md", "skills/README.md"].flatMap((path) => blocks("nix", read(path)));
+    assertEquals(texts.length, 4);
+    for (const [index, text] of texts.entries()) {
+      box.write(`${index}.nix`, text);
+      const { status, stderr } = await box.nix("nix-instantiate", "--parse", `${index}.nix`);
+      assertEquals(status, 0, stderr);
+    }
   });
 });
