@@ -32,11 +32,6 @@ function block(kind: string): string {
   return text;
 }
 
-/** The first cells of the README's table rows that match. */
-function tableRows(pattern: RegExp): string[] {
-  return [...readme.matchAll(pattern)].map(([, cell = ""]) => cell);
-}
-
 /** A value's shape: the keys of objects, the shape of an array's first element, the types of the rest. */
 function shape(value: unknown): unknown {
   if (Array.isArray(value)) return value.slice(0, 1).map(shape);
