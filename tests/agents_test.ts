@@ -1,7 +1,6 @@
 /** What real agents see of deployed skills, and whether skill-doctor says the same. */
 import { assert, assertEquals } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { AGENTS } from "../skills/skill-doctor/scripts/doctor.ts";
 import {
   type Agent,
   areInstalled,
@@ -13,7 +12,7 @@ import {
   toldByClaude,
 } from "./agents.ts";
 import { Setting, skillFiles } from "./git_helpers.ts";
-import { execute, installed, isThere, kill, Sandbox, skillText } from "./helpers.ts";
+import { execute, installed, isThere, kill, readAgentTable, Sandbox, skillText } from "./helpers.ts";
 import { Model } from "./model.ts";
 
 const it = requiresAgents(DEFAULT_AGENTS);
@@ -212,8 +211,8 @@ describe("real agents", () => {
   });
 
   /** Puts a skill with a name of its own into each directory that the table names for an agent. */
-  function fillDirectories(box: Sandbox, agent: Agent): string[] {
-    const { project, home } = AGENTS[agent]!;
+  async function fillDirectories(box: Sandbox, agent: Agent): Promise<string[]> {
+    const { project, home } = (await readAgentTable())[agent]!;
     box.environment["OPENCODE_CONFIG_DIR"] = `${box.home}/opencode`;
     const paths = [
       ...project.split(" "),
@@ -231,7 +230,7 @@ describe("real agents", () => {
     for (const agent of DEFAULT_AGENTS) {
       using box = new Sandbox();
       await box.git("init", "-q");
-      const names = fillDirectories(box, agent);
+      const names = await fillDirectories(box, agent);
       const { asked, expected, problems } = await ask(box, ".");
       assertEquals(problems, []);
       assertEquals(
@@ -328,7 +327,7 @@ describe("real agents", () => {
       using box = new Sandbox();
       await box.git("init", "-q");
       if (agent === "gemini") box.environment["GEMINI_CLI_TRUST_WORKSPACE"] = "true";
-      const names = fillDirectories(box, agent);
+      const names = await fillDirectories(box, agent);
       const { asked, problems } = await ask(box, ".", [agent]);
       assertEquals(problems, []);
       const seen = agent === "qwen" ? await toldByQwen(box) : asked[agent]!.map(({ name }) => name);

@@ -2,7 +2,7 @@
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { AGENTS } from "../use-skills.ts";
-import { installed, succeed } from "./helpers.ts";
+import { readAgentTable } from "./helpers.ts";
 import { type Scenario, scenario } from "./scenario.ts";
 
 /** A skill-doctor that prints what it was called with. */
@@ -112,11 +112,7 @@ describe("skill-doctor", () => {
   };
   for (const [where, variables] of Object.entries(environments)) {
     it(`knows that each agent reads the directories that skills are deployed to${where}`, async () => {
-      const { script, environment } = await installed("use-skills.ts", "skill-doctor");
-      const doctor = new URL(NEXT, `file://${script}`).href;
-      const code = `import { AGENTS } from "${doctor}"; console.log(JSON.stringify(AGENTS));`;
-      const printed = await succeed([Deno.execPath(), "eval", "--no-config", "--no-lock", code], { environment });
-      const READ: Record<string, { project: string; home: string }> = JSON.parse(printed);
+      const READ = await readAgentTable();
       const unread = Object.entries(AGENTS).flatMap(([agent, { project, home }]) => {
         const inProject = READ[agent]?.project.split(" ") ?? [];
         const readInHome = READ[agent]?.home.split(" ").map((path) => expand(path, variables)) ?? [];

@@ -73,6 +73,20 @@ async function install(name: string, skills: string[]): Promise<Installation> {
   return { script, environment };
 }
 
+/** A row of skill-doctor's table of agents. */
+export interface Reader {
+  project: string;
+  home: string;
+  source: string;
+}
+
+/** The directories that agents read, as skill-doctor knows them. It refuses to load its libraries in a test's process. */
+export async function readAgentTable(): Promise<Record<string, Reader>> {
+  const { script, environment } = await installed("skills/skill-doctor/scripts/doctor.ts");
+  const code = `import { AGENTS } from "file://${script}"; console.log(JSON.stringify(AGENTS));`;
+  return JSON.parse(await succeed([Deno.execPath(), "eval", "--no-config", "--no-lock", code], { environment }));
+}
+
 // ── Processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What became of a process. */

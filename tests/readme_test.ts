@@ -8,10 +8,9 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { AGENTS as READERS } from "../skills/skill-doctor/scripts/doctor.ts";
 import { AGENTS, parseManifest } from "../use-skills.ts";
 import { Forge } from "./forge.ts";
-import { execute, installed, isThere, requires, Sandbox, skillText, succeed } from "./helpers.ts";
+import { execute, installed, isThere, readAgentTable, requires, Sandbox, skillText, succeed } from "./helpers.ts";
 import { inBox } from "./worker_box.ts";
 
 const checkout = new URL("..", import.meta.url).pathname;
@@ -270,7 +269,8 @@ describe("README.md", () => {
     assertEquals(await printed("validate"), shape(JSON.parse(block("json validate"))));
   });
 
-  it("lists the agents that the programs know, and which of them tests verify", () => {
+  it("lists the agents that the programs know, and which of them tests verify", async () => {
+    const READERS = await readAgentTable();
     const rows = [...readme.matchAll(/^\| (`[^|]*`(?: ✓)?) \| ([^|]*)\| ([^|]*)\|$/gm)]
       .filter(([, agents = ""]) => /^`[a-z]+`/.test(agents) && Object.hasOwn(AGENTS, /[a-z]+/.exec(agents)![0]));
     const listed = new Map(

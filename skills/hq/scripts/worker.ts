@@ -8,8 +8,8 @@
  * takes place when that ref moves from the commit that was seen to the new one, so of racing writers one wins. What
  * lies in `.git/worker/` (process ids, logs, locks) can be thrown away.
  *
- * Going down the page: tables, small things, git, tasks and their events, worktrees, agents, what is decided (and
- * changes nothing), the commands, doctor, metrics, the command line.
+ * The sections: tables, helpers, git, tasks and their events, worktrees, agents, policy (which changes nothing), the
+ * commands, queries, doctor, metrics, the command line.
  *
  * @module
  */
@@ -161,7 +161,7 @@ const LOG_BYTES = 2 ** 18;
 /** Milliseconds that an agent gets to end by itself. */
 const GRACE = 5000;
 
-// ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What stands in the way: what is wrong, where, and (in `hint`) what to do. */
 class Failure extends Error {
@@ -177,20 +177,20 @@ function quote(value: string): string {
 }
 
 /** `text` with everything but line ends and tabs written out that could fool a reader or a terminal. */
-function harmless(text: string): string {
+function escapeControls(text: string): string {
   if (/^[\n\t -~]*$/.test(text)) return text; // what Unicode says of characters takes milliseconds to ask
   return text.replace(/[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`);
 }
 
 /** The first few of many, one a line. */
-function some(items: readonly string[]): string {
+function listSome(items: readonly string[]): string {
   const more = items.length > 10 ? [`... and ${items.length - 10} more`] : [];
   return [...items.slice(0, 10), ...more].map((item) => `\n  ${item.replaceAll("\n", "\\n")}`).join("");
 }
 
 /** Tells a person, on standard error. */
-function say(text: string): void {
-  console.error(harmless(text));
+function printError(text: string): void {
+  console.error(escapeControls(text));
 }
 
 /** `word` as a shell reads it. */
@@ -198,7 +198,7 @@ function shellWord(word: string): string {
   return /^[\w./:@=+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-function isThere(path: string): boolean {
+function exists(path: string): boolean {
   try {
     Deno.lstatSync(path);
     return true;
@@ -209,7 +209,7 @@ function isThere(path: string): boolean {
 }
 
 /** A file's text, if it is there. */
-function readIfThere(path: string): string | undefined {
+function readOptional(path: string): string | undefined {
   try {
     return Deno.readTextFileSync(path);
   } catch (error) {
@@ -219,8 +219,8 @@ function readIfThere(path: string): string | undefined {
 }
 
 /** Removes what is at a path with all that is in it, folders that may not be written to as well. */
-function removeIfThere(path: string): void {
-  if (!isThere(path)) return;
+function removeAny(path: string): void {
+  if (!exists(path)) return;
   try {
     Deno.removeSync(path, { recursive: true });
   } catch (error) {
@@ -254,7 +254,7 @@ function explain(error: unknown): string {
 }
 
 /** A span of time for people. */
-function span(seconds: number): string {
+function formatDuration(seconds: number): string {
   for (const [unit, length] of [["d", 86400], ["h", 3600], ["m", 60]] as const) {
     if (seconds >= 2 * length) return `${Math.floor(seconds / length)}${unit}`;
   }
@@ -394,14 +394,14 @@ interface Output {
   error: string;
 }
 
-interface How {
+interface RunOptions {
   cwd?: string;
   input?: string | Uint8Array;
   env?: Record<string, string>;
 }
 
 /** Runs a program to its end. */
-async function run(program: string, args: readonly string[], { cwd, input, env }: How): Promise<Output> {
+async function run(program: string, args: readonly string[], { cwd, input, env }: RunOptions): Promise<Output> {
   try {
     const child = new Deno.Command(program, {
       args: [...args],
@@ -431,20 +431,20 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
     return { code, bytes: out!, out: new TextDecoder().decode(out), error: new TextDecoder().decode(error) };
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    if (cwd !== undefined && !isThere(cwd)) throw new Failure("git", `The folder ${quote(cwd)} is gone`);
+    if (cwd !== undefined && !exists(cwd)) throw new Failure("git", `The folder ${quote(cwd)} is gone`);
     throw new Failure("internal", `${program} is not installed, or not on the PATH`);
   }
 }
 
 /** Asks git, with the status for an answer. */
-async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: How = {}): Promise<Output> {
+async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: RunOptions = {}): Promise<Output> {
   const environment = { ...ENVIRONMENT, ...GIT_ENVIRONMENT, ...env };
   const where = cwd === undefined ? ["--git-dir", repo.common] : []; // `safe.bareRepository` wants it said
   return await run("git", [...where, ...args], { cwd: cwd ?? repo.common, input, env: environment });
 }
 
 /** Has git do something; what it prints. */
-async function git(repo: Repo, args: readonly string[], how: How = {}): Promise<string> {
+async function git(repo: Repo, args: readonly string[], how: RunOptions = {}): Promise<string> {
   const output = await tryGit(repo, args, how);
   if (output.code !== 0) throw gitFailure(args, output);
   return output.out;
@@ -528,11 +528,11 @@ function worktreesFolder(common: string, set: string | undefined): string {
   const main = common.replace(/\/?\.git$/, "");
   if (set === undefined) {
     const folder = `${main}.worktrees`;
-    if (main !== "" && !main.includes("/.git/")) return isThere(folder) ? Deno.realPathSync(folder) : folder;
+    if (main !== "" && !main.includes("/.git/")) return exists(folder) ? Deno.realPathSync(folder) : folder;
     throw new Failure("usage", `There is no good place beside ${common}`, "git config worker.dir /a/folder/of/its/own");
   }
   const given = set.replace(/^~(?=\/)/, Deno.env.get("HOME") ?? "~").replace(/\/+$/, "");
-  const folder = isThere(given) ? Deno.realPathSync(given) : given; // git has real paths
+  const folder = exists(given) ? Deno.realPathSync(given) : given; // git has real paths
   if (folder.startsWith("/") && folder !== main && !folder.startsWith(`${main}/`)) return folder;
   throw new Failure(
     "usage",
@@ -624,8 +624,8 @@ async function lock(repo: Repo, name: string): Promise<Disposable> {
   const { text, timeout } = repo.caller;
   const end = performance.now() + 1000 * timeout;
   for (let isTold = false; !await file.tryLock(true); await pause(50)) {
-    const other = readIfThere(path)?.trim() || "another command";
-    if (!isTold) say(`Waiting for: ${other}`);
+    const other = readOptional(path)?.trim() || "another command";
+    if (!isTold) printError(`Waiting for: ${other}`);
     isTold = true;
     if (performance.now() < end) continue;
     file.close();
@@ -707,7 +707,7 @@ interface Checkpoint {
 }
 
 /** A task as it was seen: what is done with it is done only if it is still so. */
-interface Seen {
+interface TaskSnapshot {
   task: Task;
   /** Its newest event. */
   commit: string;
@@ -728,7 +728,7 @@ interface Answer {
 }
 
 /** What an event brings besides the task. */
-interface Happening {
+interface EventContent {
   /** What happened, in words. */
   subject: string;
   task: Task;
@@ -741,12 +741,12 @@ interface Happening {
 }
 
 /** Reads all tasks, with where their branches are, and `more` refs. */
-async function readTasks(repo: Repo, ...more: string[]): Promise<{ tasks: Seen[]; refs: Map<string, string> }> {
+async function readTasks(repo: Repo, ...more: string[]): Promise<{ tasks: TaskSnapshot[]; refs: Map<string, string> }> {
   const refs = more.length === 0 && repo.refs || await readRefs(repo, TASKS, BRANCHES, ...more);
   return { tasks: await tasksAt(repo, refs), refs };
 }
 
-async function tasksAt(repo: Repo, refs: ReadonlyMap<string, string>): Promise<Seen[]> {
+async function tasksAt(repo: Repo, refs: ReadonlyMap<string, string>): Promise<TaskSnapshot[]> {
   const commits = [...refs].filter(([ref]) => ref.startsWith(TASKS));
   const texts = await readObjects(repo, commits.map(([, commit]) => `${commit}:task.json`));
   return commits.flatMap(([ref, commit], index) => {
@@ -767,7 +767,7 @@ function parseTask(text: string | undefined): Task | undefined {
 }
 
 /** Reads a task that has to be there. */
-async function readTask(repo: Repo, id: string): Promise<Seen> {
+async function readTask(repo: Repo, id: string): Promise<TaskSnapshot> {
   const names = [TASKS + id, BRANCHES + id];
   const all = repo.refs ?? await readRefs(repo, ...names);
   const [seen] = await tasksAt(repo, new Map([...all].filter(([ref]) => names.includes(ref))));
@@ -776,7 +776,7 @@ async function readTask(repo: Repo, id: string): Promise<Seen> {
 }
 
 /** Writes an event's commit, which nothing points at yet. */
-async function write(repo: Repo, before: Seen | undefined, happening: Happening): Promise<string> {
+async function write(repo: Repo, before: TaskSnapshot | undefined, happening: EventContent): Promise<string> {
   const { subject, task, files, pin, answer } = happening;
   const { operation: { id, command, actor }, head } = task;
   const trailers = [
@@ -809,7 +809,12 @@ async function write(repo: Repo, before: Seen | undefined, happening: Happening)
 }
 
 /** Makes an event happen: the task's ref goes from the commit that was seen to the new one, or somebody was first. */
-async function publish(repo: Repo, before: Seen | undefined, task: Task, commit: string): Promise<Seen> {
+async function publish(
+  repo: Repo,
+  before: TaskSnapshot | undefined,
+  task: Task,
+  commit: string,
+): Promise<TaskSnapshot> {
   repo.refs = undefined;
   const args = ["update-ref", TASKS + task.id, commit, before?.commit ?? ""];
   const output = await tryGit(repo, args);
@@ -842,19 +847,19 @@ function checkpointList({ checkpoints = [] }: Task): string[] {
   return checkpoints.map(({ kind, detail }) => `${kind}: ${detail}`);
 }
 
-async function record(repo: Repo, before: Seen | undefined, happening: Happening): Promise<Seen> {
+async function record(repo: Repo, before: TaskSnapshot | undefined, happening: EventContent): Promise<TaskSnapshot> {
   return await publish(repo, before, happening.task, await write(repo, before, happening));
 }
 
 /** What a task is after an event: the same but for `changes`, of which `undefined` takes away. */
-function change(seen: Seen, operation: Task["operation"], changes: Partial<Task>): Task {
+function change(seen: TaskSnapshot, operation: Task["operation"], changes: Partial<Task>): Task {
   const moved = changes.state !== undefined && changes.state !== seen.task.state;
   const now = new Date().toISOString();
   return { ...seen.task, ...moved && { since: now }, ...changes, operation };
 }
 
 /** An answer about a task, which for people ends with what comes next. */
-function tell(task: Task, text: string, data: Record<string, unknown> = {}): Answer {
+function answerFor(task: Task, text: string, data: Record<string, unknown> = {}): Answer {
   const next = nextStep(task);
   return {
     ...{ changed: true, taskId: task.id, state: task.state, head: task.head, data },
@@ -929,55 +934,57 @@ function worktreeOf(repo: Repo, id: string): string {
 }
 
 /** What lies in a folder: a worktree of this repo, what a killed git left of one, something else, or nothing. */
-function whatIsIn(repo: Repo, path: string): "worktree" | "debris" | "foreign" | "nothing" {
-  if (!isThere(path)) return "nothing";
+function inspectPath(repo: Repo, path: string): "worktree" | "debris" | "foreign" | "nothing" {
+  if (!exists(path)) return "nothing";
   if (!Deno.lstatSync(path).isDirectory) return "foreign";
   const names = [...Deno.readDirSync(path)].map(({ name }) => name);
   if (names.length === 0) return "nothing";
   const isPointer = names.includes(".git") && Deno.lstatSync(`${path}/.git`).isFile;
-  const text = isPointer ? readIfThere(`${path}/.git`) : undefined;
+  const text = isPointer ? readOptional(`${path}/.git`) : undefined;
   if (text === "" && names.length === 1) return "debris";
   const pointer = /^gitdir: (.*)\n?$/.exec(text ?? "")?.[1];
   if (pointer === undefined) return "foreign";
   const admin = pointer.startsWith("/") ? pointer : `${path}/${pointer}`;
-  if (isThere(`${admin}/HEAD`)) {
-    const common = (readIfThere(`${admin}/commondir`) ?? "").trim();
+  if (exists(`${admin}/HEAD`)) {
+    const common = (readOptional(`${admin}/commondir`) ?? "").trim();
     const path = common.startsWith("/") ? common : `${admin}/${common}`;
-    return isThere(path) && Deno.realPathSync(path) === Deno.realPathSync(repo.common) ? "worktree" : "foreign";
+    return exists(path) && Deno.realPathSync(path) === Deno.realPathSync(repo.common) ? "worktree" : "foreign";
   }
   return names.length === 1 && pointer.includes(`${repo.common}/worktrees/`) ? "debris" : "foreign";
 }
 
 /** Removes what a killed git left of its own notes on a new worktree; with such, it could not even list the others. */
-function clearHalfMade(repo: Repo, id: string): void {
+function clearPartial(repo: Repo, id: string): void {
   const admin = `${repo.common}/worktrees/${id}`;
-  const isHalf = ["gitdir", "HEAD", "commondir"].some((name) => !readIfThere(`${admin}/${name}`)?.trim());
-  if (isThere(admin) && isHalf) removeIfThere(admin);
+  const isPartial = ["gitdir", "HEAD", "commondir"].some((name) => !readOptional(`${admin}/${name}`)?.trim());
+  if (exists(admin) && isPartial) removeAny(admin);
 }
 
 /** Makes a task's branch and worktree, or as much of it as is missing. */
-async function ensureWorktree(repo: Repo, { task, branch }: Seen): Promise<void> {
+async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promise<void> {
   const [path, name] = [worktreeOf(repo, task.id), `worker/${task.id}`];
   const inTheWay = (what: string, hint: string) => new Failure("state", `Cannot make ${path}: ${what}`, hint);
   const isNew = task.state === "queued";
   const makeNew = ["worktree", "add", "--quiet", "--no-track", "-b", name, path, task.start];
-  if (isNew) clearHalfMade(repo, task.id);
-  const isFree = branch === undefined && whatIsIn(repo, path) === "nothing";
+  if (isNew) clearPartial(repo, task.id);
+  const isFree = branch === undefined && inspectPath(repo, path) === "nothing";
   if (isNew && isFree && (await tryGit(repo, makeNew)).code === 0) return;
 
-  const found = whatIsIn(repo, path);
+  const found = inspectPath(repo, path);
   const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + task.id)]);
   const known = worktrees.find((each) => each.path === path);
   const elsewhere = worktrees.find((each) => each.branch === BRANCHES + task.id && each.path !== path);
   const at = refs.get(BRANCHES + task.id);
   // git says so while it makes one, and leaves it said when it is killed.
-  const isHalf = isNew && known?.locked === "initializing";
-  if (found === "worktree" && !isHalf) return;
-  if (found === "foreign" && !isHalf) {
+  const isPartial = isNew && known?.locked === "initializing";
+  if (found === "worktree" && !isPartial) return;
+  if (found === "foreign" && !isPartial) {
     throw inTheWay("something that is no worktree of this repo is there", "Move it away; it is left as it is");
   }
   if (elsewhere) throw inTheWay(`its branch is checked out in ${elsewhere.path}`, "Check out another branch there");
-  if (known?.locked !== undefined && !isHalf) throw inTheWay(`it is locked`, `git worktree unlock ${shellWord(path)}`);
+  if (known?.locked !== undefined && !isPartial) {
+    throw inTheWay(`it is locked`, `git worktree unlock ${shellWord(path)}`);
+  }
   if (at === undefined && !isNew) {
     throw inTheWay(`the branch ${name} is not in this repo`, `git branch ${name} ${task.head ?? "COMMIT"}`);
   }
@@ -988,14 +995,14 @@ async function ensureWorktree(repo: Repo, { task, branch }: Seen): Promise<void>
       `If nobody needs it: git branch -m ${name} SOMETHING-ELSE`,
     );
   }
-  if (isHalf) await git(repo, ["worktree", "remove", "--force", "--force", path]);
+  if (isPartial) await git(repo, ["worktree", "remove", "--force", "--force", path]);
   else if (found === "debris") Deno.removeSync(`${path}/.git`);
   await git(repo, at === undefined ? makeNew : ["worktree", "add", "--quiet", "--force", path, name]);
 }
 
 /** What is in a worktree that its removal would lose, and where it stands. */
 interface Inspection {
-  found: ReturnType<typeof whatIsIn>;
+  found: ReturnType<typeof inspectPath>;
   branch?: string;
   /** What is checked out in it, where that is not the branch. */
   detached?: string;
@@ -1010,7 +1017,7 @@ interface Inspection {
 
 async function inspect(repo: Repo, id: string): Promise<Inspection> {
   const path = worktreeOf(repo, id);
-  const found = whatIsIn(repo, path);
+  const found = inspectPath(repo, path);
   const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
   const branch = refs.get(BRANCHES + id);
   const locked = worktrees.find((each) => each.path === path)?.locked;
@@ -1029,7 +1036,7 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
   }
   const expressions = repo.config.disposable.map(globToRegExp);
   const nested = nestedRepos(path).filter((each) => !expressions.some((expression) => expression.test(each)));
-  const modules = isThere(`${admin}/modules`) ? ["what git keeps of its submodules"] : [];
+  const modules = exists(`${admin}/modules`) ? ["what git keeps of its submodules"] : [];
   const detached = where.code !== 0 || head === branch ? undefined : head;
   return { found, branch, detached, locked, elsewhere, nested, losses: [...ignored, ...nested, ...modules].sort() };
 }
@@ -1043,12 +1050,14 @@ function disposableIn(repo: Repo, worktree: string): (path: string) => Promise<b
   const expressions = repo.config.disposable.map(globToRegExp);
   const isSame = (path: string) => {
     const [a, b] = [`${worktree}/${path}`, `${main}/${path}`];
-    if (!isThere(b) || !Deno.lstatSync(b).isFile || Deno.lstatSync(a).size !== Deno.lstatSync(b).size) return false;
+    if (!exists(b) || !Deno.lstatSync(b).isFile) return false;
+    const { size } = Deno.lstatSync(a);
+    if (size !== Deno.lstatSync(b).size || size > 2 ** 24) return false; // A large file is not worth reading.
     return binary(Deno.readFileSync(a)) === binary(Deno.readFileSync(b));
   };
   const isDeployed = async (path: string) => {
     const [, target = "", name = ""] = /^(.*\/)([^/]+)\/?$/.exec(path) ?? [];
-    const state = readIfThere(`${worktree}/${target}.use-skills.json`);
+    const state = readOptional(`${worktree}/${target}.use-skills.json`);
     if (state === undefined) return false;
     if (name === ".use-skills.json" || name === ".gitignore") return true;
     const { copy } = JSON.parse(state).entries?.[name] ?? {};
@@ -1069,7 +1078,7 @@ async function treeOf(repo: Repo, cwd: string, path: string): Promise<string> {
     await git(repo, ["-c", "core.autocrlf=false", "add", "--force", "--", path], { cwd, env });
     return (await git(repo, ["write-tree", `--prefix=${path}/`], { cwd, env })).trim();
   } finally {
-    removeIfThere(index);
+    removeAny(index);
   }
 }
 
@@ -1105,14 +1114,14 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
     throw new Failure("loses_work", `${path} is locked${locked && ` (${locked})`}: somebody wants to keep it`, hint);
   }
   if (losses.length === 0 || discard) return;
-  const message = `What is ignored, or a repo of its own, would be lost in ${path}:${some(losses)}`;
+  const message = `What is ignored, or a repo of its own, would be lost in ${path}:${listSome(losses)}`;
   throw new Failure("loses_work", message, "Copy what is needed, then give --discard");
 }
 
 /** Saves a worktree as it is, untracked files included, in a commit on top of its branch; nothing else changes. */
 async function saveWorktree(
   repo: Repo,
-  { task }: Seen,
+  { task }: TaskSnapshot,
   { found, branch, detached, nested }: Inspection,
 ): Promise<string> {
   const ref = `refs/worker/backup/${task.id}`;
@@ -1123,8 +1132,8 @@ async function saveWorktree(
     const index = `${folderOf(repo, task.id)}/index`;
     const env = { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "1" };
     const own = (await git(repo, ["rev-parse", "--path-format=absolute", "--git-path", "index"], { cwd })).trimEnd();
-    removeIfThere(index);
-    if (isThere(own)) Deno.copyFileSync(own, index);
+    removeAny(index);
+    if (exists(own)) Deno.copyFileSync(own, index);
     try {
       // As bytes, since names need not be UTF-8. What is not checked out on purpose (`S`) is no deletion.
       const list = async (...options: string[]) => {
@@ -1158,7 +1167,7 @@ async function saveWorktree(
       if (named.length > 0) await git(repo, add, { cwd, env, input: stream(named) });
       tree = (await git(repo, ["write-tree"], { cwd, env })).trim();
     } finally {
-      removeIfThere(index);
+      removeAny(index);
     }
   } else tree = (await git(repo, ["rev-parse", "--verify", tree])).trim();
   const earlier = (await readRefs(repo, ref)).get(ref); // of a cleanup that broke off, when more may have been there
@@ -1194,7 +1203,7 @@ function isFileAt(top: string, bytes: string): boolean | undefined {
   const segments = path.split("/");
   return segments.every((_, index) => {
     const at = `${top}/${segments.slice(0, index + 1).join("/")}`;
-    if (!isThere(at)) return false;
+    if (!exists(at)) return false;
     const { isDirectory, isFile, isSymlink } = Deno.lstatSync(at);
     return index < segments.length - 1 ? isDirectory : isFile || isSymlink;
   });
@@ -1211,14 +1220,14 @@ function identity(repo: Repo): Record<string, string> {
 async function removeWorktree(repo: Repo, id: string, head: string | undefined): Promise<void> {
   const [path, gone] = [worktreeOf(repo, id), `${repo.worktrees}/.gone-${id}`];
   // Out of the way in one step: nobody can tell what lies in a folder of which half is removed.
-  if (whatIsIn(repo, path) === "worktree") {
-    removeIfThere(gone);
+  if (inspectPath(repo, path) === "worktree") {
+    removeAny(gone);
     Deno.renameSync(path, gone);
   }
-  if (whatIsIn(repo, path) === "nothing") removeIfThere(path); // git takes an empty folder for a broken worktree
+  if (inspectPath(repo, path) === "nothing") removeAny(path); // git takes an empty folder for a broken worktree
   const isKnown = (await readWorktrees(repo)).some((each) => each.path === path);
   if (isKnown) await git(repo, ["worktree", "remove", "--force", path]);
-  removeIfThere(gone);
+  removeAny(gone);
   const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
   const now = refs.get(BRANCHES + id);
   if (now === undefined) return;
@@ -1302,9 +1311,9 @@ function folderOf(repo: Repo, id: string): string {
  */
 function birthOf(pid: number): string | undefined {
   if (Deno.build.os === "linux") {
-    const [state, ...fields] = readIfThere(`/proc/${pid}/stat`)?.replace(/^.*\) /s, "").split(" ") ?? [];
+    const [state, ...fields] = readOptional(`/proc/${pid}/stat`)?.replace(/^.*\) /s, "").split(" ") ?? [];
     if (state === undefined || state === "Z" || state === "X") return undefined;
-    return `${fields[18]} ${readIfThere("/proc/sys/kernel/random/boot_id") ?? ""}`.trim();
+    return `${fields[18]} ${readOptional("/proc/sys/kernel/random/boot_id") ?? ""}`.trim();
   }
   const [args, env] = [["-o", "stat=,lstart=", "-p", `${pid}`], { LC_ALL: "C" }];
   const { success, stdout } = new Deno.Command("ps", { args, env }).outputSync();
@@ -1315,7 +1324,7 @@ function birthOf(pid: number): string | undefined {
 /** The agent's process that this machine knows of, and whether it is still that one; a copied repo's is not. */
 function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | undefined {
   const folder = `${repo.common}/worker/${id}`;
-  const [pid = "", ...birth] = readIfThere(`${folder}/process`)?.trim().split("\n") ?? [];
+  const [pid = "", ...birth] = readOptional(`${folder}/process`)?.trim().split("\n") ?? [];
   if (!/^\d+$/.test(pid) || birth.pop() !== folder) return undefined;
   const [now, then] = [birthOf(Number(pid)) ?? "gone", birth.join(" ")].map((text) =>
     text.trim().split(/\s+/).join(" ")
@@ -1366,28 +1375,37 @@ function processesOf(repo: Repo, id: string, group?: number): Processes {
 /** Parents that only pass a command on. */
 const SHELLS = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "env", "setsid", "script", "timeout"];
 
+/** The name of a process's program, and its parent; 0 if it is gone. */
+function processInfo(pid: number): { name: string; parent: number } {
+  if (Deno.build.os === "linux") {
+    const [, name = "", parent = 0] = /^\d+ \(([^]*)\) \S+ (\d+)/.exec(readOptional(`/proc/${pid}/stat`) ?? "") ?? [];
+    return { name, parent: Number(parent) };
+  }
+  const { stdout } = new Deno.Command("ps", { args: ["-o", "ppid=,comm=", "-p", `${pid}`] }).outputSync();
+  const [, parent = 0, path = ""] = /^\s*(\d+)\s+-?(.*?)\s*$/.exec(new TextDecoder().decode(stdout)) ?? [];
+  return { name: path.replace(/^.*\//, ""), parent: Number(parent) };
+}
+
 /** The program that called this one, past shells: a reviewing agent, or a person's terminal. */
 function callerOf(): { pid: number; birth: string } | undefined {
   for (let pid = Deno.ppid; pid > 1;) {
-    const { stdout } = new Deno.Command("ps", { args: ["-o", "ppid=,comm=", "-p", `${pid}`] }).outputSync();
-    const [, parent, name = ""] = /^\s*(\d+)\s+(.*?)\s*$/.exec(new TextDecoder().decode(stdout)) ?? [];
-    if (parent === undefined) return undefined;
+    const { name, parent } = processInfo(pid);
     const birth = birthOf(pid);
-    if (!SHELLS.includes(name.replace(/^-|^.*\//g, ""))) return birth === undefined ? undefined : { pid, birth };
-    pid = Number(parent);
+    if (!SHELLS.includes(name)) return birth === undefined ? undefined : { pid, birth };
+    pid = parent;
   }
 }
 
 /** Records which program reviews a task. */
 function setReviewer(repo: Repo, id: string, reviewer: string): void {
   const { pid, birth } = callerOf() ?? { pid: 0, birth: "" };
-  Deno.writeTextFileSync(`${folderOf(repo, id)}/reviewer`, JSON.stringify({ reviewer, pid, birth }));
+  Deno.writeTextFileSync(`${folderOf(repo, id)}/reviewer`, [pid, birth, reviewer].join("\n"));
 }
 
 /** Whether the program that reviews a task has ended; `undefined` if that is not known here. */
 function isReviewerGone(repo: Repo, { id, reviewer }: Task): boolean | undefined {
-  const known = JSON.parse(readIfThere(`${repo.common}/worker/${id}/reviewer`) ?? "{}");
-  return known.reviewer === reviewer && known.pid > 0 ? birthOf(known.pid) !== known.birth : undefined;
+  const [pid = "", birth, name] = readOptional(`${repo.common}/worker/${id}/reviewer`)?.split("\n") ?? [];
+  return name === reviewer && Number(pid) > 0 ? birthOf(Number(pid)) !== birth : undefined;
 }
 
 /**
@@ -1421,8 +1439,8 @@ function nameOfAgent({ agent, command }: Task): string {
 
 /** What is found on the `PATH`. */
 function isProgram(name: string): boolean {
-  if (name.includes("/")) return isThere(name);
-  return (ENVIRONMENT["PATH"] ?? "").split(":").some((folder) => isThere(`${folder || "."}/${name}`));
+  if (name.includes("/")) return exists(name);
+  return (ENVIRONMENT["PATH"] ?? "").split(":").some((folder) => exists(`${folder || "."}/${name}`));
 }
 
 /** What an agent is told. */
@@ -1446,7 +1464,7 @@ function promptFor(task: Task, brief: string, findings: readonly string[]): stri
 }
 
 /** Starts a task's agent, if one is `pending` and nobody else just does; it outlives this program. */
-async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
+async function launch(repo: Repo, { task, commit }: TaskSnapshot): Promise<void> {
   if (!hasAgent(task)) return;
   const folder = folderOf(repo, task.id);
   const older = task.requests > 0 ? [`reviews/${task.round}.md`] : []; // of a task that 0.1.0 has made
@@ -1461,7 +1479,7 @@ async function launch(repo: Repo, { task, commit }: Seen): Promise<void> {
       repo.config.models[task.agent] ?? [],
       isLong ? folder : undefined,
     ) ?? [];
-  if (isPending(repo, task.id)) ["process", "exit"].forEach((name) => removeIfThere(`${folder}/${name}`));
+  if (isPending(repo, task.id)) ["process", "exit"].forEach((name) => removeAny(`${folder}/${name}`));
   const { WORKER_HUMAN: _, ...others } = ENVIRONMENT; // no agent speaks for a person
   const env = { ...others, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
   new Deno.Command("/bin/sh", {
@@ -1488,13 +1506,13 @@ async function launchPending(repo: Repo, id: string): Promise<void> {
 /** Says that an agent is to be started once the task is `working`; whoever gets that far does it. */
 function setPending(repo: Repo, task: Task): void {
   if (!hasAgent(task)) return;
-  removeIfThere(`${folderOf(repo, task.id)}/started`);
+  removeAny(`${folderOf(repo, task.id)}/started`);
   Deno.writeTextFileSync(`${folderOf(repo, task.id)}/pending`, "");
 }
 
 function isPending(repo: Repo, id: string): boolean {
   const folder = `${repo.common}/worker/${id}`;
-  return isThere(`${folder}/pending`) && !isThere(`${folder}/started`);
+  return exists(`${folder}/pending`) && !exists(`${folder}/started`);
 }
 
 /** Ends an agent with all that it started to work; returns what else of it still runs. */
@@ -1508,7 +1526,7 @@ async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
       for (let waited = 0; waited < GRACE && processOf(repo, id) === undefined; waited += 20) await pause(20);
     }
   }
-  removeIfThere(`${folder}/pending`);
+  removeAny(`${folder}/pending`);
   const group = processOf(repo, id)?.pid; // not known once .git/worker was deleted
   const find = () => {
     const { pid = 0, isAlive } = processOf(repo, id) ?? {};
@@ -1540,14 +1558,14 @@ function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-// ── What is decided ─────────────────────────────────────────────────────────────────────────────────────────────
+// ── Policy ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function isLive({ task }: Seen): boolean {
+function isLive({ task }: TaskSnapshot): boolean {
   return STATES[task.state].live;
 }
 
 /** Where a command takes a task; refuses one in a state that it does not lead out of. */
-function leave({ task }: Seen, command: string): State {
+function requireTransition({ task }: TaskSnapshot, command: string): State {
   const { from, to } = TRANSITIONS[command] ?? { from: [], to: task.state };
   if (from.includes(task.state)) return to;
   const what = `Cannot ${command} task ${quote(task.id)}: it is ${task.state}`;
@@ -1555,7 +1573,7 @@ function leave({ task }: Seen, command: string): State {
     throw new Failure("state", `${what}, and has to be ${from.join(" or ")}`, `worker status ${task.id}`);
   }
   const reasons = checkpointList(task);
-  throw new Failure("needs_human", `${what}. A person has to decide:${some(reasons)}`, humanHint(task));
+  throw new Failure("needs_human", `${what}. A person has to decide:${listSome(reasons)}`, humanHint(task));
 }
 
 function humanHint({ id, head }: Task): string {
@@ -1563,7 +1581,7 @@ function humanHint({ id, head }: Task): string {
 }
 
 /** Refuses to speak about another commit than the one that was submitted, or one that the branch has left. */
-function checkHead({ task, branch }: Seen, given: string): void {
+function checkHead({ task, branch }: TaskSnapshot, given: string): void {
   const { id, head } = task;
   const isSame = head !== undefined && given.length >= 7 && head.startsWith(given.toLowerCase());
   if (!isSame) {
@@ -1576,20 +1594,20 @@ function checkHead({ task, branch }: Seen, given: string): void {
   checkUnmoved({ task, branch });
 }
 
-function checkUnmoved({ task: { id, head }, branch }: Pick<Seen, "task" | "branch">): void {
+function checkUnmoved({ task: { id, head }, branch }: Pick<TaskSnapshot, "task" | "branch">): void {
   if (branch === head || branch === undefined) return; // In another clone, there is only the commit.
   const message = `Task ${quote(id)} was submitted at ${head}, and branch worker/${id} is at ${branch}`;
   throw new Failure("race", message, `What was said of ${head} is void: worker submit ${id}`);
 }
 
 /** Whether a new task may have the id of one that was cancelled, and of which nothing is left. */
-function isReusable({ task, branch }: Seen): boolean {
+function isReusable({ task, branch }: TaskSnapshot): boolean {
   return task.state === "cancelled" && branch === undefined &&
     (task.cleanup === undefined || task.cleanup.done === true);
 }
 
 /** Refuses a new task where there are too many, or one that would change the same files. */
-function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayOverlap: boolean): void {
+function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Task, mayOverlap: boolean): void {
   const { id, paths, dependsOn } = task;
   const same = tasks.find((each) => each.task.id === id);
   if (same && !isReusable(same)) {
@@ -1621,7 +1639,7 @@ function checkAdmission(config: Config, tasks: readonly Seen[], task: Task, mayO
   );
   if (meetings.length === 0) return;
   const hint = "Wait for that one, narrow --paths, or give --allow-overlap";
-  throw new Failure("conflict", `Task ${quote(id)} would change what another one does:${some(meetings)}`, hint);
+  throw new Failure("conflict", `Task ${quote(id)} would change what another one does:${listSome(meetings)}`, hint);
 }
 
 /** How large a change is, and what it touches: both names of what is renamed. */
@@ -1683,7 +1701,7 @@ function humanNote(task: Task): string {
   const reasons = checkpointList(task);
   const isStuck = task.checkpoints?.some(({ kind }) => kind === "rounds");
   const choice = isStuck ? "\n  approve: one more round; approve --accept: it is good as it is; reject: end it" : "";
-  return `. A person has to decide:${some(reasons)}\n  ${humanHint(task)}${choice}`;
+  return `. A person has to decide:${listSome(reasons)}\n  ${humanHint(task)}${choice}`;
 }
 
 /** The paths of `--porcelain -z` without renames, as `git status` prints them. */
@@ -1762,7 +1780,7 @@ function fullName(branch: string): string {
 }
 
 /** Makes the first event of a task. Nobody else is let in meanwhile: the limits are about all tasks at once. */
-async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<Seen> {
+async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<TaskSnapshot> {
   using _lock = await lock(repo, "admission");
   const { tasks, refs } = await readTasks(repo, task.base, BRANCHES.slice(0, -1));
   const start = refs.get(task.base);
@@ -1791,11 +1809,11 @@ async function missingFor(repo: Repo, { dependsOn }: Task): Promise<string[]> {
 }
 
 /** Makes the worktree of a queued task and launches its agent, from wherever that was left; later, if it depends on others. */
-async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
+async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const { id, agent, base, operation, dependsOn } = seen.task;
   const missing = await missingFor(repo, seen.task);
   if (missing.length > 0) {
-    return tell(seen.task, `Task ${id} is queued, and starts when these are merged: ${missing.join(", ")}`, {
+    return answerFor(seen.task, `Task ${id} is queued, and starts when these are merged: ${missing.join(", ")}`, {
       missing,
     });
   }
@@ -1803,11 +1821,11 @@ async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
   const current = dependsOn.length > 0 ? seen.branch ?? (await readRefs(repo, base)).get(base) : undefined;
   const start = current ?? seen.task.start;
   const ready = { ...seen, task: { ...seen.task, start } };
-  const task = change(ready, operation, { state: leave(seen, "spawn") });
+  const task = change(ready, operation, { state: requireTransition(seen, "spawn") });
   const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on worker/${id} from ${
     base.replace("refs/heads/", "")
   }`;
-  const answer = tell(task, text, { branch: `worker/${id}`, base, start, agent });
+  const answer = answerFor(task, text, { branch: `worker/${id}`, base, start, agent });
   const subject = `Start: worktree and branch are made, agent ${agent}`;
   // The commit is written while the worktree is made; the event is not before the ref moves.
   const [made, written] = await Promise.allSettled([
@@ -1831,13 +1849,13 @@ async function finishSpawn(repo: Repo, seen: Seen): Promise<Answer> {
 async function startDependents(repo: Repo, id: string): Promise<void> {
   const { tasks } = await readTasks(repo);
   for (const { task } of tasks.filter(({ task }) => task.state === "queued" && task.dependsOn.includes(id))) {
-    if (!isThere(`${repo.common}/worker/${task.id}`)) continue; // another machine's
+    if (!exists(`${repo.common}/worker/${task.id}`)) continue; // another machine's
     try {
       using _lock = await lock(repo, `task-${task.id}`);
       const { text } = await finishSpawn(repo, await readTask(repo, task.id));
-      say(text ?? "");
+      printError(text ?? "");
     } catch (error) {
-      say(`Task ${task.id} can't start: ${explain(error)}`);
+      printError(`Task ${task.id} can't start: ${explain(error)}`);
     }
   }
 }
@@ -1845,14 +1863,14 @@ async function startDependents(repo: Repo, id: string): Promise<void> {
 /** Copies the ignored files that `.worktreeinclude` names from the main checkout into a new worktree. */
 async function copyIncluded(repo: Repo, worktree: string): Promise<void> {
   const main = repo.common.replace(/\/\.git$/, "");
-  if (main === repo.common || !isThere(`${main}/.worktreeinclude`)) return;
+  if (main === repo.common || !exists(`${main}/.worktreeinclude`)) return;
   const args = ["ls-files", "-z", "--others", "--ignored"];
   const list = async (exclude: string) =>
     (await git(repo, [...args, exclude], { cwd: main })).split("\0").filter(Boolean);
   const ignored = new Set(await list("--exclude-standard"));
   for (const path of (await list("--exclude-from=.worktreeinclude")).filter((path) => ignored.has(path))) {
     const [from, to] = [`${main}/${path}`, `${worktree}/${path}`];
-    if (isThere(to) || !Deno.lstatSync(from).isFile) continue;
+    if (exists(to) || !Deno.lstatSync(from).isFile) continue;
     Deno.mkdirSync(to.replace(/\/[^/]*$/, ""), { recursive: true });
     Deno.copyFileSync(from, to);
   }
@@ -1871,7 +1889,7 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   const hasMoved = task.head !== undefined && task.head !== branch;
   const isStuck = task.checkpoints?.some(({ kind }) => kind === "rounds"); // which no other head gets around
   const mayAgain = hasMoved && !isStuck && ["submitted", "reviewing", "approved", "needs_human"].includes(task.state);
-  if (!mayAgain) leave(seen, "submit");
+  if (!mayAgain) requireTransition(seen, "submit");
   if (branch === undefined) throw new Failure("state", `There is no branch worker/${id} here to submit`);
   const report = options.report === undefined ? undefined : await readGiven("report", options.report);
   await checkCommitted(repo, seen);
@@ -1892,7 +1910,7 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   const { paths, lines, renames } = size;
   const text = `Task ${id} is submitted at ${branch}: ${paths.length} files, ${lines} lines${humanNote(next)}`;
   const { checkpoints = [] } = next;
-  const answer = tell(next, text, { round, from, files: paths.length, lines, renames, checkpoints });
+  const answer = answerFor(next, text, { round, from, files: paths.length, lines, renames, checkpoints });
   const files = report === undefined ? undefined : { [`reports/${round}.md`]: report };
   await record(repo, seen, { subject: `Submit, round ${round}`, task: next, files, pin: branch, answer });
   return answer;
@@ -1914,9 +1932,9 @@ async function measure(repo: Repo, from: string, to: string): Promise<Size> {
 }
 
 /** Refuses to submit a worktree in which something is changed and not committed: nobody would review it. */
-async function checkCommitted(repo: Repo, { task, branch }: Seen): Promise<void> {
+async function checkCommitted(repo: Repo, { task, branch }: TaskSnapshot): Promise<void> {
   const cwd = worktreeOf(repo, task.id);
-  if (whatIsIn(repo, cwd) !== "worktree") return;
+  if (inspectPath(repo, cwd) !== "worktree") return;
   const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal"];
   const [out, head] = await Promise.all([git(repo, status, { cwd }), git(repo, ["rev-parse", "HEAD"], { cwd })]);
   if (head.trim() !== branch) {
@@ -1926,15 +1944,15 @@ async function checkCommitted(repo: Repo, { task, branch }: Seen): Promise<void>
   const entries = out.split("\0").filter(Boolean);
   const changed = entries.filter((entry) => !entry.startsWith("?? "));
   if (changed.length > 0) {
-    throw new Failure("state", `Not all is committed in ${cwd}:${some(changed)}`, "Commit it, or restore it");
+    throw new Failure("state", `Not all is committed in ${cwd}:${listSome(changed)}`, "Commit it, or restore it");
   }
-  if (entries.length > 0) say(`Not in the submission, as git does not track it:${some(statusPaths(out))}`);
+  if (entries.length > 0) printError(`Not in the submission, as git does not track it:${listSome(statusPaths(out))}`);
 }
 
 async function block({ repo, id, operation, options }: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
-  const task = change(seen, operation, { state: leave(seen, "block"), question: options.question });
-  const answer = tell(task, `Task ${id} waits for an answer`, { question: options.question });
+  const task = change(seen, operation, { state: requireTransition(seen, "block"), question: options.question });
+  const answer = answerFor(task, `Task ${id} waits for an answer`, { question: options.question });
   await record(repo, seen, { subject: "Block: a question", task, answer });
   return answer;
 }
@@ -1943,7 +1961,7 @@ async function resume(call: Call): Promise<Answer> {
   const { repo, id, operation, options } = call;
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
-  const to = leave(seen, "resume");
+  const to = requireTransition(seen, "resume");
   const { state } = seen.task;
   if (state === "queued" && options.answer !== undefined) {
     throw new Failure("usage", `Task ${quote(id)} has not begun, so it has no question: leave out --answer`);
@@ -1971,7 +1989,7 @@ async function resume(call: Call): Promise<Answer> {
   const left = leftNote(await stopAgent(repo, id)); // one that still runs would not hear of it
   await ensureWorktree(repo, seen);
   const works = hasAgent(task) ? `, with ${nameOfAgent(task)}` : "";
-  const answer = tell(task, `Task ${id} is at work again${works}${left}`);
+  const answer = answerFor(task, `Task ${id} is at work again${works}${left}`);
   setPending(repo, task);
   await launch(repo, await record(repo, seen, { subject: `Resume, from ${state}`, task, answer }));
   return answer;
@@ -1980,10 +1998,10 @@ async function resume(call: Call): Promise<Answer> {
 async function fail({ repo, id, operation, options }: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
-  const state = leave(seen, "fail");
+  const state = requireTransition(seen, "fail");
   await stopAgent(repo, id);
   const task = change(seen, operation, { state, reason: options.reason });
-  const answer = tell(task, `Task ${id} has failed; its worktree and branch are kept`);
+  const answer = answerFor(task, `Task ${id} has failed; its worktree and branch are kept`);
   await record(repo, seen, { subject: "Fail", task, answer });
   return answer;
 }
@@ -2000,7 +2018,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   }
   if (command === "review start" && task.state === "reviewing" && task.reviewer === actor) {
     checkHead(seen, options.head ?? "");
-    return { ...tell(task, `${actor} reviews task ${id} already`), changed: false };
+    return { ...answerFor(task, `${actor} reviews task ${id} already`), changed: false };
   }
   const isTaken = command === "review start" && options.take && task.state === "reviewing";
   if (isTaken && isReviewerGone(repo, task) === false) {
@@ -2014,7 +2032,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     const hint = `If ${task.reviewer} is gone: worker review start ${id} --head ${task.head} --actor ${actor} --take`;
     throw new Failure("state", `Only ${task.reviewer}, who reviews task ${quote(id)}, may decide`, hint);
   }
-  const to = isTaken ? "reviewing" : leave(seen, command);
+  const to = isTaken ? "reviewing" : requireTransition(seen, command);
   checkHead(seen, options.head ?? "");
   const { round, head = "" } = task;
   const findings = options.findings === undefined ? undefined : await readGiven("findings", options.findings);
@@ -2036,7 +2054,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     requests,
   });
   if (to === "reviewing") setReviewer(repo, id, actor);
-  const answer = tell(next, `Task ${id} is ${next.state}${humanNote(next)}`, { round, requests });
+  const answer = answerFor(next, `Task ${id} is ${next.state}${humanNote(next)}`, { round, requests });
   await record(repo, seen, { subject: `Review, round ${round}: ${to.replace("_", " ")}`, task: next, files, answer });
   return answer;
 }
@@ -2047,9 +2065,9 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
     const message = `worker ${command} is for a person: no worker may, and standard input has to be a terminal`;
     throw new Failure("needs_human", message, "Have a person run this in a terminal");
   }
-  say("Note: a program that is run by the same user can do this, too. It is recorded, and proves no person.");
+  printError("Note: a program that is run by the same user can do this, too. It is recorded, and proves no person.");
   const seen = await readTask(repo, id);
-  const to = leave(seen, command);
+  const to = requireTransition(seen, command);
   checkHead(seen, options.head ?? "");
   const { task } = seen;
   const { head = "", round } = task;
@@ -2068,7 +2086,7 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
     next: undefined,
     ...isApproval ? { cleared } : { reason, findings: [...task.findings ?? [], `human/${round}.md`] },
   });
-  const answer = tell(next, `Task ${id} is ${next.state}`, { checkpoints: task.checkpoints });
+  const answer = answerFor(next, `Task ${id} is ${next.state}`, { checkpoints: task.checkpoints });
   // The worker is told a person's words as it is told a reviewer's.
   const files = isApproval ? undefined : { [`human/${round}.md`]: `${reason}\n` };
   const requests = state === "changes_requested" && !isApproval ? task.requests + 1 : task.requests;
@@ -2089,7 +2107,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
     const merged = await mergeTrees(repo, from, reviewed);
     [left, note] = [merged.tree, `the fix alone, ${reviewed}..${head} (--whole for all of it)`];
   }
-  say(`Task ${id}, round ${task.round}: ${note}`);
+  printError(`Task ${id}, round ${task.round}: ${note}`);
   const { hidden } = await measure(repo, left, head);
   const diff = async (...more: string[]) => {
     const args = ["diff", "--no-color", "--find-renames", ...EXACTLY, ...more];
@@ -2102,7 +2120,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   const more = hidden.length > 0 ? await diff("--text", left, head, "--", ...hidden) : undefined;
   const output = { bytes: new Uint8Array([...whole.bytes, ...more?.bytes ?? []]), out: whole.out + (more?.out ?? "") };
   // As bytes, as the files need not be texts in UTF-8; but nothing in them may control a terminal.
-  if (!options.json && Deno.stdout.isTerminal()) console.log(harmless(output.out).trimEnd());
+  if (!options.json && Deno.stdout.isTerminal()) console.log(escapeControls(output.out).trimEnd());
   else if (!options.json) {
     for (let rest = output.bytes; rest.length > 0;) {
       rest = rest.subarray(Deno.stdout.writeSync(rest));
@@ -2122,14 +2140,14 @@ async function merge(call: Call): Promise<Answer> {
   const { tasks, refs } = await readTasks(repo, "refs/heads");
   const seen = tasks.find(({ task }) => task.id === id) ?? await readTask(repo, id);
   const { task } = seen;
-  if (task.state === "merged") return { ...tell(task, `Task ${id} is merged already`), changed: false };
+  if (task.state === "merged") return { ...answerFor(task, `Task ${id} is merged already`), changed: false };
   const base = refs.get(task.base);
   if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
   if (call.isRepeated && task.state === "merging") {
     if (task.merge?.onto === base) await undoCheckout(repo, task.base, task.merge);
     return await concludeMerge(repo, seen, base, check);
   }
-  const state = leave(seen, "merge");
+  const state = requireTransition(seen, "merge");
   checkUnmoved(seen);
   const missing = await missingFor(repo, task);
   if (missing.length > 0) {
@@ -2142,7 +2160,7 @@ async function merge(call: Call): Promise<Answer> {
     git(repo, ["rev-parse", "--verify", `${base}^{tree}`]),
   ]);
   if (merged.conflicts.length > 0) {
-    const message = `Task ${quote(id)} conflicts with ${task.base} in:${some(merged.conflicts)}`;
+    const message = `Task ${quote(id)} conflicts with ${task.base} in:${listSome(merged.conflicts)}`;
     const hint = `worker resume ${id} --answer "Merge ${
       task.base.replace("refs/heads/", "")
     }: it conflicts", then review again`;
@@ -2157,7 +2175,7 @@ async function merge(call: Call): Promise<Answer> {
   if (options["dry-run"]) {
     if (check !== undefined) await checkMerge(repo, seen, commit, check);
     const text = isIn ? `All of task ${id} is in ${task.base} already` : `Task ${id} can be merged, as ${commit}`;
-    return { ...tell(task, text, { commit, base: task.base }), changed: false };
+    return { ...answerFor(task, text, { commit, base: task.base }), changed: false };
   }
   const next = change(seen, operation, { state, merge: { commit, onto: base } });
   markBegun(repo, next);
@@ -2171,7 +2189,7 @@ function markBegun(repo: Repo, { id, operation }: Task): void {
 }
 
 function isBegunHere({ common }: Repo, { id, operation }: Task): boolean {
-  return readIfThere(`${common}/worker/${id}/operation`) === operation.id;
+  return readOptional(`${common}/worker/${id}/operation`) === operation.id;
 }
 
 /** Where the base is checked out; refuses if that has changes that are not committed. */
@@ -2190,31 +2208,33 @@ async function baseCheckout(repo: Repo, base: string): Promise<string | undefine
   }
   const path = checkout?.path === repo.common ? await checkoutHere(repo) : checkout?.path;
   if (path === undefined) return undefined;
-  if (!isThere(path)) {
+  if (!exists(path)) {
     throw new Failure("state", `${base} is checked out in ${path}, which is gone`, "git worktree prune");
   }
   const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all"];
   const out = await git(repo, status, { cwd: path });
   if (out === "") return path;
-  const message = `${base} is checked out in ${path}, with changes that are not committed:${some(statusPaths(out))}`;
+  const message = `${base} is checked out in ${path}, with changes that are not committed:${
+    listSome(statusPaths(out))
+  }`;
   throw new Failure("loses_work", message, "Commit them there, or have them elsewhere");
 }
 
 /** What will put a branch back later, whatever happens to it now; such a checkout is not on the branch meanwhile. */
 function baseInUse(repo: Repo, base: string): string | undefined {
   const places = [repo.common];
-  if (isThere(`${repo.common}/worktrees`)) {
+  if (exists(`${repo.common}/worktrees`)) {
     for (const { name } of Deno.readDirSync(`${repo.common}/worktrees`)) {
       places.push(`${repo.common}/worktrees/${name}`);
     }
   }
   const names = [base, base.replace("refs/heads/", "")];
-  const is = (path: string) => places.some((place) => names.includes(readIfThere(`${place}/${path}`)?.trim() ?? ""));
-  const isOn = (place: string) => readIfThere(`${place}/HEAD`)?.trim() === `ref: ${base}`;
+  const is = (path: string) => places.some((place) => names.includes(readOptional(`${place}/${path}`)?.trim() ?? ""));
+  const isOn = (place: string) => readOptional(`${place}/HEAD`)?.trim() === `ref: ${base}`;
   for (
     const [file, what] of [["CHERRY_PICK_HEAD", "cherry-pick"], ["REVERT_HEAD", "revert"], ["MERGE_HEAD", "merge"]]
   ) {
-    if (places.some((place) => isOn(place) && isThere(`${place}/${file}`))) return what;
+    if (places.some((place) => isOn(place) && exists(`${place}/${file}`))) return what;
   }
   if (is("rebase-merge/head-name") || is("rebase-apply/head-name")) return "rebase";
   return is("BISECT_START") ? "bisect" : undefined;
@@ -2248,7 +2268,7 @@ async function inCheckout<T>(
 }
 
 /** Runs the check in a worktree of the merge commit that is thrown away. */
-async function checkMerge(repo: Repo, { task: { id } }: Seen, commit: string, check: string): Promise<void> {
+async function checkMerge(repo: Repo, { task: { id } }: TaskSnapshot, commit: string, check: string): Promise<void> {
   await inCheckout(repo, id, commit, undefined, async (path) => {
     const { setup } = repo.config;
     for (const [what, command] of [["worker.setup for the check", setup], ["check", check]] as const) {
@@ -2272,11 +2292,11 @@ async function removeCheck(repo: Repo, id: string): Promise<void> {
   const path = checkFolder(repo, id);
   const isKnown = (await readWorktrees(repo)).some((each) => each.path === path);
   if (isKnown) await git(repo, ["worktree", "remove", "--force", "--force", path]);
-  removeIfThere(path);
+  removeAny(path);
 }
 
 /** Checks the recorded merge commit and moves the base to it; where that fails the task is `approved` again. */
-async function concludeMerge(repo: Repo, seen: Seen, base: string, check?: string): Promise<Answer> {
+async function concludeMerge(repo: Repo, seen: TaskSnapshot, base: string, check?: string): Promise<Answer> {
   const { task } = seen;
   const { commit, onto } = task.merge ?? { commit: "", onto: "" };
   if (await isAncestor(repo, commit, base)) return await settleMerge(repo, seen, true);
@@ -2301,7 +2321,9 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
   const message = `worker: merge ${task.id}`;
   const replaced = cwd === undefined ? [] : await replacedFolders(repo, cwd, onto, commit);
   if (replaced.length > 0) {
-    const reason = `Cannot move ${task.base} in ${cwd}: a file replaces these, which are submodules:${some(replaced)}`;
+    const reason = `Cannot move ${task.base} in ${cwd}: a file replaces these, which are submodules:${
+      listSome(replaced)
+    }`;
     throw new Failure("loses_work", reason, "Move those away");
   }
   const merge = [
@@ -2334,7 +2356,7 @@ async function replacedFolders(repo: Repo, cwd: string, from: string, to: string
   const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--diff-filter=T", from, to];
   return (await git(repo, args)).split("\0").filter((path) => {
     const place = `${cwd}/${path}`;
-    return path !== "" && isThere(place) && Deno.lstatSync(place).isDirectory &&
+    return path !== "" && exists(place) && Deno.lstatSync(place).isDirectory &&
       [...Deno.readDirSync(place)].length > 0;
   });
 }
@@ -2346,7 +2368,7 @@ async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string):
     return (await git(repo, args)).split("\0").filter(Boolean);
   };
   for (const path of await list("A")) {
-    if (isThere(`${cwd}/${path}`) && !Deno.lstatSync(`${cwd}/${path}`).isDirectory) Deno.removeSync(`${cwd}/${path}`);
+    if (exists(`${cwd}/${path}`) && !Deno.lstatSync(`${cwd}/${path}`).isDirectory) Deno.removeSync(`${cwd}/${path}`);
   }
   const before = await list("a"); // all but what is added
   const args = ["restore", `--source=${onto}`, "--worktree", "--pathspec-from-file=-", "--pathspec-file-nul"];
@@ -2364,7 +2386,7 @@ function movedBase({ base }: Task, onto: string, now: string | undefined): Failu
 }
 
 /** Records what became of a merge: it is in the base, or the task is approved as it was before. */
-async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Failure): Promise<Answer> {
+async function settleMerge(repo: Repo, seen: TaskSnapshot, isMerged: boolean, error?: Failure): Promise<Answer> {
   const { operation, id, base, merge } = seen.task;
   const output = error?.output;
   const file = `checks/${seen.task.round}.md`;
@@ -2377,7 +2399,7 @@ async function settleMerge(repo: Repo, seen: Seen, isMerged: boolean, error?: Fa
   const text = `Task ${id} is merged into ${base}, as ${merge?.commit}`;
   const why = error ??
     new Failure("race", `The merge of task ${quote(id)} broke off`, "Merge again, with the same --check");
-  const answer = { ...tell(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
+  const answer = { ...answerFor(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
   const subject = isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`;
   const files = output === undefined ? undefined : { [file]: `${error?.message}\n\n${output}\n` };
   await record(repo, seen, { subject, task, files, answer });
@@ -2400,15 +2422,15 @@ async function cancel(call: Call): Promise<Answer> {
   if (call.isRepeated) return await finishCancel(repo, seen);
   const isOver = state === "merged" || state === "cancelled";
   if (isOver && !options.cleanup && state === "cancelled") {
-    return { ...tell(seen.task, `Task ${id} is cancelled already`), changed: false };
+    return { ...answerFor(seen.task, `Task ${id} is cancelled already`), changed: false };
   }
-  const to = isOver && options.cleanup ? state : leave(seen, "cancel");
+  const to = isOver && options.cleanup ? state : requireTransition(seen, "cancel");
   const reason = options.reason ?? (state === "cancelling" ? seen.task.reason : undefined);
   if (reason === undefined && !isOver) throw new Failure("usage", "Why is it cancelled? Give --reason TEXT");
   if (options.cleanup) {
     const found = await inspect(repo, id);
     if (isOver && found.found === "nothing" && found.branch === undefined) {
-      return { ...tell(seen.task, `Nothing is left of task ${id}`), changed: false };
+      return { ...answerFor(seen.task, `Nothing is left of task ${id}`), changed: false };
     }
     checkRemovable(repo, id, found, options.discard);
   }
@@ -2422,13 +2444,14 @@ async function cancel(call: Call): Promise<Answer> {
 }
 
 /** Stops the agent, saves and removes what was asked for, and says so, from wherever that was left. */
-async function finishCancel(repo: Repo, seen: Seen): Promise<Answer> {
+async function finishCancel(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const { id, operation } = seen.task;
   const left = leftNote(await stopAgent(repo, id));
   let now = seen;
   // Anew also where it was saved before: until a command that was killed goes on, somebody may have worked there.
   if (
-    now.task.cleanup !== undefined && (!now.task.cleanup.backup || whatIsIn(repo, worktreeOf(repo, id)) === "worktree")
+    now.task.cleanup !== undefined &&
+    (!now.task.cleanup.backup || inspectPath(repo, worktreeOf(repo, id)) === "worktree")
   ) {
     const found = await inspect(repo, id); // again, as the agent went on until now
     checkRemovable(repo, id, found, now.task.cleanup.discard);
@@ -2446,12 +2469,12 @@ async function finishCancel(repo: Repo, seen: Seen): Promise<Answer> {
   });
   const text = `Task ${id} is ${task.state}` +
     (cleanup ? `; worktree and branch are saved at refs/worker/backup/${id}` : "") + left;
-  const answer = tell(task, text, cleanup ? { backup: cleanup.backup } : {});
+  const answer = answerFor(task, text, cleanup ? { backup: cleanup.backup } : {});
   await record(repo, now, { subject: cleanup ? "Worktree and branch are removed" : "Cancel is done", task, answer });
   return answer;
 }
 
-// ── Looking ─────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What of a task is observed, and nowhere stored: `null` is unknown. */
 interface Observation {
@@ -2470,13 +2493,13 @@ interface Observation {
   silent?: number;
 }
 
-function observe(repo: Repo, seen: Seen): Observation {
+function observe(repo: Repo, seen: TaskSnapshot): Observation {
   const { id, state, head, since } = seen.task;
   if (!isLive(seen)) return { stalled: false, moved: false };
   const alive = hasAgent(seen.task) ? processOf(repo, id)?.isAlive ?? null : undefined;
-  const exit = readIfThere(`${repo.common}/worker/${id}/exit`);
+  const exit = readOptional(`${repo.common}/worker/${id}/exit`);
   const log = `${repo.common}/worker/${id}/log`;
-  const printed = alive && isThere(log) ? Deno.statSync(log).mtime : undefined;
+  const printed = alive && exists(log) ? Deno.statSync(log).mtime : undefined;
   const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
   return {
     ...alive !== undefined && { alive },
@@ -2534,7 +2557,7 @@ async function list({ repo, options }: Call): Promise<Answer> {
     const works = nameOfAgent(task);
     return { ...known, works, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
-  const short = (text: string) => harmless(text.length > 40 ? `${text.slice(0, 37)}...` : text);
+  const short = (text: string) => escapeControls(text.length > 40 ? `${text.slice(0, 37)}...` : text);
   const rows = data.map((row) => {
     const notes = [
       ...row.question ? [`asks: ${short(row.question)}`] : [],
@@ -2542,22 +2565,22 @@ async function list({ repo, options }: Call): Promise<Answer> {
         ? (row.checkpoints ?? []).map(({ kind, detail }) => short(`${kind}: ${detail}`))
         : [],
       ...row.stalled ? [row.exitStatus === undefined ? "stalled" : `stalled, exit status ${row.exitStatus}`] : [],
-      ...(row.silent ?? 0) >= 60 ? [`silent for ${span(row.silent ?? 0)}`] : [],
+      ...(row.silent ?? 0) >= 60 ? [`silent for ${formatDuration(row.silent ?? 0)}`] : [],
       ...row.state === "queued" && row.dependsOn.length > 0 ? [`waits for ${row.dependsOn.join(", ")}`] : [],
       ...row.moved ? ["moved since"] : [],
       ...row.reviewAge === undefined
         ? []
         : row.state === "reviewing"
-        ? [`${row.reviewer} reviews for ${span(row.reviewAge)}${row.reviewerGone ? ", and is gone" : ""}`]
-        : [`waits for review for ${span(row.reviewAge)}`],
+        ? [`${row.reviewer} reviews for ${formatDuration(row.reviewAge)}${row.reviewerGone ? ", and is gone" : ""}`]
+        : [`waits for review for ${formatDuration(row.reviewAge)}`],
       ...row.overlaps?.length ? [`overlaps ${row.overlaps.join(", ")}`] : [],
     ];
     const { id, state, since, round, title } = row;
-    return [id, state, span(secondsSince(since)), `${round}`, row.works, notes.join("; "), short(title)];
+    return [id, state, formatDuration(secondsSince(since)), `${round}`, row.works, notes.join("; "), short(title)];
   });
   const live = tasks.filter(isLive).length;
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
-  say(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
+  printError(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
   const text = table([["ID", "STATE", "SINCE", "ROUND", "AGENT", "NOTE", "TITLE"], ...rows]);
   return { changed: false, data: { tasks: data, live, waiting }, ...rows.length > 0 && { text } };
 }
@@ -2567,7 +2590,7 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const [observation, events] = [observe(repo, seen), await readEvents(repo, id)];
   const { task } = seen;
   const path = worktreeOf(repo, id);
-  const worktree = whatIsIn(repo, path) === "worktree" ? path : null;
+  const worktree = inspectPath(repo, path) === "worktree" ? path : null;
   const shown = { ...task, operation: undefined, branch: seen.branch, worktree, ...observation };
   const rows = Object.entries(shown)
     .filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))
@@ -2578,7 +2601,7 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const texts = Object.fromEntries(paths.map((path, index) => [path, contents[index] ?? ""]));
   const shownTexts = Object.entries(texts).map(([path, text]) => `\n\n${path}:\n\n${text.trim().replace(/^/gm, "  ")}`);
   const data = { task, ...observation, branch: seen.branch ?? null, worktree, events, texts };
-  const text = harmless(`${table([...rows, ["next", nextStep(task)]])}${shownTexts.join("")}`);
+  const text = escapeControls(`${table([...rows, ["next", nextStep(task)]])}${shownTexts.join("")}`);
   return { changed: false, taskId: id, state: task.state, head: task.head, data, text };
 }
 
@@ -2586,18 +2609,18 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const { task } = await readTask(repo, id);
   const events = await readEvents(repo, id);
   const path = `${repo.common}/worker/${id}/log`;
-  const size = isThere(path) ? Deno.statSync(path).size : 0;
+  const size = exists(path) ? Deno.statSync(path).size : 0;
   const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
-  const text = isThere(path) ? await readFrom(path, options.all ? 0 : size - LOG_BYTES) : "";
+  const text = exists(path) ? await readFrom(path, options.all ? 0 : size - LOG_BYTES) : "";
   const output = options.all ? text : lastLines(text);
   const isCut = output.length < text.length || !options.all && size > LOG_BYTES;
   const note = isCut ? [`(the end of ${path}, which has ${size} bytes; --all for everything)`] : [];
-  const shown = harmless([table(rows), "", ...note, output].join("\n")).trimEnd();
+  const shown = escapeControls([table(rows), "", ...note, output].join("\n")).trimEnd();
   if (options.follow) {
     console.log(shown);
     await follow(repo, id, path, size);
   }
-  const data = { events, output: isThere(path) ? output : null, size };
+  const data = { events, output: exists(path) ? output : null, size };
   return {
     changed: false,
     taskId: id,
@@ -2624,8 +2647,8 @@ async function readFrom(path: string, position: number): Promise<string> {
 /** Prints what is added to a log, until the agent has ended. */
 async function follow(repo: Repo, id: string, path: string, from: number): Promise<void> {
   for (let position = from, isLast = false;; await pause(200)) {
-    const size = isThere(path) ? Deno.statSync(path).size : 0;
-    if (size > position) console.log(harmless(await readFrom(path, position)).trimEnd());
+    const size = exists(path) ? Deno.statSync(path).size : 0;
+    if (size > position) console.log(escapeControls(await readFrom(path, position)).trimEnd());
     position = size;
     if (isLast) return;
     isLast = !processOf(repo, id)?.isAlive && !isPending(repo, id);
@@ -2644,8 +2667,8 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
   for (const each of ids) await readTask(repo, each);
   const end = performance.now() + 1000 * repo.caller.timeout;
   const stateOf = new Map<string, string>();
-  const isStalled = (seen: Seen) => observe(repo, seen).stalled || isReviewerGone(repo, seen.task) === true;
-  const tell = (seen: Seen, what: string): Answer => {
+  const isStalled = (seen: TaskSnapshot) => observe(repo, seen).stalled || isReviewerGone(repo, seen.task) === true;
+  const report = (seen: TaskSnapshot, what: string): Answer => {
     const { task } = seen;
     const text = `Task ${task.id} ${what}\nNext: ${isStalled(seen) ? stalledStep(seen.task) : nextStep(task)}`;
     return {
@@ -2657,25 +2680,25 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
       text,
     };
   };
-  for (let signature = "", live: Seen[] = [];; await pause(250)) {
+  for (let signature = "", live: TaskSnapshot[] = [];; await pause(250)) {
     const now = refsSignature(repo);
     if (now !== signature) {
       signature = now;
       const { tasks } = await readTasks({ ...repo, refs: undefined });
       const all = tasks.filter(({ task }) => ids.length === 0 || ids.includes(task.id));
       const changed = all.find(({ task }) => (stateOf.get(task.id) ?? task.state) !== task.state);
-      if (changed) return tell(changed, `is ${changed.task.state} (it was ${stateOf.get(changed.task.id)})`);
+      if (changed) return report(changed, `is ${changed.task.state} (it was ${stateOf.get(changed.task.id)})`);
       live = all.filter(isLive);
       if (live.length === 0) {
         return { changed: false, data: {}, text: "No task is live, so there is nothing to wait for" };
       }
       const ready = all.find(({ task }) => ACTIONABLE.includes(task.state) && (isLive({ task, commit: "" })));
-      if (ready) return tell(ready, `is ${ready.task.state}`);
+      if (ready) return report(ready, `is ${ready.task.state}`);
       for (const { task } of all) stateOf.set(task.id, task.state);
     }
     const stalled = live.find(isStalled);
     if (stalled) {
-      return tell(stalled, stalled.task.state === "reviewing" ? "has a reviewer that is gone" : "has stalled");
+      return report(stalled, stalled.task.state === "reviewing" ? "has a reviewer that is gone" : "has stalled");
     }
     if (performance.now() > end) {
       return { changed: false, data: {}, text: `Nothing has changed in ${repo.caller.timeout} seconds` };
@@ -2692,17 +2715,17 @@ function stalledStep({ id, state, head }: Task): string {
 /** What changes whenever a task's ref does, read without git. */
 function refsSignature({ common }: Repo): string {
   const stamp = (path: string) => {
-    const { mtime, ino } = isThere(path) ? Deno.lstatSync(path) : {};
+    const { mtime, ino } = exists(path) ? Deno.lstatSync(path) : {};
     return `${mtime?.getTime()} ${ino}`;
   };
   const folder = `${common}/${TASKS}`;
-  const names = isThere(folder) ? [...Deno.readDirSync(folder)].map(({ name }) => name).sort() : [];
+  const names = exists(folder) ? [...Deno.readDirSync(folder)].map(({ name }) => name).sort() : [];
   const files = [`${common}/packed-refs`, `${common}/reftable/tables.list`, ...names.map((name) => `${folder}${name}`)];
   return files.map((path) => `${path} ${stamp(path)}`).join("\n");
 }
 
 /** All that a live task changes: what is committed, staged, unstaged and untracked, with both names of a rename. */
-async function changedFiles(repo: Repo, { task, branch }: Seen): Promise<string[]> {
+async function changedFiles(repo: Repo, { task, branch }: TaskSnapshot): Promise<string[]> {
   const cwd = worktreeOf(repo, task.id);
   const head = branch ?? task.head;
   const committed = head === undefined ? "" : await (async () => {
@@ -2710,7 +2733,7 @@ async function changedFiles(repo: Repo, { task, branch }: Seen): Promise<string[
     return await git(repo, ["diff", "--name-only", "-z", "--no-renames", ...EXACTLY, from, head]);
   })();
   const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"];
-  const others = whatIsIn(repo, cwd) === "worktree" ? await git(repo, status, { cwd }) : "";
+  const others = inspectPath(repo, cwd) === "worktree" ? await git(repo, status, { cwd }) : "";
   return [...new Set([...committed.split("\0").filter(Boolean), ...statusPaths(others)])].sort();
 }
 
@@ -2738,11 +2761,11 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
     [...new Set([...files, ...conflicts ?? []])].map((path) => [
       tasks.join(" and "),
       conflicts === null ? "unknown" : conflicts.includes(path) ? "conflict" : "same file",
-      harmless(path),
+      escapeControls(path),
     ])
   );
   const text = rows.length === 0 ? undefined : table(rows);
-  if (rows.length === 0) say("No two live tasks change the same files");
+  if (rows.length === 0) printError("No two live tasks change the same files");
   return { changed: false, ...id !== "" && { taskId: id }, data: { files: changed, pairs: meeting }, text };
 }
 
@@ -2792,19 +2815,19 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
 }
 
 /** What is wrong with one task, whose lock is held: each row of the recovery table. */
-async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
+async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   const { task, branch } = seen;
   const { id, state, merge, cleanup } = task;
   const path = worktreeOf(repo, id);
   const findings: Finding[] = [];
   const problem = (what: string, repair: () => Promise<unknown>) => findings.push({ taskId: id, what, repair });
   const note = (what: string) => findings.push({ taskId: id, what });
-  if (isThere(checkFolder(repo, id))) {
+  if (exists(checkFolder(repo, id))) {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
   const missing = state === "queued" ? await missingFor(repo, task) : [];
   const isCleaning = state === "cancelling" || cleanup !== undefined && !cleanup.done;
-  if (state === "queued" && !isThere(`${repo.common}/worker/${id}`)) {
+  if (state === "queued" && !exists(`${repo.common}/worker/${id}`)) {
     note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
   } else if (missing.length > 0) note(`it starts when these are merged: ${missing.join(", ")}`);
   else if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
@@ -2828,7 +2851,7 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
       problem(`merge broke off, ${what}: it is approved, and to be merged again`, () => settleMerge(repo, seen, false));
     }
   } else if (isLive(seen)) {
-    const found = whatIsIn(repo, path);
+    const found = inspectPath(repo, path);
     if (branch === undefined) note(`the branch worker/${id} is not in this repo`);
     else if (found === "foreign" && isMoved(repo, id)) {
       problem(`the repo or ${path} was moved: git is told`, () => git(repo, ["worktree", "repair", path]));
@@ -2852,10 +2875,10 @@ async function examine(repo: Repo, seen: Seen): Promise<Finding[]> {
 /** Whether a worktree still has git's notes in this repo, but points to where the repo was before. */
 function isMoved({ common, worktrees }: Repo, id: string): boolean {
   const path = `${worktrees}/${id}/.git`;
-  const text = isThere(path) && Deno.lstatSync(path).isFile ? Deno.readTextFileSync(path) : "";
+  const text = exists(path) && Deno.lstatSync(path).isFile ? Deno.readTextFileSync(path) : "";
   const [, pointer] = /^gitdir: (.*)\n?$/.exec(text) ?? [];
-  return pointer !== undefined && !isThere(pointer) && pointer.endsWith(`/worktrees/${id}`) &&
-    isThere(`${common}/worktrees/${id}/HEAD`);
+  return pointer !== undefined && !exists(pointer) && pointer.endsWith(`/worktrees/${id}`) &&
+    exists(`${common}/worktrees/${id}/HEAD`);
 }
 
 /** Takes back a checkout that was brought along to a merge commit whose ref was not moved any more. */
@@ -2865,7 +2888,7 @@ async function undoCheckout(
   { commit, onto }: { commit: string; onto: string },
 ): Promise<void> {
   const cwd = (await readWorktrees(repo)).find(({ branch, isBare }) => branch === base && !isBare)?.path;
-  if (cwd === undefined || !isThere(`${cwd}/.git`)) return;
+  if (cwd === undefined || !exists(`${cwd}/.git`)) return;
   await tryGit(repo, ["update-index", "-q", "--refresh"], { cwd });
   const isAtMerge = (await tryGit(repo, ["diff-index", "--quiet", commit, "--"], { cwd })).code === 0;
   const isAtBase = (await tryGit(repo, ["diff-index", "--quiet", onto, "--"], { cwd })).code === 0;
@@ -2873,7 +2896,7 @@ async function undoCheckout(
 }
 
 /** What has no task, or hides where a task would be. */
-async function examineRest(repo: Repo, tasks: readonly Seen[]): Promise<Finding[]> {
+async function examineRest(repo: Repo, tasks: readonly TaskSnapshot[]): Promise<Finding[]> {
   const ids = new Set(tasks.map(({ task }) => task.id));
   const branches = await readRefs(repo, BRANCHES);
   const orphans = [...branches.keys()].map((ref) => ref.slice(BRANCHES.length)).filter((name) => !ids.has(name));
@@ -2900,12 +2923,14 @@ function staleLocks({ common }: Repo): Finding[] {
       if (isDirectory && depth > 0) visit(path, depth - 1);
       if (isDirectory || !name.endsWith(".lock")) continue;
       const age = secondsSince(Deno.lstatSync(path).mtime?.toISOString() ?? "");
-      found.push({ what: `${path} is ${span(age)} old: if no git is at work, remove it (this program does not)` });
+      found.push({
+        what: `${path} is ${formatDuration(age)} old: if no git is at work, remove it (this program does not)`,
+      });
     }
   };
   visit(common, 0);
   for (const [name, depth] of [["worktrees", 1], ["refs", 9]] as const) {
-    if (isThere(`${common}/${name}`)) visit(`${common}/${name}`, depth);
+    if (exists(`${common}/${name}`)) visit(`${common}/${name}`, depth);
   }
   return found;
 }
@@ -2939,14 +2964,14 @@ async function metrics({ repo, options }: Call): Promise<Answer> {
       [open, begin] = [phase, at];
     }
   }
-  const seconds = Object.fromEntries(Object.entries(spans).map(([phase, values]) => [phase, spread(values)]));
+  const seconds = Object.fromEntries(Object.entries(spans).map(([phase, values]) => [phase, percentiles(values)]));
   const ages = tasks.filter(({ task }) => STATES[task.state].waiting).map(({ task }) => secondsSince(task.since));
   const queue = { depth: ages.length, oldest: ages.length > 0 ? Math.max(...ages) : null };
   const merged = tasks.map(({ task }) => task).filter(({ state, since: at }) => state === "merged" && at >= since);
-  const rounds = spread(merged.map(({ round }) => round));
+  const rounds = percentiles(merged.map(({ round }) => round));
   const days = Map.groupBy(merged, ({ since: at }) => at.slice(0, 10));
   const mergedPerDay = Object.fromEntries([...days].sort().map(([day, of]) => [day, of.length]));
-  const cell = (value: number | null) => value === null ? "-" : span(value);
+  const cell = (value: number | null) => value === null ? "-" : formatDuration(value);
   const rows = Object.entries(seconds).map(([phase, of]) => [phase, `${of.count}`, cell(of.median), cell(of.p90)]);
   const text = [
     table([["", "COUNT", "MEDIAN", "P90"], ...rows]),
@@ -2967,7 +2992,7 @@ function readSince(text: string | undefined): string {
 }
 
 /** The middle and the 90th percentile, by the nearest rank. */
-function spread(values: readonly number[]): { count: number; median: number | null; p90: number | null } {
+function percentiles(values: readonly number[]): { count: number; median: number | null; p90: number | null } {
   const sorted = values.toSorted((a, b) => a - b);
   const rank = (part: number) => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? null;
   return { count: sorted.length, median: rank(0.5), p90: rank(0.9) };
@@ -3350,9 +3375,9 @@ function answerWith(command: string, isJson: boolean, answer: Answer): number {
     console.log(JSON.stringify({ version: 1, ok, command, taskId, changed, state, head, data, error }, undefined, 2));
   } else if (error === undefined && text !== undefined) {
     if (COMMANDS[command]?.isLook) console.log(text);
-    else say(text);
+    else printError(text);
   }
-  if (error !== undefined) say(`worker: ${error.message}${error.hint ? `\n${error.hint}` : ""}`);
+  if (error !== undefined) printError(`worker: ${error.message}${error.hint ? `\n${error.hint}` : ""}`);
   return error === undefined ? 0 : EXIT[error.code];
 }
 
