@@ -3740,7 +3740,12 @@ async function findSkillPath(word: string): Promise<string> {
 /** Writes references into the manifest and deploys them; with `--dry-run`, shows what they contain instead. */
 async function add(project: Project, request: Request): Promise<number> {
   const args: string[] = [];
-  for (const word of new Set(request.args)) args.push(NAME_IN_REPO.test(word) ? await findSkillPath(word) : word);
+  for (const word of new Set(request.args)) {
+    // A shell has expanded "~". What is written has to mean the same on other machines.
+    const inside = project.global ? undefined : below(project.directory, word);
+    const path = inside ? `./${inside}` : fromHome(word);
+    args.push(NAME_IN_REPO.test(word) ? await findSkillPath(word) : path);
+  }
   return await (request.flags["dry-run"] ? inspect : runDeployment)(project, { ...request, args });
 }
 

@@ -37,6 +37,15 @@ use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, ki
     assertEquals(isThere(box.at(".skills.lock")), false);
   });
 
+  it("write paths from the project, or from the home, so that they mean the same elsewhere", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.skills("tools/inside", `${box.home}/notes/mine`, `${box.path}/elsewhere`);
+    await box.done("add", box.at("tools/inside"), `${box.home}/notes/mine`, `${box.path}/elsewhere`);
+    assertEquals(box.read(".skills"), `./tools/inside\n~/notes/mine\n${box.path}/elsewhere\n`);
+    assertEquals(Object.keys(setting.links), ["elsewhere", "inside", "mine"]);
+  });
+
   it("keep what others write into the manifest meanwhile", async () => {
     await using setting = await Setting.start();
     const { box, forge } = setting;
