@@ -148,14 +148,8 @@ describe("a real agent", () => {
     });
     const { box } = setting;
     const words = ["codex", "exec", "--sandbox", "danger-full-access", "Use the hq skill: make the files one and two."];
-    const start2 = await box.start();
-    const child = new Deno.Command(words[0]!, {
-      args: words.slice(1),
-      ...{ cwd: box.repo, clearEnv: true, env: start2.environment },
-      ...{ stdin: "null", stdout: "piped", stderr: "piped" },
-    }).spawn();
-    const { stdout, stderr } = await child.output();
-    const said = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    const { stdout, stderr } = await execute(["timeout", "--kill-after=5", "180", ...words], await box.start(), 190);
+    const said = stdout + stderr;
     const { data } = await box.do("list --all");
     const states = data.tasks.map(({ id, state }: { id: string; state: string }) => `${id} ${state}`);
     assertEquals(states, ["one merged", "two merged"], said);

@@ -117,10 +117,10 @@ export function kill(child: Deno.ChildProcess): void {
   }
 }
 
-/** Runs a program to its end. One that hangs is killed after a minute, which here is forever. */
-export async function execute(words: string[], start: Start = {}): Promise<Result> {
+/** Runs a program to its end. One that hangs is killed, by default after a minute. */
+export async function execute(words: string[], start: Start = {}, seconds = 60): Promise<Result> {
   const child = command(words, start).spawn();
-  const timer = setTimeout(() => kill(child), 60_000);
+  const timer = setTimeout(() => kill(child), 1000 * seconds);
   const { code, stdout, stderr } = await child.output();
   clearTimeout(timer);
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
