@@ -1,7 +1,7 @@
 /** `worker wait`, how commands wait for each other, checks and their output, the log, and who is told. */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { isThere, type Result } from "./helpers.ts";
+import { execute, isThere, requires, type Result } from "./helpers.ts";
 import { type Box, inBox, isRunning } from "./worker_box.ts";
 
 /** Starts a command; gives what comes of it, and the process. */
@@ -184,6 +184,21 @@ describe("worker log", () => {
       assertEquals(stdout.split("\n").slice(-3), ["one", "two", ""]);
     }),
   );
+});
+
+describe("worker list", () => {
+  requires("script")("fits a terminal of 80 columns, and is complete elsewhere", async () => {
+    await inBox(async (box) => {
+      box.write("../brief.md", `# ${"A long title ".repeat(6)}\n`);
+      await box.spawnTask("a-task-with-a-long-name");
+      await box.do(["block", "a-task-with-a-long-name", "--question", "Which of the two is it, and why?"]);
+      const words = (await box.call("list")).join(" ");
+      const { stdout } = await execute(["script", "-qec", words, "/dev/null"], await box.start());
+      for (const line of stdout.split(/\r?\n/)) assert(line.length <= 80, line);
+      assertStringIncludes(stdout, "asks: Whic…");
+      assertStringIncludes((await box.worker(["list"])).stdout, "asks: Which of the two is it, and why?");
+    })();
+  });
 });
 
 describe("worker.notify", () => {

@@ -1,12 +1,10 @@
 #!/usr/bin/env -S deno run -A --no-config --no-lock
 /**
- * Gives each task of a repo to an agent of its own, in a git worktree of its own, and sees it through review to the
- * base branch.
+ * Runs tasks of a repo: each is given to an agent in its own git worktree, reviewed, and merged into the base branch.
  *
- * One file that needs Deno and git and fetches nothing. All that it knows of a task is a chain of commits at
- * `refs/worker/tasks/<id>`: each event is one, with `task.json`, the brief, reports and reviews in its tree. An event
- * takes place when that ref moves from the commit that was seen to the new one, so of racing writers one wins. What
- * lies in `.git/worker/` (process ids, logs, locks) can be thrown away.
+ * One file that needs Deno and git and fetches nothing. A task is a chain of commits at `refs/worker/tasks/<id>`. Each
+ * commit is an event, with `task.json`, the brief, reports and reviews in its tree. An event is published by moving the
+ * ref with compare-and-swap, so of concurrent writers one wins. `.git/worker/` (process ids, logs, locks) can be deleted.
  *
  * The sections: tables, helpers, git, tasks and their events, worktrees, agents, policy (which changes nothing), the
  * commands, queries, doctor, metrics, the command line.
@@ -19,7 +17,7 @@
 /** The version of this program. */
 export const VERSION = "0.2.0";
 
-/** Why something was not done, and the exit status that says so. */
+/** Reasons for a failure, and their exit statuses. */
 const EXIT = {
   internal: 1,
   usage: 2,
@@ -34,7 +32,7 @@ const EXIT = {
   git: 10,
 } as const;
 
-/** Where a task can be. `live` tasks count against the limit; in `waiting` ones, somebody has to review. */
+/** The states of a task. `live` tasks count against the limit, `waiting` ones against the review queue. */
 const STATES = {
   queued: { live: true, waiting: false, next: "worker doctor --fix, if no spawn is at work" },
   working: { live: true, waiting: false, next: "worker wait ID" },
@@ -59,13 +57,13 @@ const STATES = {
   },
 } as const;
 
-/** Where a task is. */
+/** The state of a task. */
 export type State = keyof typeof STATES;
 
 /**
- * From where a command takes a task, and to where. There are two exceptions: a checkpoint leads to `needs_human` first,
- * from which a person's approval leads on to where the task was going; and `submit` also takes a head that moved after
- * it was submitted, which voids what was said of the earlier one.
+ * The states in which each command is allowed, and the state it leads to. There are two exceptions: a checkpoint leads
+ * to `needs_human` first, and a person's approval then to the state that was intended; `submit` is also allowed after the
+ * branch moved, which makes what was said about the earlier head void.
  */
 const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }>> = {
   "spawn": { from: ["queued"], to: "working" },
@@ -86,8 +84,7 @@ const TRANSITIONS: Readonly<Record<string, { from: readonly State[]; to: State }
 };
 
 /**
- * An agent's command line, by the prompt and what chooses a model: one that asks nobody anything, and may edit, commit
- * and call this program.
+ * The command line of each agent. It must not ask anything, and must be allowed to edit, commit and call this program.
  */
 const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[], folder?: string) => string[]>> = {
   // Source: code.claude.com/docs, "CLI reference". The last option takes any number of words. A long prompt is in a file,
@@ -105,7 +102,7 @@ const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[],
   none: () => [],
 };
 
-/** What only a person may let through, as in `.gitignore`; letter case does not matter. */
+/** Changes of these paths need a person's approval: patterns as in `.gitignore`, case-insensitive. */
 const HUMAN_PATHS: readonly string[] = [
   ...["*auth", "*auth[!o]*", "*authori[sz]*", "*login*", "*permission*", "*session*", "*jwt*", "*csrf*", "*rbac*"],
   ...[
@@ -130,7 +127,7 @@ const HUMAN_PATHS: readonly string[] = [
   ...["**/.codex/config.toml", "**/.codex/hooks*"],
 ];
 
-/** What can be made again, so that nothing is lost with it: patterns as in `.gitignore`. */
+/** Ignored files that can be created again, so `cancel --cleanup` may remove them: patterns as in `.gitignore`. */
 const DISPOSABLE: readonly string[] = [
   ...["node_modules", ".venv", "venv", "target", "__pycache__", "*.pyc", ".pytest_cache", ".mypy_cache", ".ruff_cache"],
   ...[".tox", ".gradle", ".next", ".nuxt", ".turbo", ".parcel-cache", ".direnv", ".DS_Store"],
@@ -138,32 +135,32 @@ const DISPOSABLE: readonly string[] = [
   ...["**/.opencode/.gitignore", "**/.opencode/package*.json", "**/.opencode/bun.lock*"],
 ];
 
-/** Numbers that git's configuration can set, as `worker.<name>`. */
+/** Numeric settings: `git config worker.<name>`. */
 const NUMBERS = {
   /** How many tasks may be live at once. */
   wip: { value: 5, least: 3, most: 7 },
-  /** How many may wait for review, or be in it, where one more is spawned. */
+  /** With this many tasks waiting for review or in review, no task is spawned. */
   reviewQueue: { value: 3, least: 1, most: 7 },
-  /** From how many changed lines on, and renamed files, a person has to agree. */
+  /** More changed lines or renamed files than this need a person's approval. */
   humanLines: { value: 800, least: 1, most: Infinity },
   humanRenames: { value: 20, least: 1, most: Infinity },
-  /** How many times changes are asked for before a person has to say how to go on. */
+  /** After this many requests for changes, a person decides. */
   rounds: { value: 2, least: 1, most: Infinity },
 };
 
-/** Bytes of a prompt that fit on a command line: Linux takes 128 KiB a word. */
+/** The longest prompt for a command line, in bytes. Linux allows 128 KiB per argument. */
 const PROMPT_LIMIT = 100_000;
 
 /** How much of an agent's or a check's output is shown, in lines, and read, in bytes. */
 const LOG_LINES = 200;
 const LOG_BYTES = 2 ** 18;
 
-/** Milliseconds that an agent gets to end by itself. */
+/** How long an agent may take to end after SIGTERM, in milliseconds. */
 const GRACE = 5000;
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What stands in the way: what is wrong, where, and (in `hint`) what to do. */
+/** A command that can't be carried out. `hint` says what to do. */
 class Failure extends Error {
   /** `output`: what a command printed that failed. */
   constructor(readonly code: keyof typeof EXIT, message: string, readonly hint?: string, readonly output?: string) {
@@ -176,19 +173,24 @@ function quote(value: string): string {
   return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 }
 
-/** `text` with everything but line ends and tabs written out that could fool a reader or a terminal. */
+/** `text` with every character escaped, except line ends and tabs, that could mislead a reader or control a terminal. */
 function escapeControls(text: string): string {
   if (/^[\n\t -~]*$/.test(text)) return text; // what Unicode says of characters takes milliseconds to ask
   return text.replace(/[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`);
 }
 
-/** The first few of many, one a line. */
+/** `text`, shortened if it is longer than that. */
+function shorten(text: string, length: number): string {
+  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
+}
+
+/** The first items of a list, one per line. */
 function listSome(items: readonly string[]): string {
   const more = items.length > 10 ? [`... and ${items.length - 10} more`] : [];
   return [...items.slice(0, 10), ...more].map((item) => `\n  ${item.replaceAll("\n", "\\n")}`).join("");
 }
 
-/** Tells a person, on standard error. */
+/** Prints a message on standard error. */
 function printError(text: string): void {
   console.error(escapeControls(text));
 }
@@ -208,7 +210,7 @@ function exists(path: string): boolean {
   }
 }
 
-/** A file's text, if it is there. */
+/** A file's text; `undefined` if it doesn't exist. */
 function readOptional(path: string): string | undefined {
   try {
     return Deno.readTextFileSync(path);
@@ -218,7 +220,7 @@ function readOptional(path: string): string | undefined {
   }
 }
 
-/** Removes what is at a path with all that is in it, folders that may not be written to as well. */
+/** Removes a path recursively, also read-only directories. It's fine if it doesn't exist. */
 function removeAny(path: string): void {
   if (!exists(path)) return;
   try {
@@ -236,7 +238,7 @@ function makeWritable(path: string): void {
   for (const { name } of Deno.readDirSync(path)) makeWritable(`${path}/${name}`);
 }
 
-/** The text that an option names: that of a file, or with `-` what comes in on standard input. */
+/** Reads the file that an option names; `-` is standard input. */
 async function readGiven(option: string, path: string): Promise<string> {
   try {
     const text = path === "-" ? await new Response(Deno.stdin.readable).text() : Deno.readTextFileSync(path);
@@ -248,12 +250,12 @@ async function readGiven(option: string, path: string): Promise<string> {
   throw new Failure("usage", `--${option} ${quote(path)} is empty`);
 }
 
-/** What went wrong, in the operating system's words and without its numbers. */
+/** An error's message, without the operating system's error number. */
 function explain(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)/, "");
 }
 
-/** A span of time for people. */
+/** A duration for a reader. */
 function formatDuration(seconds: number): string {
   for (const [unit, length] of [["d", 86400], ["h", 3600], ["m", 60]] as const) {
     if (seconds >= 2 * length) return `${Math.floor(seconds / length)}${unit}`;
@@ -265,7 +267,7 @@ function secondsSince(time: string): number {
   return Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000));
 }
 
-/** Rows in columns. */
+/** Formats rows as columns. */
 function table(cells: readonly (readonly string[])[]): string {
   const rows = cells.map((row) => row.map((cell) => cell.replaceAll("\n", "\\n")));
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
@@ -273,11 +275,11 @@ function table(cells: readonly (readonly string[])[]): string {
 }
 
 /**
- * Makes an expression of a glob, which means what it means in `.gitignore`: without a slash it is a name at any depth,
- * and a directory stands for all that is in it. Letter case does not matter.
+ * Converts a glob to a regular expression. It means the same as in `.gitignore`: without a slash it matches a name at any
+ * depth, and a directory includes everything in it. It is case-insensitive.
  *
  * @param glob The glob, with `*`, `?`, `**` and `[...]`.
- * @returns What matches the paths, from the root of the repo, that the glob means.
+ * @returns An expression for paths from the repo's root.
  *
  * @example
  * ```ts
@@ -295,7 +297,7 @@ export function globToRegExp(glob: string): RegExp {
   return new RegExp(`^${segments.join("")}`, "i");
 }
 
-/** Refuses what is no glob. */
+/** Checks that a glob is valid. */
 function checkGlob(glob: string, from: string): void {
   try {
     globToRegExp(glob);
@@ -310,14 +312,14 @@ function globSegments(glob: string): string[] {
 }
 
 /**
- * Whether there could be a path that two globs both mean. Where it is hard to tell, the answer is yes.
+ * Whether two globs could match the same path. In doubt, the answer is yes.
  *
  * @param a A glob; see {@linkcode globToRegExp}.
  * @param b Another.
  */
 export function globsMeet(a: string, b: string): boolean {
   const isPlain = ![a, b].some((glob) => /[*?[]/.test(glob));
-  /** Whether a glob stands for what is below it, too. Beside a pattern, a name with an ending is taken for a file's. */
+  /** Whether a glob can match a directory. Compared with a pattern, a name with an extension counts as a file. */
   const [aHolds, bHolds] = [a, b].map((glob) => isPlain || !/[^/.]\.[a-z0-9]{1,5}$|\*\.\w+$/.test(glob));
   const meet = (a: readonly string[], b: readonly string[]): boolean => {
     const [x, y] = [a[0], b[0]];
@@ -327,7 +329,7 @@ export function globsMeet(a: string, b: string): boolean {
     if (y === "**") return meet(a, b.slice(1)) || meet(a.slice(1), b);
     return segmentsMeet(x.toLowerCase(), y.toLowerCase()) && meet(a.slice(1), b.slice(1));
   };
-  // A name of --paths is a path from the root, as tasks that say `docs` and `src` do not meet in some `src/docs`.
+  // A name in --paths is relative to the root: `docs` and `src` don't overlap in `src/docs`.
   const segmentsOf = (glob: string) => globSegments(/[*?[]/.test(glob) ? glob : `/${glob}`);
   return meet(segmentsOf(a), segmentsOf(b));
 }
@@ -344,38 +346,38 @@ function segmentsMeet(x: string, y: string): boolean {
 
 // ── git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The repo that is served, and what its person has set. */
+/** The repo, with its settings. */
 interface Repo {
-  /** The git folder that all worktrees share. */
+  /** The git directory that all worktrees share. */
   common: string;
   /** The branch that is checked out in the working directory, as a full ref. */
   head?: string;
   /** The folder for worktrees of tasks. */
   worktrees: string;
   config: Config;
-  /** Where tasks and their branches were when the program began. Who has waited for a lock since has to look again. */
+  /** The refs of tasks and their branches at the start; `undefined` after waiting for a lock. */
   refs?: Map<string, string>;
-  /** The command that runs, for one that waits for it, and for how many seconds it waits itself. */
+  /** The running command, as shown to one that waits for it, and how long it waits for others, in seconds. */
   caller: { text: string; timeout: number };
-  /** What the tasks' newest events say: where each has come to, and which commit it leaves the base at. */
+  /** From each task's newest event: its state, and the commit at which it leaves the base. */
   events: ReadonlyMap<string, { to: string; base: string }>;
 }
 
 interface Config extends Record<keyof typeof NUMBERS, number> {
-  /** Commands: in each new worktree, on each merge commit, and when a task needs a person or an answer. */
+  /** Shell commands: for each new worktree, for each merge commit, and when a task needs a person or an answer. */
   setup?: string;
   check?: string;
   notify?: string;
-  /** What to add to each agent's command line, for a model. */
+  /** Options that choose each agent's model. */
   models: Readonly<Record<string, readonly string[]>>;
   humanPaths: readonly string[];
   disposable: readonly string[];
-  /** Whether git knows who commits here, and whether commits are to be signed. */
+  /** Whether git has an author and a committer, and whether commits are signed. */
   hasIdentity: boolean;
   isSigned: boolean;
 }
 
-/** What a person's process gets: a hook's variables would have git look elsewhere. */
+/** The environment for processes, without the variables that a git hook sets. */
 const ENVIRONMENT = Object.fromEntries(
   Object.entries(Deno.env.toObject()).filter(([name]) =>
     !/^GIT_(DIR|WORK_TREE|IMPLICIT_WORK_TREE|COMMON_DIR|INDEX_FILE|PREFIX|NAMESPACE|QUARANTINE_PATH|(ALTERNATE_)?OBJECT_.*)$/
@@ -383,7 +385,7 @@ const ENVIRONMENT = Object.fromEntries(
   ),
 );
 
-/** No prompts, and words that do not depend on the person's language. */
+/** Git must not prompt, or translate its messages. */
 const GIT_ENVIRONMENT = { LC_ALL: "C", GIT_TERMINAL_PROMPT: "0", GIT_OPTIONAL_LOCKS: "0", GIT_NO_REPLACE_OBJECTS: "1" };
 
 interface Output {
@@ -412,7 +414,7 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
       stdout: "piped",
       stderr: "piped",
     }).spawn();
-    // At once with reading, as each side's pipe fills up. One that ends without reading tells why by itself.
+    // Concurrently with reading, because pipes fill up. If it ends without reading its input, its output says why.
     const writer = input === undefined ? undefined : child.stdin.getWriter();
     const bytes = typeof input === "string" ? new TextEncoder().encode(input) : input;
     const written = writer?.write(bytes ?? new Uint8Array()).then(() => writer.close()).catch(() => {});
@@ -422,7 +424,7 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
     };
     const all = Promise.all([read(child.stdout, stdout!), read(child.stderr, stderr!), written]);
     const { code } = await child.status;
-    // A process that a hook left running keeps the pipes open. What the program itself wrote comes at once.
+    // A process that a hook left running keeps the pipes open. The output of the program itself arrives immediately.
     const patience = Promise.withResolvers<void>();
     const timer = setTimeout(patience.resolve, 1000);
     await Promise.race([all, patience.promise]);
@@ -436,14 +438,14 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
   }
 }
 
-/** Asks git, with the status for an answer. */
+/** Runs git; it may fail. */
 async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: RunOptions = {}): Promise<Output> {
   const environment = { ...ENVIRONMENT, ...GIT_ENVIRONMENT, ...env };
   const where = cwd === undefined ? ["--git-dir", repo.common] : []; // `safe.bareRepository` wants it said
   return await run("git", [...where, ...args], { cwd: cwd ?? repo.common, input, env: environment });
 }
 
-/** Has git do something; what it prints. */
+/** Runs git, which must succeed; returns its output. */
 async function git(repo: Repo, args: readonly string[], how: RunOptions = {}): Promise<string> {
   const output = await tryGit(repo, args, how);
   if (output.code !== 0) throw gitFailure(args, output);
@@ -456,7 +458,7 @@ function gitFailure(args: readonly string[], { code, out, error }: Output): Fail
   return new Failure("git", `git ${what} failed with status ${code}: ${(error || out).trim()}`);
 }
 
-/** Finds the repo that the working directory is in, and reads what is set for it. */
+/** Finds the repo of the working directory, and reads its settings and refs. */
 async function openRepo(): Promise<Repo> {
   const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
   const trailers = "%(trailers:key=To,key=Base,valueonly,separator=%x20)"; // one, as git 2.39 mixes up two of them
@@ -467,7 +469,7 @@ async function openRepo(): Promise<Repo> {
     run("git", ["for-each-ref", `${REF_FORMAT} ${trailers}`, TASKS, BRANCHES.slice(0, -1)], { env }),
     run("git", where, { env }),
   ]);
-  // In a repo without a commit, it says where that is, and fails because of HEAD.
+  // In a repo without a commit, it prints the directory, and fails because of HEAD.
   const [common = "", head = "", ...more] = place.out.replace(/\n$/, "").split("\n");
   if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${place.error.trim()}`);
   if (more.length > 0) throw new Failure("usage", `The path of the repo has a line end: ${quote(place.out)}`);
@@ -516,14 +518,14 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
         return [agent, model ? ["--model", model] : []];
       }),
     ),
-    // An empty value says: not the built-in ones, and none of those before it.
+    // An empty value removes the built-in patterns and those before it.
     humanPaths: paths.includes("") ? paths.slice(paths.lastIndexOf("") + 1) : [...HUMAN_PATHS, ...paths],
     hasIdentity,
     isSigned: /^(true|yes|on|1|)$/i.test(last("commit.gpgsign") ?? "no"),
   };
 }
 
-/** Beside the repo, as agents and tools that look through a repo would find worktrees inside it. */
+/** The directory for worktrees: next to the repo, because agents and tools that search a repo would find worktrees in it. */
 function worktreesFolder(common: string, set: string | undefined): string {
   const main = common.replace(/\/?\.git$/, "");
   if (set === undefined) {
@@ -544,7 +546,7 @@ const TASKS = "refs/worker/tasks/";
 const BRANCHES = "refs/heads/worker/";
 const REF_FORMAT = "--format=%(refname) %(objectname)";
 
-/** What refs point at, by their names; `patterns` are as `git for-each-ref` takes them. */
+/** The hashes of refs by name; `patterns` are those of `git for-each-ref`. */
 async function readRefs(repo: Repo, ...patterns: string[]): Promise<Map<string, string>> {
   return parseRefs(await git(repo, ["for-each-ref", REF_FORMAT, ...patterns]));
 }
@@ -553,7 +555,7 @@ function parseRefs(out: string): Map<string, string> {
   return new Map(out.split("\n").filter(Boolean).map((line) => line.split(" ").slice(0, 2) as [string, string]));
 }
 
-/** The texts of objects, in the order asked for; `undefined` for what is not there. */
+/** The texts of objects, in the given order; `undefined` if one doesn't exist. */
 async function readObjects(repo: Repo, names: readonly string[]): Promise<(string | undefined)[]> {
   if (names.length === 0) return [];
   const args = ["cat-file", "--batch", "--buffer"];
@@ -577,19 +579,19 @@ async function readObjects(repo: Repo, names: readonly string[]): Promise<(strin
   return texts;
 }
 
-/** Bytes as a string of as many characters, which loses none of them. */
+/** Bytes as a string with one character per byte. */
 function binary(bytes: Uint8Array): string {
   let text = "";
   for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
   return text;
 }
 
-/** For a diff, whatever a person has set. */
+/** Options that make a diff independent of the user's settings. */
 const EXACTLY = ["--no-ext-diff", "--no-textconv", "--ignore-submodules=none"];
 
 /**
- * The merge of two commits: the tree, and which paths conflict in it. git takes attributes, and with them ways to merge
- * a file, from the checkout in `cwd`. Without one, there are none.
+ * Merges two commits; returns the tree and the conflicting paths. git reads attributes, which can set merge drivers, from
+ * the checkout in `cwd`.
  */
 async function mergeTrees(
   repo: Repo,
@@ -600,7 +602,7 @@ async function mergeTrees(
   const args = ["merge-tree", "--write-tree", "-z", "--name-only", ours, theirs];
   const output = await tryGit(repo, args, { cwd });
   const [tree = "", ...rest] = output.out.split("\0");
-  // It ends with 1 for a conflict and for many an error; only a merge has a tree to show.
+  // Exit status 1 means a conflict or an error. Only for a conflict, it prints a tree.
   if (output.code > 1 || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(tree)) throw gitFailure(args, output);
   const [paths, messages] = [rest.slice(0, rest.indexOf("")), rest.slice(rest.indexOf("") + 1)];
   const told = paths.length > 0
@@ -609,7 +611,7 @@ async function mergeTrees(
   return { tree, conflicts: output.code === 0 ? [] : told.length > 0 ? told : ["of a kind that git does not name"] };
 }
 
-/** Whether a commit is in the history of another. */
+/** Whether a commit is an ancestor of another one. */
 async function isAncestor(repo: Repo, commit: string, of: string): Promise<boolean> {
   const args = ["merge-base", "--is-ancestor", commit, of];
   const output = await tryGit(repo, args);
@@ -617,7 +619,7 @@ async function isAncestor(repo: Repo, commit: string, of: string): Promise<boole
   return output.code === 0;
 }
 
-/** A lock that the operating system takes back when its holder is killed. Says for which command it waits. */
+/** Takes a lock, which the operating system releases if this process is killed. Says for which command it waits. */
 async function lock(repo: Repo, name: string): Promise<Disposable> {
   const file = openLock(repo, name);
   const path = `${repo.common}/worker/locks/${name}`;
@@ -636,7 +638,7 @@ async function lock(repo: Repo, name: string): Promise<Disposable> {
   return file;
 }
 
-/** Like {@linkcode lock}; nothing where somebody else holds it. */
+/** Like {@linkcode lock}; returns `undefined` if another process holds it. */
 async function tryLock(repo: Repo, name: string): Promise<Disposable | undefined> {
   const file = openLock(repo, name);
   repo.refs = undefined;
@@ -644,7 +646,7 @@ async function tryLock(repo: Repo, name: string): Promise<Disposable | undefined
   file.close();
 }
 
-/** The file is never removed: a lock on a file that another one replaced excludes nobody. */
+/** Opens a lock's file. It is never removed, because a lock on a replaced file excludes nobody. */
 function openLock(repo: Repo, name: string): Deno.FsFile {
   Deno.mkdirSync(`${repo.common}/worker/locks`, { recursive: true });
   return Deno.openSync(`${repo.common}/worker/locks/${name}`, { write: true, create: true });
@@ -652,52 +654,52 @@ function openLock(repo: Repo, name: string): Deno.FsFile {
 
 // ── Tasks and their events ──────────────────────────────────────────────────────────────────────────────────────
 
-/** A task, as `task.json` has it: nothing of the machine. */
+/** The content of `task.json`. It contains nothing machine-specific. */
 export interface Task {
   version: 1;
   id: string;
   /** The brief's first line. */
   title: string;
   state: State;
-  /** When it came there, and when it was made. */
+  /** When it entered the state, and when it was created. */
   since: string;
   created: string;
-  /** The branch that it is merged into, as a full ref, and where that was when the task was made. */
+  /** The branch that it is merged into, as a full ref, and that branch's commit at the start. */
   base: string;
   start: string;
   agent: string;
-  /** What is run instead of the agent's own command line. */
+  /** The command that is run instead of the agent's command line. */
   command?: string[];
-  /** What it says that it will change. */
+  /** The paths that it declares to change. */
   paths: string[];
   dependsOn: string[];
-  /** Who may not review it. */
+  /** Actors that may not review it. */
   authors: string[];
-  /** How often it was submitted, and how often changes were asked for. */
+  /** The numbers of submissions, and of requests for changes. */
   round: number;
   requests: number;
-  /** The commit that was submitted, where it leaves the base, and the one of which a reviewer said something last. */
+  /** The submitted commit, its merge base, and the last reviewed commit. */
   head?: string;
   from?: string;
   reviewed?: string;
   reviewer?: string;
   question?: string;
-  /** The files, in its commit, of what reviewers, a person and checks found wrong. */
+  /** The files, in its commit, with the findings of reviewers, of a person and of checks. */
   findings?: string[];
-  /** What was asked and answered so far, or said to it unasked: each agent that is started begins without a memory. */
+  /** All answers, also unasked ones. Each agent starts without a memory of earlier ones. */
   answers?: { question?: string; answer: string }[];
-  /** What a person has to agree to, and where the task goes then. */
+  /** What a person has to approve, and the state afterwards. */
   checkpoints?: Checkpoint[];
   next?: State;
-  /** What a person did agree to. */
+  /** What a person has approved. */
   cleared?: { head: string; kinds: string[] };
-  /** The merge commit, and what the base was when it was made. */
+  /** The merge commit, and the base's commit that it was made for. */
   merge?: { commit: string; onto: string };
-  /** Why it was cancelled, failed, or sent back by a person. */
+  /** Why it was cancelled, failed, or rejected by a person. */
   reason?: string;
-  /** What `cancel --cleanup` is to do, and did. */
+  /** The progress of `cancel --cleanup`. */
   cleanup?: { discard: boolean; head?: string; backup?: string; done?: boolean };
-  /** The command that made this event, to go on with or to answer again. */
+  /** The command that made this event, so that it can be continued or answered again. */
   operation: { id: string; command: string; actor: string };
 }
 
@@ -706,41 +708,41 @@ interface Checkpoint {
   detail: string;
 }
 
-/** A task as it was seen: what is done with it is done only if it is still so. */
+/** A task as it was read. A change is published only if it is still the newest. */
 interface TaskSnapshot {
   task: Task;
   /** Its newest event. */
   commit: string;
-  /** Where its branch is; nothing where it has none here. */
+  /** The commit of its branch, if the branch exists in this clone. */
   branch?: string;
 }
 
-/** What a command answers. */
+/** The result of a command. */
 interface Answer {
   changed: boolean;
   taskId?: string;
   state?: State;
   head?: string;
   data?: Record<string, unknown>;
-  /** For people: of commands that look, on standard output; of others, on standard error. */
+  /** The text for people: on standard output for queries, otherwise on standard error. */
   text?: string;
   error?: { code: keyof typeof EXIT; message: string; hint?: string };
 }
 
-/** What an event brings besides the task. */
+/** The content of an event. */
 interface EventContent {
-  /** What happened, in words. */
+  /** What happened, as the subject of the commit. */
   subject: string;
   task: Task;
-  /** Texts for its tree, by path. */
+  /** Files to add to its tree, by path. */
   files?: Record<string, string>;
-  /** A commit that is to be kept, and fetched along. */
+  /** A commit that is kept and fetched with it. */
   pin?: string;
-  /** What the command answers, once this has happened; nothing where it is not done with that. */
+  /** The command's result; `undefined` if the command continues after this event. */
   answer?: Answer;
 }
 
-/** Reads all tasks, with where their branches are, and `more` refs. */
+/** Reads all tasks with their branches, and `more` refs. */
 async function readTasks(repo: Repo, ...more: string[]): Promise<{ tasks: TaskSnapshot[]; refs: Map<string, string> }> {
   const refs = more.length === 0 && repo.refs || await readRefs(repo, TASKS, BRANCHES, ...more);
   return { tasks: await tasksAt(repo, refs), refs };
@@ -756,7 +758,7 @@ async function tasksAt(repo: Repo, refs: ReadonlyMap<string, string>): Promise<T
   });
 }
 
-/** A task as it was written, by this program. */
+/** Parses a task that this program has written. */
 function parseTask(text: string | undefined): Task | undefined {
   try {
     const task = JSON.parse(text ?? "") as Task;
@@ -766,7 +768,7 @@ function parseTask(text: string | undefined): Task | undefined {
   }
 }
 
-/** Reads a task that has to be there. */
+/** Reads a task, which must exist. */
 async function readTask(repo: Repo, id: string): Promise<TaskSnapshot> {
   const names = [TASKS + id, BRANCHES + id];
   const all = repo.refs ?? await readRefs(repo, ...names);
@@ -775,7 +777,7 @@ async function readTask(repo: Repo, id: string): Promise<TaskSnapshot> {
   throw new Failure("no_task", `There is no task ${quote(id)}`, "worker list shows those there are");
 }
 
-/** Writes an event's commit, which nothing points at yet. */
+/** Writes an event's commit, without publishing it. */
 async function write(repo: Repo, before: TaskSnapshot | undefined, happening: EventContent): Promise<string> {
   const { subject, task, files, pin, answer } = happening;
   const { operation: { id, command, actor }, head } = task;
@@ -795,7 +797,7 @@ async function write(repo: Repo, before: TaskSnapshot | undefined, happening: Ev
     "task.json": `${JSON.stringify(task, undefined, 2)}\n`,
     "answer.json": `${JSON.stringify({ command, ...answer }, undefined, 2)}\n`,
   };
-  // One process for all of the objects. The ref is only for the stream, and is taken back before its end.
+  // One process for all objects. The stream needs a ref, which is reset before it ends.
   const stream = [
     `commit refs/worker/stream\nmark :1\n`,
     `committer ${actor.replace(/[<>]/g, "")} <worker@localhost> ${Math.floor(Date.now() / 1000)} +0000\n`,
@@ -808,7 +810,7 @@ async function write(repo: Repo, before: TaskSnapshot | undefined, happening: Ev
   return (await git(repo, ["fast-import", "--quiet", "--date-format=raw"], { input: stream.join("") })).trim();
 }
 
-/** Makes an event happen: the task's ref goes from the commit that was seen to the new one, or somebody was first. */
+/** Publishes an event: moves the task's ref from the commit that was read, unless somebody else was faster. */
 async function publish(
   repo: Repo,
   before: TaskSnapshot | undefined,
@@ -851,14 +853,14 @@ async function record(repo: Repo, before: TaskSnapshot | undefined, happening: E
   return await publish(repo, before, happening.task, await write(repo, before, happening));
 }
 
-/** What a task is after an event: the same but for `changes`, of which `undefined` takes away. */
+/** The task after an event. A change to `undefined` removes a field. */
 function change(seen: TaskSnapshot, operation: Task["operation"], changes: Partial<Task>): Task {
   const moved = changes.state !== undefined && changes.state !== seen.task.state;
   const now = new Date().toISOString();
   return { ...seen.task, ...moved && { since: now }, ...changes, operation };
 }
 
-/** An answer about a task, which for people ends with what comes next. */
+/** A result about a task. Its text ends with the next step. */
 function answerFor(task: Task, text: string, data: Record<string, unknown> = {}): Answer {
   const next = nextStep(task);
   return {
@@ -867,14 +869,14 @@ function answerFor(task: Task, text: string, data: Record<string, unknown> = {})
   };
 }
 
-/** What comes next for a task, in the words of {@linkcode STATES}. */
+/** The next step for a task. */
 function nextStep({ id, state, head, cleanup, dependsOn }: Task): string {
   if (cleanup?.done) return "";
   if (state === "queued" && dependsOn.length > 0) return `it starts when these are merged: ${dependsOn.join(", ")}`;
   return STATES[state].next.replaceAll("ID", id).replaceAll("HEAD", `${head}`);
 }
 
-/** One event, as read from its commit's message. */
+/** An event, as its commit's message describes it. */
 interface Event {
   commit: string;
   at: string;
@@ -887,7 +889,7 @@ interface Event {
   head?: string;
 }
 
-/** Reads the events of one task or of all, oldest first within each. */
+/** Reads the events of one task or of all tasks, in order. */
 async function readEvents(repo: Repo, id?: string, ...filter: string[]): Promise<Event[]> {
   const tips = id === undefined ? [`--glob=${TASKS}*`] : [TASKS + id];
   const format = "-z --first-parent --topo-order --reverse --encoding=UTF-8 --format=%H%n%ct%n%B".split(" ");
@@ -911,11 +913,11 @@ async function readEvents(repo: Repo, id?: string, ...filter: string[]): Promise
 
 // ── Worktrees ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A worktree, as git has it. */
+/** A worktree, as git lists it. */
 interface Worktree {
   path: string;
   branch?: string;
-  /** Why nobody may remove it. */
+  /** The reason for its lock. */
   locked?: string;
   isBare: boolean;
 }
@@ -933,7 +935,7 @@ function worktreeOf(repo: Repo, id: string): string {
   return `${repo.worktrees}/${id}`;
 }
 
-/** What lies in a folder: a worktree of this repo, what a killed git left of one, something else, or nothing. */
+/** What is at a path: a worktree of this repo, what a killed git left of one, something else, or nothing. */
 function inspectPath(repo: Repo, path: string): "worktree" | "debris" | "foreign" | "nothing" {
   if (!exists(path)) return "nothing";
   if (!Deno.lstatSync(path).isDirectory) return "foreign";
@@ -953,14 +955,14 @@ function inspectPath(repo: Repo, path: string): "worktree" | "debris" | "foreign
   return names.length === 1 && pointer.includes(`${repo.common}/worktrees/`) ? "debris" : "foreign";
 }
 
-/** Removes what a killed git left of its own notes on a new worktree; with such, it could not even list the others. */
+/** Removes what a killed `git worktree add` left in the git directory. With it, git could not list the others. */
 function clearPartial(repo: Repo, id: string): void {
   const admin = `${repo.common}/worktrees/${id}`;
   const isPartial = ["gitdir", "HEAD", "commondir"].some((name) => !readOptional(`${admin}/${name}`)?.trim());
   if (exists(admin) && isPartial) removeAny(admin);
 }
 
-/** Makes a task's branch and worktree, or as much of it as is missing. */
+/** Creates a task's branch and worktree, if they are missing. */
 async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promise<void> {
   const [path, name] = [worktreeOf(repo, task.id), `worker/${task.id}`];
   const inTheWay = (what: string, hint: string) => new Failure("state", `Cannot make ${path}: ${what}`, hint);
@@ -975,7 +977,7 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
   const known = worktrees.find((each) => each.path === path);
   const elsewhere = worktrees.find((each) => each.branch === BRANCHES + task.id && each.path !== path);
   const at = refs.get(BRANCHES + task.id);
-  // git says so while it makes one, and leaves it said when it is killed.
+  // git sets this lock while it creates a worktree. A killed one leaves it.
   const isPartial = isNew && known?.locked === "initializing";
   if (found === "worktree" && !isPartial) return;
   if (found === "foreign" && !isPartial) {
@@ -1000,18 +1002,18 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
   await git(repo, at === undefined ? makeNew : ["worktree", "add", "--quiet", "--force", path, name]);
 }
 
-/** What is in a worktree that its removal would lose, and where it stands. */
+/** The state of a worktree, and what its removal would lose. */
 interface Inspection {
   found: ReturnType<typeof inspectPath>;
   branch?: string;
-  /** What is checked out in it, where that is not the branch. */
+  /** The commit that is checked out, if it is not the branch's. */
   detached?: string;
   locked?: string;
   /** Where else its branch is checked out. */
   elsewhere?: string;
-  /** Repos inside. */
+  /** Repos in it. */
   nested: string[];
-  /** These, ignored files, and what git keeps of submodules: no commit of this repo can save them. */
+  /** Nested repos, ignored files and submodules: what a commit of this repo can't save. */
   losses: string[];
 }
 
@@ -1082,7 +1084,7 @@ async function treeOf(repo: Repo, cwd: string, path: string): Promise<string> {
   }
 }
 
-/** The folders below one that are repos of their own, or that cannot be looked into to tell. */
+/** The directories below one that are repos, or that can't be read. */
 function nestedRepos(top: string, inside = ""): string[] {
   let entries: Deno.DirEntry[];
   try {
@@ -1098,7 +1100,7 @@ function nestedRepos(top: string, inside = ""): string[] {
   });
 }
 
-/** Refuses to remove what nobody could get back. */
+/** Refuses to remove what can't be restored. */
 function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard: boolean): void {
   const { found, locked, elsewhere, losses } = inspection;
   const path = worktreeOf(repo, id);
@@ -1118,7 +1120,7 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
   throw new Failure("loses_work", message, "Copy what is needed, then give --discard");
 }
 
-/** Saves a worktree as it is, untracked files included, in a commit on top of its branch; nothing else changes. */
+/** Saves a worktree, with untracked files, as a commit on top of its branch. Nothing else changes. */
 async function saveWorktree(
   repo: Repo,
   { task }: TaskSnapshot,
@@ -1135,7 +1137,7 @@ async function saveWorktree(
     removeAny(index);
     if (exists(own)) Deno.copyFileSync(own, index);
     try {
-      // As bytes, since names need not be UTF-8. What is not checked out on purpose (`S`) is no deletion.
+      // As bytes, because names need not be UTF-8. A file that a sparse checkout leaves out (`S`) is not deleted.
       const list = async (...options: string[]) => {
         const output = await tryGit(repo, ["ls-files", "-z", ...options], { cwd, env });
         if (output.code !== 0) throw gitFailure(["ls-files"], output);
@@ -1153,8 +1155,8 @@ async function saveWorktree(
         isHere(path) && !path.endsWith("/") && !isInside(path)
       );
       const stream = (paths: Iterable<string>) => Uint8Array.from([...paths].join("\0"), (each) => each.charCodeAt(0));
-      // A new index, as the worktree's own may say of files that they are to be taken for unchanged. What is staged is
-      // saved, too: it may be nowhere else. Only in the middle of a merge it cannot be.
+      // A new index, because the worktree's own can mark files as unchanged. What is staged is saved, too, because it may
+      // exist nowhere else. That is not possible during a merge.
       const written = await tryGit(repo, ["write-tree"], { cwd, env });
       if (written.code === 0) staged = written.out.trim();
       await git(repo, ["read-tree", staged ?? head], { cwd, env });
@@ -1186,7 +1188,7 @@ async function saveWorktree(
   return commit;
 }
 
-/** The newest commits that were on a task's branch, and were reset away. */
+/** Commits that were on a task's branch and are no longer in its history. */
 async function commitsLeftBy(repo: Repo, id: string, head: string): Promise<string[]> {
   const { code, out } = await tryGit(repo, ["log", "-g", "--format=%H", BRANCHES + id, "--"]);
   const seen = [...new Set(code === 0 ? out.split("\n").filter(Boolean) : [])].slice(0, 1000);
@@ -1196,7 +1198,7 @@ async function commitsLeftBy(repo: Repo, id: string, head: string): Promise<stri
   return (await git(repo, ["merge-base", "--independent", ...left])).split("\n").filter(Boolean);
 }
 
-/** Whether a file or a link lies at a path, with folders alone above it; not known for a name that is not UTF-8. */
+/** Whether a file or a link is at a path, below real directories; `undefined` for a name that isn't UTF-8. */
 function isFileAt(top: string, bytes: string): boolean | undefined {
   const path = new TextDecoder().decode(Uint8Array.from(bytes, (each) => each.charCodeAt(0)));
   if (path.includes("\ufffd")) return undefined;
@@ -1209,17 +1211,17 @@ function isFileAt(top: string, bytes: string): boolean | undefined {
   });
 }
 
-/** Who commits, where git does not know. */
+/** An author and a committer, if git has none. */
 function identity(repo: Repo): Record<string, string> {
   if (repo.config.hasIdentity) return {};
   const [name, email] = ["worker", "worker@localhost"];
   return { GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email, GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email };
 }
 
-/** Removes a worktree and its branch, of which all is saved; the branch only where it was seen. */
+/** Removes a worktree that was saved, and its branch, if that still is at the saved commit. */
 async function removeWorktree(repo: Repo, id: string, head: string | undefined): Promise<void> {
   const [path, gone] = [worktreeOf(repo, id), `${repo.worktrees}/.gone-${id}`];
-  // Out of the way in one step: nobody can tell what lies in a folder of which half is removed.
+  // It is renamed first, so that a partially removed worktree is never mistaken for a whole one.
   if (inspectPath(repo, path) === "worktree") {
     removeAny(gone);
     Deno.renameSync(path, gone);
@@ -1246,8 +1248,8 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
 }
 
 /**
- * Runs a command of a person's in a worktree; returns its exit status and the end of its output, which goes to a log, or
- * to standard error. If this program is interrupted, the command is ended, and that is a failure.
+ * Runs a command from the settings or the command line in a worktree; returns its exit status and the end of its output,
+ * which also goes to a log or to standard error. If this program is interrupted, the command is ended.
  */
 async function runShell(command: string, cwd: string, id: string, log?: string) {
   const child = new Deno.Command("/bin/sh", {
@@ -1297,8 +1299,8 @@ function lastLines(text: string): string {
 // ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * Where this machine keeps a task's `process`, `log` and `prompt.md`, and `pending` while an agent is to start, until it
- * is `started`.
+ * The directory for a task on this machine: `process`, `log`, `exit`, `prompt.md`, and `pending` until its agent has
+ * `started`.
  */
 function folderOf(repo: Repo, id: string): string {
   const folder = `${repo.common}/worker/${id}`;
@@ -1307,7 +1309,7 @@ function folderOf(repo: Repo, id: string): string {
 }
 
 /**
- * What a process has that no later one with its number can have; nothing where it is gone, or dead and not yet buried.
+ * What distinguishes a process from a later one with the same id; `undefined` if it has ended, or is a zombie.
  */
 function birthOf(pid: number): string | undefined {
   if (Deno.build.os === "linux") {
@@ -1321,7 +1323,7 @@ function birthOf(pid: number): string | undefined {
   return success && !state.startsWith("Z") ? start : undefined;
 }
 
-/** The agent's process that this machine knows of, and whether it is still that one; a copied repo's is not. */
+/** The agent's process on this machine, and whether it is running. In a copied repo, there is none. */
 function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | undefined {
   const folder = `${repo.common}/worker/${id}`;
   const [pid = "", ...birth] = readOptional(`${folder}/process`)?.trim().split("\n") ?? [];
@@ -1332,15 +1334,15 @@ function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | 
   return { pid: Number(pid), isAlive: now === then };
 }
 
-/** The processes of a task: its agent with what that started, and what was started to stay, such as a tmux server. */
+/** The processes of a task: those that end with its agent, and others that it started, such as a tmux server. */
 interface Processes {
   own: number[];
   others: { pid: number; name: string }[];
 }
 
 /**
- * Finds the processes that were started for a task of this repo, as their environment says. Those in the agent's group,
- * or at work in the worktree, are the agent's own. Only Linux shows the environment: elsewhere, it is the group alone.
+ * Finds the processes with the task's mark in their environment. Those in the agent's process group, or with a working
+ * directory in the worktree, are its own. Only Linux shows the environment; elsewhere, only the group is found.
  */
 function processesOf(repo: Repo, id: string, group?: number): Processes {
   const found: Processes = { own: [], others: [] };
@@ -1372,7 +1374,7 @@ function processesOf(repo: Repo, id: string, group?: number): Processes {
   return found;
 }
 
-/** Parents that only pass a command on. */
+/** Programs that only pass a command on. */
 const SHELLS = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "env", "setsid", "script", "timeout"];
 
 /** The name of a process's program, and its parent; 0 if it is gone. */
@@ -1386,7 +1388,7 @@ function processInfo(pid: number): { name: string; parent: number } {
   return { name: path.replace(/^.*\//, ""), parent: Number(parent) };
 }
 
-/** The program that called this one, past shells: a reviewing agent, or a person's terminal. */
+/** The program that called this one, ignoring shells: a reviewing agent, or a terminal. */
 function callerOf(): { pid: number; birth: string } | undefined {
   for (let pid = Deno.ppid; pid > 1;) {
     const { name, parent } = processInfo(pid);
@@ -1409,8 +1411,8 @@ function isReviewerGone(repo: Repo, { id, reviewer }: Task): boolean | undefined
 }
 
 /**
- * What starts an agent, with nothing but what is built into a shell. Only one that makes `started` goes on, so that no
- * agent is started twice; what it says of its process is what {@linkcode birthOf} says.
+ * Starts an agent, with shell builtins only. The first one to create `started` continues, so that no agent is started
+ * twice. It records what {@linkcode birthOf} returns for its process, and later the agent's exit status.
  */
 const LAUNCHER = `set -C
 : 2>/dev/null >"$1/started" || exit 0
@@ -1432,20 +1434,20 @@ function hasAgent({ agent, command }: Task): boolean {
   return agent !== "none" || command !== undefined;
 }
 
-/** What works on a task, for people. */
+/** The name of a task's agent for a reader. */
 function nameOfAgent({ agent, command }: Task): string {
   return command?.[0]?.replace(/^.*\//, "") ?? agent;
 }
 
-/** What is found on the `PATH`. */
+/** Whether a program is on the `PATH`. */
 function isProgram(name: string): boolean {
   if (name.includes("/")) return exists(name);
   return (ENVIRONMENT["PATH"] ?? "").split(":").some((folder) => exists(`${folder || "."}/${name}`));
 }
 
-/** What an agent is told. */
+/** The prompt for an agent. */
 function promptFor(task: Task, brief: string, findings: readonly string[]): string {
-  // With Deno's whole path: a login shell, in which Codex runs commands, may have another PATH.
+  // Deno's full path, because Codex runs commands in a login shell, which may have another PATH.
   const program = shellWord(decodeURIComponent(new URL(import.meta.url).pathname));
   const me = `${shellWord(Deno.execPath())} run -A --no-config --no-lock ${program}`;
   return [
@@ -1463,7 +1465,7 @@ function promptFor(task: Task, brief: string, findings: readonly string[]): stri
   ].join("\n");
 }
 
-/** Starts a task's agent, if one is `pending` and nobody else just does; it outlives this program. */
+/** Starts a task's agent, if it is `pending` and no other process starts it. It outlives this program. */
 async function launch(repo: Repo, { task, commit }: TaskSnapshot): Promise<void> {
   if (!hasAgent(task)) return;
   const folder = folderOf(repo, task.id);
@@ -1492,18 +1494,18 @@ async function launch(repo: Repo, { task, commit }: TaskSnapshot): Promise<void>
     stdout: "null",
     stderr: "null",
   }).spawn().unref();
-  // So that what comes next knows of the process.
+  // The next command needs the process id.
   for (let tries = 0; tries < 1000 && processOf(repo, task.id) === undefined; tries++) await pause(2);
 }
 
-/** Starts the agent of a task that is at work, where the command that was to do it was killed. */
+/** Starts the agent of a working task, if the command that should have done it was killed. */
 async function launchPending(repo: Repo, id: string): Promise<void> {
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
   if (seen.task.state === "working") await launch(repo, seen);
 }
 
-/** Says that an agent is to be started once the task is `working`; whoever gets that far does it. */
+/** Marks an agent as to be started. This command or a later repair does it. */
 function setPending(repo: Repo, task: Task): void {
   if (!hasAgent(task)) return;
   removeAny(`${folderOf(repo, task.id)}/started`);
@@ -1515,7 +1517,7 @@ function isPending(repo: Repo, id: string): boolean {
   return exists(`${folder}/pending`) && !exists(`${folder}/started`);
 }
 
-/** Ends an agent with all that it started to work; returns what else of it still runs. */
+/** Ends an agent with its own processes; returns the others, which still run. */
 async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
   const folder = folderOf(repo, id);
   if (isPending(repo, id)) {
@@ -1548,7 +1550,7 @@ async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
   return processesOf(repo, id, group).others;
 }
 
-/** What to tell about processes that were not ended. */
+/** A note about processes that were not ended. */
 function leftNote(others: Processes["others"]): string {
   const list = others.map(({ pid, name }) => `${name} (process ${pid})`).join(", ");
   return list && `\nIts agent has started these, which go on: ${list}`;
@@ -1564,7 +1566,7 @@ function isLive({ task }: TaskSnapshot): boolean {
   return STATES[task.state].live;
 }
 
-/** Where a command takes a task; refuses one in a state that it does not lead out of. */
+/** The state to which a command leads. Fails if the command isn't allowed in the current one. */
 function requireTransition({ task }: TaskSnapshot, command: string): State {
   const { from, to } = TRANSITIONS[command] ?? { from: [], to: task.state };
   if (from.includes(task.state)) return to;
@@ -1580,7 +1582,7 @@ function humanHint({ id, head }: Task): string {
   return `worker human approve ${id} --head ${head}, or reject`;
 }
 
-/** Refuses to speak about another commit than the one that was submitted, or one that the branch has left. */
+/** Fails if a commit isn't the submitted one, or if the branch has moved since. */
 function checkHead({ task, branch }: TaskSnapshot, given: string): void {
   const { id, head } = task;
   const isSame = head !== undefined && given.length >= 7 && head.startsWith(given.toLowerCase());
@@ -1606,7 +1608,7 @@ function isReusable({ task, branch }: TaskSnapshot): boolean {
     (task.cleanup === undefined || task.cleanup.done === true);
 }
 
-/** Refuses a new task where there are too many, or one that would change the same files. */
+/** Fails if there are too many tasks, or if a new one would change the same files as a live one. */
 function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Task, mayOverlap: boolean): void {
   const { id, paths, dependsOn } = task;
   const same = tasks.find((each) => each.task.id === id);
@@ -1642,21 +1644,21 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
   throw new Failure("conflict", `Task ${quote(id)} would change what another one does:${listSome(meetings)}`, hint);
 }
 
-/** How large a change is, and what it touches: both names of what is renamed. */
+/** The size of a change, and its paths. A rename has two. */
 interface Size {
   paths: string[];
   lines: number;
   renames: number;
-  /** What git shows no lines of, though nothing says that it has none. */
+  /** Files of which git shows no lines, although they aren't media. */
   hidden: string[];
   /** Each `package.json` whose scripts change: npm runs them on every machine. */
   scripts: string[];
 }
 
-/** What has no lines to review, by its name. */
+/** Files that have no lines to review. */
 const MEDIA = /\.(png|jpe?g|gif|ico|webp|avif|woff2?|ttf|otf|mp[34]|webm)$/i;
 
-/** Reads `git diff --numstat -z --find-renames`. */
+/** Parses `git diff --numstat -z --find-renames`. */
 function readSize(out: string): Size {
   const size: Size = { paths: [], lines: 0, renames: 0, hidden: [], scripts: [] };
   const fields = out.split("\0");
@@ -1671,7 +1673,7 @@ function readSize(out: string): Size {
   return size;
 }
 
-/** What of a change a person has to agree to. */
+/** What of a change needs a person's approval. */
 function checkpointsOf(config: Config, { paths, lines, renames, hidden, scripts }: Size): Checkpoint[] {
   const expressions = config.humanPaths.map(globToRegExp);
   const guarded = paths.filter((path) => expressions.some((expression) => expression.test(`${path}/`)));
@@ -1687,7 +1689,7 @@ function checkpointsOf(config: Config, { paths, lines, renames, hidden, scripts 
   return checkpoints;
 }
 
-/** Where a task goes: to `next`, or first to a person where there are checkpoints that none let through for this head. */
+/** The state after a command: `next`, or `needs_human` if there are checkpoints that nobody has approved for this head. */
 function leadTo(task: Task, head: string, next: State, checkpoints: readonly Checkpoint[]): Partial<Task> {
   const cleared = task.cleared?.head === head ? task.cleared.kinds : [];
   const raised = checkpoints.filter(({ kind }) => !cleared.includes(kind));
@@ -1695,7 +1697,7 @@ function leadTo(task: Task, head: string, next: State, checkpoints: readonly Che
   return { state: "needs_human", checkpoints: raised, next };
 }
 
-/** What to tell where a person has to decide. */
+/** A note for a task that needs a person. */
 function humanNote(task: Task): string {
   if (task.state !== "needs_human") return "";
   const reasons = checkpointList(task);
@@ -1704,22 +1706,22 @@ function humanNote(task: Task): string {
   return `. A person has to decide:${listSome(reasons)}\n  ${humanHint(task)}${choice}`;
 }
 
-/** The paths of `--porcelain -z` without renames, as `git status` prints them. */
+/** The paths in the output of `git status --porcelain -z --no-renames`. */
 function statusPaths(out: string): string[] {
   return out.split("\0").filter(Boolean).map((entry) => entry.slice(3));
 }
 
 // ── spawn ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a command is called with. */
+/** A call of a command. */
 interface Call {
   repo: Repo;
   command: string;
   options: Options;
-  /** The task that is meant. */
+  /** The task's id, or an empty string. */
   id: string;
   operation: Task["operation"];
-  /** Whether an event of the same operation is there, which a killed command left unfinished. */
+  /** Whether a killed command has begun the same operation. */
   isRepeated: boolean;
 }
 
@@ -1779,7 +1781,7 @@ function fullName(branch: string): string {
   return branch.startsWith("refs/") ? branch : `refs/heads/${branch}`;
 }
 
-/** Makes the first event of a task. Nobody else is let in meanwhile: the limits are about all tasks at once. */
+/** Publishes the first event of a task, under a lock, because the limits concern all tasks. */
 async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<TaskSnapshot> {
   using _lock = await lock(repo, "admission");
   const { tasks, refs } = await readTasks(repo, task.base, BRANCHES.slice(0, -1));
@@ -1808,7 +1810,7 @@ async function missingFor(repo: Repo, { dependsOn }: Task): Promise<string[]> {
   return dependsOn.filter((id) => !merged.has(id));
 }
 
-/** Makes the worktree of a queued task and launches its agent, from wherever that was left; later, if it depends on others. */
+/** Creates the worktree of a queued task and starts its agent, unless it depends on tasks that aren't merged. */
 async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const { id, agent, base, operation, dependsOn } = seen.task;
   const missing = await missingFor(repo, seen.task);
@@ -1817,7 +1819,7 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
       missing,
     });
   }
-  // From a base that has what it depends on. A branch that is there was made so by a spawn that was killed.
+  // From a base that includes its dependencies. If the branch exists, a killed spawn has created it from there.
   const current = dependsOn.length > 0 ? seen.branch ?? (await readRefs(repo, base)).get(base) : undefined;
   const start = current ?? seen.task.start;
   const ready = { ...seen, task: { ...seen.task, start } };
@@ -1827,7 +1829,7 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   }`;
   const answer = answerFor(task, text, { branch: `worker/${id}`, base, start, agent });
   const subject = `Start: worktree and branch are made, agent ${agent}`;
-  // The commit is written while the worktree is made; the event is not before the ref moves.
+  // The commit is written while the worktree is created. It is published later.
   const [made, written] = await Promise.allSettled([
     ensureWorktree(repo, ready),
     write(repo, seen, { subject, task, answer }),
@@ -1845,7 +1847,7 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   return answer;
 }
 
-/** Starts the tasks that waited for one that is merged now. */
+/** Starts the tasks that waited for a task that is merged now. */
 async function startDependents(repo: Repo, id: string): Promise<void> {
   const { tasks } = await readTasks(repo);
   for (const { task } of tasks.filter(({ task }) => task.state === "queued" && task.dependsOn.includes(id))) {
@@ -1916,7 +1918,7 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   return answer;
 }
 
-/** How large the change between two commits is. */
+/** The size of the change between two commits. */
 async function measure(repo: Repo, from: string, to: string): Promise<Size> {
   const size = readSize(await git(repo, ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY, from, to]));
   const packages = [...new Set(size.paths)].filter((path) => /(^|\/)package\.json$/.test(path) && !path.includes("\n"));
@@ -1931,7 +1933,7 @@ async function measure(repo: Repo, from: string, to: string): Promise<Size> {
   return { ...size, scripts: packages.filter((_, index) => scripts[2 * index] !== scripts[2 * index + 1]) };
 }
 
-/** Refuses to submit a worktree in which something is changed and not committed: nobody would review it. */
+/** Fails if a worktree has uncommitted changes, because nobody would review them. */
 async function checkCommitted(repo: Repo, { task, branch }: TaskSnapshot): Promise<void> {
   const cwd = worktreeOf(repo, task.id);
   if (inspectPath(repo, cwd) !== "worktree") return;
@@ -2041,7 +2043,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   const tooMany: Checkpoint[] = requests <= repo.config.rounds || to !== "changes_requested"
     ? []
     : [{ kind: "rounds", detail: `changes are asked for ${requests} times, over ${repo.config.rounds}` }];
-  // Again, as a worker's own process found them when it submitted.
+  // Computed again, because a worker's process computed them at submit.
   const checkpoints = to === "approved"
     ? checkpointsOf(repo.config, await measure(repo, task.from ?? task.start, head))
     : [];
@@ -2087,7 +2089,7 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
     ...isApproval ? { cleared } : { reason, findings: [...task.findings ?? [], `human/${round}.md`] },
   });
   const answer = answerFor(next, `Task ${id} is ${next.state}`, { checkpoints: task.checkpoints });
-  // The worker is told a person's words as it is told a reviewer's.
+  // The worker gets a person's reason like a reviewer's findings.
   const files = isApproval ? undefined : { [`human/${round}.md`]: `${reason}\n` };
   const requests = state === "changes_requested" && !isApproval ? task.requests + 1 : task.requests;
   const subject = `A person ${isApproval ? "approves" : "rejects"}: ${kinds.join(", ")}`;
@@ -2095,7 +2097,7 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
   return answer;
 }
 
-/** Prints what is to be reviewed: the whole change, or, where an earlier head was reviewed, the fix alone. */
+/** Prints the change to review: everything, or only the fix if an earlier head was reviewed. */
 async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   const { task } = await readTask(repo, id);
   const { head, from, reviewed } = task;
@@ -2103,7 +2105,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   const isFix = reviewed !== undefined && reviewed !== head && !options.whole;
   let [left, note] = [from, `${from}..${head}`];
   if (isFix) {
-    // Where the base moved in between, what came from there is no part of the fix: it is put into the old side, too.
+    // Changes that came from the base are not part of the fix, so they are merged into the old side, too.
     const merged = await mergeTrees(repo, from, reviewed);
     [left, note] = [merged.tree, `the fix alone, ${reviewed}..${head} (--whole for all of it)`];
   }
@@ -2116,10 +2118,10 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
     return output;
   };
   const whole = await diff(left, head);
-  // What git takes for no text because of one byte may be read all the same.
+  // Files that git takes for binary may be readable.
   const more = hidden.length > 0 ? await diff("--text", left, head, "--", ...hidden) : undefined;
   const output = { bytes: new Uint8Array([...whole.bytes, ...more?.bytes ?? []]), out: whole.out + (more?.out ?? "") };
-  // As bytes, as the files need not be texts in UTF-8; but nothing in them may control a terminal.
+  // As bytes, because files need not be UTF-8, but escaped on a terminal.
   if (!options.json && Deno.stdout.isTerminal()) console.log(escapeControls(output.out).trimEnd());
   else if (!options.json) {
     for (let rest = output.bytes; rest.length > 0;) {
@@ -2166,7 +2168,7 @@ async function merge(call: Call): Promise<Answer> {
     }: it conflicts", then review again`;
     throw new Failure("conflict", message, hint);
   }
-  // A squash or a rebase leaves other commits: what counts is whether a merge would change anything.
+  // After a squash or a rebase, the commits differ, so compare what a merge would change.
   const isIn = merged.tree === baseTree.trim();
   const subject = `Merge worker/${id}: ${task.title}`;
   const sign = repo.config.isSigned ? ["-S"] : [];
@@ -2183,7 +2185,7 @@ async function merge(call: Call): Promise<Answer> {
   return await concludeMerge(repo, merging, base, check);
 }
 
-/** Records that this machine is at work on an operation, so that another clone doesn't repair it. */
+/** Records that an operation was begun on this machine, so that other clones don't repair it. */
 function markBegun(repo: Repo, { id, operation }: Task): void {
   Deno.writeTextFileSync(`${folderOf(repo, id)}/operation`, operation.id);
 }
@@ -2192,7 +2194,7 @@ function isBegunHere({ common }: Repo, { id, operation }: Task): boolean {
   return readOptional(`${common}/worker/${id}/operation`) === operation.id;
 }
 
-/** Where the base is checked out; refuses if that has changes that are not committed. */
+/** The checkout of the base. Fails if it has uncommitted changes. */
 async function baseCheckout(repo: Repo, base: string): Promise<string | undefined> {
   const user = baseInUse(repo, base);
   if (user !== undefined) {
@@ -2220,7 +2222,7 @@ async function baseCheckout(repo: Repo, base: string): Promise<string | undefine
   throw new Failure("loses_work", message, "Commit them there, or have them elsewhere");
 }
 
-/** What will put a branch back later, whatever happens to it now; such a checkout is not on the branch meanwhile. */
+/** The unfinished operation that involves a branch, such as a rebase, which would move it later. */
 function baseInUse(repo: Repo, base: string): string | undefined {
   const places = [repo.common];
   if (exists(`${repo.common}/worktrees`)) {
@@ -2240,7 +2242,7 @@ function baseInUse(repo: Repo, base: string): string | undefined {
   return is("BISECT_START") ? "bisect" : undefined;
 }
 
-/** The checkout of a repo whose git folder lies elsewhere: git itself knows it only where it is asked in it. */
+/** The checkout of a repo with a separate git directory. git knows it only in the checkout itself. */
 async function checkoutHere(repo: Repo): Promise<string> {
   const args = ["rev-parse", "--path-format=absolute", "--git-dir", "--show-toplevel"];
   const [folder, top] = (await tryGit(repo, args, { cwd: Deno.cwd() })).out.split("\n");
@@ -2248,7 +2250,7 @@ async function checkoutHere(repo: Repo): Promise<string> {
   throw new Failure("state", `git does not say where the checkout of ${repo.common} is`, "Merge in that checkout");
 }
 
-/** Does something in a checkout of a commit: one that is there, or a worktree that is thrown away. */
+/** Runs `work` in a checkout of a commit: an existing one, or a temporary worktree. */
 async function inCheckout<T>(
   repo: Repo,
   id: string,
@@ -2267,7 +2269,7 @@ async function inCheckout<T>(
   }
 }
 
-/** Runs the check in a worktree of the merge commit that is thrown away. */
+/** Runs the check in a temporary worktree of the merge commit. */
 async function checkMerge(repo: Repo, { task: { id } }: TaskSnapshot, commit: string, check: string): Promise<void> {
   await inCheckout(repo, id, commit, undefined, async (path) => {
     const { setup } = repo.config;
@@ -2283,7 +2285,7 @@ async function checkMerge(repo: Repo, { task: { id } }: TaskSnapshot, commit: st
   });
 }
 
-/** No id begins with a dot. */
+/** The temporary worktree. No id begins with a dot. */
 function checkFolder(repo: Repo, id: string): string {
   return `${repo.worktrees}/.check-${id}`;
 }
@@ -2295,7 +2297,7 @@ async function removeCheck(repo: Repo, id: string): Promise<void> {
   removeAny(path);
 }
 
-/** Checks the recorded merge commit and moves the base to it; where that fails the task is `approved` again. */
+/** Checks the recorded merge commit and moves the base to it. If that fails, the task is `approved` again. */
 async function concludeMerge(repo: Repo, seen: TaskSnapshot, base: string, check?: string): Promise<Answer> {
   const { task } = seen;
   const { commit, onto } = task.merge ?? { commit: "", onto: "" };
@@ -2312,7 +2314,7 @@ async function concludeMerge(repo: Repo, seen: TaskSnapshot, base: string, check
   return await settleMerge(repo, seen, true);
 }
 
-/** Moves the base from where it was to the merge commit, with its checkout, if it has one. */
+/** Moves the base to the merge commit, with its checkout if there is one. */
 async function moveBase(repo: Repo, task: Task, commit: string, onto: string): Promise<void> {
   const cwd = await baseCheckout(repo, task.base); // again, as a check can take long
   const readBase = async () => (await readRefs(repo, task.base)).get(task.base);
@@ -2351,7 +2353,7 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
   throw new Failure("git", reason);
 }
 
-/** The checked out submodules that a commit replaces by files. git would remove them with all that is in them. */
+/** Checked out submodules that a commit replaces by files. git would remove their content. */
 async function replacedFolders(repo: Repo, cwd: string, from: string, to: string): Promise<string[]> {
   const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--diff-filter=T", from, to];
   return (await git(repo, args)).split("\0").filter((path) => {
@@ -2361,7 +2363,7 @@ async function replacedFolders(repo: Repo, cwd: string, from: string, to: string
   });
 }
 
-/** Takes back what a merge that failed half-way has written, and nothing else. */
+/** Reverts what a merge that failed has written to the checkout. */
 async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string): Promise<void> {
   const list = async (filter: string) => {
     const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", `--diff-filter=${filter}`, onto, commit];
@@ -2385,7 +2387,7 @@ function movedBase({ base }: Task, onto: string, now: string | undefined): Failu
   );
 }
 
-/** Records what became of a merge: it is in the base, or the task is approved as it was before. */
+/** Records the result of a merge: the task is merged, or approved as before. */
 async function settleMerge(repo: Repo, seen: TaskSnapshot, isMerged: boolean, error?: Failure): Promise<Answer> {
   const { operation, id, base, merge } = seen.task;
   const output = error?.output;
@@ -2443,12 +2445,12 @@ async function cancel(call: Call): Promise<Answer> {
   return await finishCancel(repo, await record(repo, seen, { subject, task }));
 }
 
-/** Stops the agent, saves and removes what was asked for, and says so, from wherever that was left. */
+/** Ends the agent, saves and removes what was asked for, and records it. Continues an interrupted cancel. */
 async function finishCancel(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const { id, operation } = seen.task;
   const left = leftNote(await stopAgent(repo, id));
   let now = seen;
-  // Anew also where it was saved before: until a command that was killed goes on, somebody may have worked there.
+  // Saved again if an interrupted cancel is continued, because somebody may have worked there since.
   if (
     now.task.cleanup !== undefined &&
     (!now.task.cleanup.backup || inspectPath(repo, worktreeOf(repo, id)) === "worktree")
@@ -2457,7 +2459,7 @@ async function finishCancel(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
     checkRemovable(repo, id, found, now.task.cleanup.discard);
     const backup = await saveWorktree(repo, now, found);
     const cleanup = { ...now.task.cleanup, head: found.branch, backup };
-    // Before anything is removed, so that nobody saves what is left of a half-removed worktree instead.
+    // Recorded before anything is removed, so that a partially removed worktree is never saved instead.
     const task = change(now, operation, { cleanup });
     now = await record(repo, now, { subject: `The worktree is saved at refs/worker/backup/${id}`, task });
   }
@@ -2476,19 +2478,19 @@ async function finishCancel(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
 
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What of a task is observed, and nowhere stored: `null` is unknown. */
+/** What is observed about a task, and not stored. `null` means unknown. */
 interface Observation {
-  /** Whether the agent's process is there; missing where none is to be. */
+  /** Whether the agent is running; missing if the task has no agent. */
   alive?: boolean | null;
-  /** Whether it should be at work, and its process is gone. */
+  /** Whether it should be running, but its process has ended. */
   stalled: boolean;
-  /** Whether the branch left the commit that was submitted. */
+  /** Whether the branch has moved since it was submitted. */
   moved: boolean;
-  /** Seconds since it was submitted, until somebody reviews it and decides. */
+  /** Seconds since it was submitted, or since its review began. */
   reviewAge?: number;
-  /** Whether the program that reviews it has ended; missing where that is not known. */
+  /** Whether the reviewing program has ended; missing if that isn't known. */
   reviewerGone?: boolean;
-  /** The exit status of an agent that ended, and for how many seconds one that runs has printed nothing. */
+  /** The exit status of an agent that has ended, or for how many seconds a running one has printed nothing. */
   exitStatus?: number;
   silent?: number;
 }
@@ -2512,7 +2514,7 @@ function observe(repo: Repo, seen: TaskSnapshot): Observation {
   };
 }
 
-/** What live tasks have committed, by id, in one process for all; nothing of one whose branch is not here. */
+/** The paths that each live task has committed, read by one process. Tasks without a branch here are left out. */
 async function committedFiles(repo: Repo, refs: ReadonlyMap<string, string>): Promise<Map<string, string[]>> {
   const known = [...repo.events].flatMap(([ref, { to, base }]) => {
     const [id, isTask] = [ref.slice(TASKS.length), ref.startsWith(TASKS)];
@@ -2532,7 +2534,7 @@ async function committedFiles(repo: Repo, refs: ReadonlyMap<string, string>): Pr
   return new Map(known.map(({ id, branch }) => [id, files.get(branch) ?? []]));
 }
 
-/** Which other tasks change files that one changes. */
+/** The other tasks that change the same files as a task. */
 function sharers(files: ReadonlyMap<string, readonly string[] | null>, id: string): string[] {
   const mine = new Set(files.get(id) ?? []);
   return [...files].filter(([other, theirs]) => other !== id && theirs?.some((path) => mine.has(path))).map(([other]) =>
@@ -2540,8 +2542,21 @@ function sharers(files: ReadonlyMap<string, readonly string[] | null>, id: strin
   );
 }
 
+/** Shortens the last two cells of rows, so that the table fits 80 columns. */
+function fitColumns(rows: readonly string[][]): string[][] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const [note = 0] = widths.slice(-2);
+  const room = Math.max(20, 80 - widths.slice(0, -2).reduce((sum, width) => sum + width + 2, 2));
+  const noteWidth = Math.min(note, Math.max(10, room - 12));
+  return rows.map((row) => [
+    ...row.slice(0, -2),
+    shorten(row.at(-2) ?? "", noteWidth),
+    shorten(row.at(-1) ?? "", room - noteWidth),
+  ]);
+}
+
 async function list({ repo, options }: Call): Promise<Answer> {
-  // Most tasks are over, in the end; those are not even read.
+  // Most tasks are merged or cancelled sooner or later. They are not read.
   const isOver = (ref: string) => ["merged", "cancelled"].includes(repo.events.get(ref)?.to ?? "");
   const refs = new Map([...repo.refs ?? []].filter(([ref]) => options.all || !isOver(ref)));
   const [tasks, files] = await Promise.all([tasksAt(repo, refs), committedFiles(repo, refs)]);
@@ -2557,7 +2572,7 @@ async function list({ repo, options }: Call): Promise<Answer> {
     const works = nameOfAgent(task);
     return { ...known, works, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
-  const short = (text: string) => escapeControls(text.length > 40 ? `${text.slice(0, 37)}...` : text);
+  const short = (text: string) => escapeControls(shorten(text, 40));
   const rows = data.map((row) => {
     const notes = [
       ...row.question ? [`asks: ${short(row.question)}`] : [],
@@ -2581,7 +2596,8 @@ async function list({ repo, options }: Call): Promise<Answer> {
   const live = tasks.filter(isLive).length;
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
   printError(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
-  const text = table([["ID", "STATE", "SINCE", "ROUND", "AGENT", "NOTE", "TITLE"], ...rows]);
+  const all = [["ID", "STATE", "SINCE", "ROUND", "AGENT", "NOTE", "TITLE"], ...rows];
+  const text = table(Deno.stdout.isTerminal() ? fitColumns(all) : all);
   return { changed: false, data: { tasks: data, live, waiting }, ...rows.length > 0 && { text } };
 }
 
@@ -2631,7 +2647,7 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   };
 }
 
-/** The text of a file from a position on; from its start if that is negative. */
+/** The text of a file from a position, in bytes. A negative one means the start. */
 async function readFrom(path: string, position: number): Promise<string> {
   using file = await Deno.open(path);
   await file.seek(Math.max(0, position), Deno.SeekMode.Start);
@@ -2644,7 +2660,7 @@ async function readFrom(path: string, position: number): Promise<string> {
   return chunks.join("");
 }
 
-/** Prints what is added to a log, until the agent has ended. */
+/** Prints what is appended to a log, until the agent has ended. */
 async function follow(repo: Repo, id: string, path: string, from: number): Promise<void> {
   for (let position = from, isLast = false;; await pause(200)) {
     const size = exists(path) ? Deno.statSync(path).size : 0;
@@ -2655,12 +2671,12 @@ async function follow(repo: Repo, id: string, path: string, from: number): Promi
   }
 }
 
-/** States in which somebody has to do something now. */
+/** States in which the orchestrator has something to do. */
 const ACTIONABLE: readonly State[] = ["blocked", "submitted", "changes_requested", "approved", "failed"];
 
 /**
- * Waits until a task changes its state or stalls; returns at once if one needs something already. It looks at files, and
- * asks git only when one of them has changed.
+ * Waits until a task changes its state or stalls. Returns immediately if one needs something already, or if none is live.
+ * It polls file times, and runs git only after a change.
  */
 async function wait({ repo, options, id }: Call): Promise<Answer> {
   const ids = [id, ...options.rest].filter(Boolean);
@@ -2712,7 +2728,7 @@ function stalledStep({ id, state, head }: Task): string {
     : `worker log ${id}, then worker resume ${id} or worker fail ${id} --reason TEXT`;
 }
 
-/** What changes whenever a task's ref does, read without git. */
+/** A text that changes whenever a task's ref does, without running git. */
 function refsSignature({ common }: Repo): string {
   const stamp = (path: string) => {
     const { mtime, ino } = exists(path) ? Deno.lstatSync(path) : {};
@@ -2724,7 +2740,7 @@ function refsSignature({ common }: Repo): string {
   return files.map((path) => `${path} ${stamp(path)}`).join("\n");
 }
 
-/** All that a live task changes: what is committed, staged, unstaged and untracked, with both names of a rename. */
+/** The paths that a live task changes: committed, staged, unstaged and untracked. A rename has two. */
 async function changedFiles(repo: Repo, { task, branch }: TaskSnapshot): Promise<string[]> {
   const cwd = worktreeOf(repo, task.id);
   const head = branch ?? task.head;
@@ -2749,9 +2765,9 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
     const others = new Set(changed[b.task.id]);
     const shared = changed[a.task.id]?.filter((path) => others.has(path)) ?? [];
     const [ours, theirs] = [a, b].map((seen) => seen.branch ?? seen.task.head);
-    // Where git fails, as for histories that have nothing in common, the answer is not known.
+    // If git fails, for example for unrelated histories, it is unknown.
     const merged = ours && theirs ? await mergeTrees(repo, ours, theirs).catch(() => undefined) : undefined;
-    // Tasks with different bases conflict in what neither of them has changed, too.
+    // Tasks with different bases can conflict in files that neither of them has changed.
     const conflicts = merged?.conflicts.filter((path) => others.has(path) || changed[a.task.id]?.includes(path)) ??
       null;
     return { tasks: [a.task.id, b.task.id], files: shared, conflicts };
@@ -2771,7 +2787,7 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
 
 // ── doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Something that is not as it should be: with a `repair`, `doctor --fix` sees to it; without, a person has to. */
+/** A problem that `doctor --fix` repairs, or without `repair` a note for a person. */
 interface Finding {
   taskId?: string;
   what: string;
@@ -2794,7 +2810,7 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
   for (const { task: { id } } of open) {
     using free = await tryLock(repo, `task-${id}`);
     if (free === undefined) await take({ taskId: id, what: "a command is at work on it just now" });
-    // Read again, as what was seen before the lock may have changed.
+    // Read again, because it may have changed before the lock was taken.
     else {
       const findings = await readTask(repo, id).then((seen) => examine(repo, seen))
         .catch((error): Finding[] => [{ taskId: id, what: `it cannot be examined: ${explain(error)}` }]);
@@ -2814,7 +2830,7 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
   return { changed: repaired > 0, data: { problems, notes }, text: lines.join("\n") };
 }
 
-/** What is wrong with one task, whose lock is held: each row of the recovery table. */
+/** Finds what is wrong with a task, whose lock is held. */
 async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   const { task, branch } = seen;
   const { id, state, merge, cleanup } = task;
@@ -2844,7 +2860,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
       const what = base === merge.onto ? "before the base moved" : "and the base went elsewhere";
       if (base === merge.onto) await undoCheckout(repo, task.base, merge);
       const dirty = await baseCheckout(repo, task.base).then(() => undefined, (error) => error);
-      // It may be a person's work, so it is left; but it was clean when the merge began.
+      // It was clean when the merge began, but it may be a person's work, so it stays.
       if (dirty instanceof Failure) {
         note(`${dirty.message}\n  Parts of the merge, if nobody worked there: git reset --hard`);
       }
@@ -2872,7 +2888,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   return findings;
 }
 
-/** Whether a worktree still has git's notes in this repo, but points to where the repo was before. */
+/** Whether this repo knows a worktree, but the worktree points to the repo's former path. */
 function isMoved({ common, worktrees }: Repo, id: string): boolean {
   const path = `${worktrees}/${id}/.git`;
   const text = exists(path) && Deno.lstatSync(path).isFile ? Deno.readTextFileSync(path) : "";
@@ -2881,7 +2897,7 @@ function isMoved({ common, worktrees }: Repo, id: string): boolean {
     exists(`${common}/worktrees/${id}/HEAD`);
 }
 
-/** Takes back a checkout that was brought along to a merge commit whose ref was not moved any more. */
+/** Reverts a checkout that is at a merge commit, although its branch was not moved. */
 async function undoCheckout(
   repo: Repo,
   base: string,
@@ -2895,7 +2911,7 @@ async function undoCheckout(
   if (isAtMerge && !isAtBase) await git(repo, ["read-tree", "-m", "-u", commit, onto], { cwd });
 }
 
-/** What has no task, or hides where a task would be. */
+/** Finds branches, worktrees and refs without a task. */
 async function examineRest(repo: Repo, tasks: readonly TaskSnapshot[]): Promise<Finding[]> {
   const ids = new Set(tasks.map(({ task }) => task.id));
   const branches = await readRefs(repo, BRANCHES);
@@ -2914,7 +2930,7 @@ async function examineRest(repo: Repo, tasks: readonly TaskSnapshot[]): Promise<
   ];
 }
 
-/** git's lock files: one that is old may be left of a killed git, and only a person can know. */
+/** Finds git's lock files. An old one may be left by a killed git, which only a person can know. */
 function staleLocks({ common }: Repo): Finding[] {
   const found: Finding[] = [];
   const visit = (folder: string, depth: number) => {
@@ -2937,7 +2953,7 @@ function staleLocks({ common }: Repo): Finding[] {
 
 // ── metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What is measured of a task's way: the part that begins with each state. Work belongs to rework after a request. */
+/** The measured phase that begins with each state. After a request for changes, working belongs to rework. */
 const PHASES: Partial<Record<string, "review_wait" | "review" | "rework" | "merge_wait">> = {
   submitted: "review_wait",
   reviewing: "review",
@@ -2982,7 +2998,7 @@ async function metrics({ repo, options }: Call): Promise<Answer> {
   return { changed: false, data: { since: since || null, seconds, queue, rounds, mergedPerDay }, text };
 }
 
-/** A time, as `2026-01-31` or, counted back from now, as `7d` or `12h`. */
+/** Parses a time: a date such as `2026-01-31`, or how long ago, such as `7d` or `12h`. */
 function readSince(text: string | undefined): string {
   if (text === undefined) return "";
   const [, count, unit] = /^(\d+)([dh])$/.exec(text) ?? [];
@@ -2991,7 +3007,7 @@ function readSince(text: string | undefined): string {
   throw new Failure("usage", `--since is a date, as 2026-01-31, or a span, as 7d or 12h, not ${quote(text)}`);
 }
 
-/** The middle and the 90th percentile, by the nearest rank. */
+/** The median and the 90th percentile, by nearest rank. */
 function percentiles(values: readonly number[]): { count: number; median: number | null; p90: number | null } {
   const sorted = values.toSorted((a, b) => a - b);
   const rank = (part: number) => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? null;
@@ -3000,7 +3016,7 @@ function percentiles(values: readonly number[]): { count: number; median: number
 
 // ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The options that take a text, that take any number of words, and that take none: as what, and what for. */
+/** The options with a value, with a list of values, and without one: a placeholder, and what they are for. */
 const TEXTS = {
   "taskId": ["ID", "the task, also as the first word"],
   "timeout": ["SECONDS", "how long to wait, at most"],
@@ -3044,15 +3060,15 @@ type Options =
   & Record<keyof typeof SWITCHES, boolean>
   & { rest: string[] };
 
-/** A command: what does it, what it takes, and how it is explained. */
+/** A command. */
 interface Command {
   run: (call: Call) => Promise<Answer>;
   summary: string;
-  /** Which task it is about: `here` is that of the worktree, where none is named. */
+  /** Which task it is about. `here`: if none is named, that of the worktree. */
   task: "named" | "here" | "any" | "many" | "none";
-  /** Its options besides those of all commands; what it needs ends in `!`, and `--` is for a command's words. */
+  /** Its options besides the common ones. `!` marks a required one, `--` allows a command's words. */
   options: string;
-  /** Whether what it says is what was asked for, and goes to standard output. */
+  /** Whether it only reads, and prints its result on standard output. */
   isLook?: boolean;
   help: string;
 }
@@ -3214,10 +3230,10 @@ is found: the last line counts it, and --json lists it.`,
   },
 };
 
-/** How a command's task is written. */
+/** How the task is written in the usage. */
 const TASK_WORDS = { named: " ID", here: " [ID]", any: " [ID]", many: " [ID...]", none: "" };
 
-/** The help for all commands, or for those that begin with a word, such as `review`. */
+/** The help for all commands, or for those that begin with `group`, such as `review`. */
 function helpForAll(group = ""): string {
   const rows = Object.entries(COMMANDS).filter(([name]) => name.startsWith(group))
     .map(([name, { task, summary }]) => [`  ${name}${TASK_WORDS[task]}`, summary]);
@@ -3231,7 +3247,7 @@ in this state, 5 lost a race or stale head, 6 limit, 7 overlap, conflict or
 failed check, 8 needs a human, 9 would lose work, 10 git`;
 }
 
-/** What a command takes: the names of its options, and which of them it needs. */
+/** The names of a command's options, and of the required ones. */
 function optionsOf(command: string): { takes: string[]; needs: string[] } {
   const { task, options } = COMMANDS[command] ?? { task: "none", options: "" };
   const own = options.split(" ").filter(Boolean);
@@ -3240,7 +3256,7 @@ function optionsOf(command: string): { takes: string[]; needs: string[] } {
   return { takes: [...new Set([...takes, "actor", "op-id", "json", "help"])], needs };
 }
 
-/** The help for a command, or for all. */
+/** The help for one command, or for all. */
 function helpFor(command: string): string {
   const known = COMMANDS[command];
   if (known === undefined) return helpForAll(/^(review|human)$/.test(command) ? `${command} ` : "");
@@ -3252,7 +3268,7 @@ function helpFor(command: string): string {
   return `Usage: worker ${command}${task}${needed} [OPTION...]${words}\n\n${known.help}\n\n${table(rows)}`;
 }
 
-/** The command line as it was read; whether it makes sense is for {@linkcode checkArguments}. */
+/** The parsed command line, which {@linkcode checkArguments} checks. */
 interface Arguments {
   command: string;
   words: string[];
@@ -3292,7 +3308,7 @@ function readArguments(args: readonly string[]): Arguments {
   return { command, words, options, given };
 }
 
-/** Refuses what does not go with a command; takes the task from its first word, where no option names it. */
+/** Checks that options and words fit a command. The first word can be the task. */
 function checkArguments({ command, words, options, given }: Arguments): void {
   if (command === "") throw new Failure("usage", "Which command?", "worker --help");
   const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
@@ -3309,14 +3325,14 @@ function checkArguments({ command, words, options, given }: Arguments): void {
   if (known.task === "named" && options.taskId === undefined) throw misuse("Which task? Give its ID");
 }
 
-/** The task of the worktree that this is run in. */
+/** The task of the current worktree. */
 function taskHere({ head }: Repo): string {
   const id = head?.startsWith(BRANCHES) ? head.slice(BRANCHES.length) : Deno.env.get("WORKER_TASK");
   if (id) return id;
   throw new Failure("usage", "Which task? No branch worker/ID is checked out here: give --taskId ID");
 }
 
-/** What an operation of that id came to, if it was done before; whether it broke off, if it was only begun. */
+/** The result of an earlier operation with the same id; `begun` if it was interrupted. */
 async function findOperation(repo: Repo, call: Call): Promise<Answer | "begun" | undefined> {
   const { id: opId, command } = call.operation;
   const events = (await readEvents(repo, undefined, "--fixed-strings", `--grep=Op-Id: ${opId}`))
@@ -3329,7 +3345,7 @@ async function findOperation(repo: Repo, call: Call): Promise<Answer | "begun" |
   throw new Failure("usage", `--op-id ${quote(opId)} was given to ${before} of task ${quote(last.taskId)} before`);
 }
 
-/** Carries out a command, or finds what it came to before. */
+/** Carries out a command, or returns its earlier result. */
 async function perform(command: string, options: Options): Promise<Answer> {
   const repo = await openRepo();
   const known = COMMANDS[command];
@@ -3367,7 +3383,7 @@ async function perform(command: string, options: Options): Promise<Answer> {
   return await known.run({ ...call, isRepeated: before === "begun" });
 }
 
-/** Prints what a command answers, and gives the exit status that it comes to. */
+/** Prints a result; returns the exit status. */
 function answerWith(command: string, isJson: boolean, answer: Answer): number {
   const { changed, taskId, state, head, data, text, error } = answer;
   if (isJson) {
@@ -3381,7 +3397,7 @@ function answerWith(command: string, isJson: boolean, answer: Answer): number {
   return error === undefined ? 0 : EXIT[error.code];
 }
 
-/** The task that an answer is about, if it can be found. */
+/** The task that a result is about, if it can be read. */
 async function findTask(id: string | undefined): Promise<Task | undefined> {
   try {
     const repo = await openRepo();
