@@ -2,12 +2,9 @@
 /**
  * Turns a built program into a reproducible tarball in `releases/`, with its hash, its raw URL and its Nix package.
  *
- * One file, meant to be copied: paste it into a repo, or call it from a checkout. `releases/README.md` tells how to
- * release, `deno run -A release.ts --help` has the short form.
+ * One file, to be pasted into a repo or called from a checkout. `releases/README.md` explains how to release.
  *
- * Going down the page: tables, small things, the program, its archive, its URL, the folder, the package, the repo,
- * writing, the release, verify, list, the command line. Everything is looked at, and refused if it must be, before
- * the first write.
+ * All checks are made before the first write.
  *
  * @module
  */
@@ -73,7 +70,7 @@ const SWITCHES = [
   "help",
 ] as const;
 
-/** Which of them go with a command that is not the release of a file. */
+/** The options of the other commands. */
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
   verify: ["remote", "timeout", "help"],
   list: ["json", "help"],
@@ -87,21 +84,21 @@ type Options =
 
 const MiB = 2 ** 20;
 
-/** Bytes in which streams are fed and read; large ones stay in memory for longer than they are needed. */
+/** The size of chunks, in bytes. Large ones stay in memory longer than needed. */
 const PIECE = 64 * 1024;
 
 const LIMITS = {
-  /** Bytes of a program; all of it is held in memory. */
+  /** The size of a program, which is held in memory, in bytes. */
   program: 1024 * MiB,
-  /** Bytes of a tarball. GitHub, for one, refuses a push with more: `docs.github.com`, "About large files". */
+  /** The size of a tarball in bytes. GitHub, for example, refuses larger files. Source: docs.github.com, "About large files". */
   tarball: 100 * MiB,
-  /** Bytes of a tarball from which on the repo's growth is worth a word. */
+  /** The size of a tarball, in bytes, that causes a warning about the repo's size. */
   warning: 10 * MiB,
-  /** Seconds that a program may take to print its version. */
+  /** How long a program may take to print its version, in seconds. */
   seconds: 10,
 };
 
-/** What runs on each of Nix's systems, best first. */
+/** The platforms that run on each of Nix's systems, the best first. */
 const SYSTEMS: Readonly<Record<string, readonly string[]>> = {
   "aarch64-darwin": ["darwin_arm64", "darwin_all", "noarch"],
   "aarch64-linux": ["linux_arm64", "noarch"],
@@ -112,7 +109,7 @@ const SYSTEMS: Readonly<Record<string, readonly string[]>> = {
   "x86_64-linux": ["linux_amd64", "noarch"],
 };
 
-/** `e_machine` of an ELF file, with the bits that belong to it: x32, for one, is none of these. Source: `elf.h`. */
+/** `e_machine` of ELF files, with the word size: x32, for example, is not supported. Source: `elf.h`. */
 const ELF_MACHINES = new Map([
   [3, { bits: 32, name: "386" }],
   [40, { bits: 32, name: "armv7" }],
@@ -121,18 +118,18 @@ const ELF_MACHINES = new Map([
   [243, { bits: 64, name: "riscv64" }],
 ]);
 
-/** `e_type` of ELF files that cannot be run. */
+/** `e_type` of ELF files that aren't programs. */
 const ELF_NO_PROGRAMS = new Map([[1, "an object file"], [4, "a core dump"]]);
 
 /** `cputype` of a Mach-O file. Source: `mach/machine.h`. */
 const MACH_O_MACHINES = new Map([[0x01000007, "amd64"], [0x0100000c, "arm64"]]);
 
-/** How a forge writes the raw URL of a file; all parts are fit for a URL. */
+/** Makes the raw URL of a file. All parts are URL-encoded. */
 type Forge = (where: Remote, ref: Ref, path: string) => string;
 
 const forgejo: Forge = ({ site, project }, { kind, name }, path) => `${site}/${project}/raw/${kind}/${name}/${path}`;
 
-/** Source: each forge's own pages, where they link to a file's raw form. */
+/** Source: the links to raw files on the forges' own pages. */
 const FORGES: Readonly<Record<string, Forge>> = {
   forgejo,
   gitea: forgejo,
@@ -145,7 +142,7 @@ const FORGES: Readonly<Record<string, Forge>> = {
   sourcehut: ({ site, project }, { name }, path) => `${site}/${project}/blob/${name}/${path}`,
 };
 
-/** The forges that are known by their host. */
+/** The forges of known hosts. */
 const HOSTS: Readonly<Record<string, string>> = {
   "github.com": "github",
   "gitlab.com": "gitlab",
@@ -155,43 +152,43 @@ const HOSTS: Readonly<Record<string, string>> = {
   "git.sr.ht": "sourcehut",
 };
 
-// ── Small things ────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What stands in the way of a release: what is wrong, where, and what to do. */
+/** A reason not to release, with what to do about it. */
 class Refusal extends Error {}
 
-/** A command line that makes no sense. */
-class Misuse extends Refusal {}
+/** Wrong usage. */
+class UsageError extends Refusal {}
 
 /** `value` in quotes. */
 function quote(value: string): string {
   return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 }
 
-/** `text` with everything but line ends and tabs written out that could fool a reader or a terminal. */
-function harmless(text: string): string {
+/** `text` with every character escaped, except line ends and tabs, that could mislead a reader or control a terminal. */
+function escapeControls(text: string): string {
   return text.replace(
     /[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu,
     (odd) => Array.from(odd.split(""), (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
   );
 }
 
-/** Tells a person, on standard error. */
-function say(text: string): void {
-  console.error(harmless(text));
+/** Prints a message on standard error. */
+function printError(text: string): void {
+  console.error(escapeControls(text));
 }
 
-/** Tells a person of a step, in a line. */
-function sayStep(step: string, text: string): void {
-  say(`${step.padEnd(9)}${text}`);
+/** Prints a line about a step. */
+function printStep(step: string, text: string): void {
+  printError(`${step.padEnd(9)}${text}`);
 }
 
-/** What went wrong, in the operating system's words and without its numbers. */
+/** An error's message, without the operating system's error number. */
 function explain(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)/, "");
 }
 
-/** A number of bytes for people. */
+/** A size in bytes for a reader. */
 function size(bytes: number): string {
   return bytes < 1000
     ? `${bytes} B`
@@ -200,8 +197,8 @@ function size(bytes: number): string {
     : `${(bytes / MiB).toFixed(1)} MiB`;
 }
 
-/** What is at a path, itself and not what it may link to. */
-function at(path: string): Deno.FileInfo | undefined {
+/** The file info of a path, without following links; `undefined` if it doesn't exist. */
+function lstat(path: string): Deno.FileInfo | undefined {
   try {
     return Deno.lstatSync(path);
   } catch (error) {
@@ -210,8 +207,8 @@ function at(path: string): Deno.FileInfo | undefined {
   }
 }
 
-/** What `read` returns, or the error with which it fails. */
-function tryTo<T>(read: () => T): T | Error {
+/** What `read` returns, or its error. */
+function attempt<T>(read: () => T): T | Error {
   try {
     return read();
   } catch (error) {
@@ -219,17 +216,17 @@ function tryTo<T>(read: () => T): T | Error {
   }
 }
 
-/** Removes what is at a path, if something is. */
+/** Removes a path recursively, if it exists. */
 function remove(path: string): void {
-  if (at(path)) Deno.removeSync(path, { recursive: true });
+  if (lstat(path)) Deno.removeSync(path, { recursive: true });
 }
 
-/** `-1`, `0` or `1`, as one text comes before the other in every locale. */
+/** Compares texts by code units, in every locale. */
 function byCode(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Whether two arrays hold the same bytes. */
+/** Whether two arrays contain the same bytes. */
 function isSame(a: Uint8Array, b: Uint8Array): boolean {
   let index = 0;
   while (index < a.length && a[index] === b[index]) index++;
@@ -237,8 +234,8 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /**
- * Reads a stream, but not much further than `limit` bytes: what is longer than that has more. With `room` for all that
- * will come it takes less memory; room that is not used costs nothing.
+ * Reads a stream up to `limit` bytes, and a little more if it is longer. With the right `room`, it needs less memory. Room
+ * that is not used costs nothing.
  */
 async function readUpTo(
   limit: number,
@@ -264,12 +261,12 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
 
 const BLOCK = 512;
 
-/** Room for a header, a file of that many bytes, and the two empty blocks that end an archive. */
+/** An empty archive for a file of `length` bytes: a header, the content, and two empty blocks. */
 function emptyArchive(length: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(BLOCK + Math.ceil(length / BLOCK) * BLOCK + 2 * BLOCK);
 }
 
-/** Writes the header of a program; source: "ustar Interchange Format" in POSIX, `pax`. */
+/** Writes a header. Source: "ustar Interchange Format" in POSIX, `pax`. */
 function writeHeader(archive: Uint8Array, name: string, length: number, time: number): void {
   const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
   const write = (offset: number, text: string) => new TextEncoder().encodeInto(text, archive.subarray(offset, BLOCK));
@@ -295,13 +292,13 @@ function sum(bytes: Uint8Array): number {
 }
 
 /**
- * Packs a program into a tar archive, of which every byte is determined by what is given.
+ * Packs a program into a tar archive. The parameters determine every byte.
  *
  * The bytes are those of GNU tar with `--format=ustar --owner=0 --group=0 --numeric-owner --mode=755 -b1`.
  *
  * @param name The member's name, up to 100 bytes of ASCII.
  * @param content The program's file.
- * @param time When it is said to have been changed, in seconds since 1970.
+ * @param time The modification time, in seconds since 1970.
  * @returns The archive.
  *
  * @example
@@ -316,7 +313,7 @@ export function tar(name: string, content: Uint8Array, time: number): Uint8Array
   return archive;
 }
 
-/** The one file that an archive holds. */
+/** The file in an archive. */
 interface Member {
   name: string;
   /** As octal digits. */
@@ -327,11 +324,11 @@ interface Member {
 }
 
 /**
- * Reads an archive of one file, be it made by {@linkcode tar} or by a tar program.
+ * Reads an archive of one file, made by {@linkcode tar} or by a tar program.
  *
  * @param archive The archive's bytes, unpacked.
  * @returns The file in it.
- * @throws {Error} If it is no such archive.
+ * @throws {Error} If it isn't such an archive.
  */
 export function untar(archive: Uint8Array<ArrayBuffer>): Member {
   const text = (offset: number, length: number) =>
@@ -353,7 +350,7 @@ export function untar(archive: Uint8Array<ArrayBuffer>): Member {
   };
 }
 
-/** A stream of bytes, always cut in the same way: gzip's output depends on how its input is cut. */
+/** A stream with chunks of a fixed size, because gzip's output depends on them. */
 function inPieces(bytes: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array<ArrayBuffer>> {
   const count = Math.ceil(bytes.length / PIECE);
   return ReadableStream.from(
@@ -374,12 +371,12 @@ async function gunzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayB
   return unpacked;
 }
 
-/** When a program is said to have been changed: by default in 1980, the first time that no tool warns of. */
+/** The modification time in archives, in seconds since 1970: by default 1980, because tools warn about earlier times. */
 function archiveTime(): number {
   const given = Deno.env.get("SOURCE_DATE_EPOCH") || "315532800";
   const time = Number(given);
   if (/^\d+$/.test(given) && time < 8 ** 11) return time;
-  throw new Misuse(`SOURCE_DATE_EPOCH is not a number of seconds since 1970: ${quote(given)}`);
+  throw new UsageError(`SOURCE_DATE_EPOCH is not a number of seconds since 1970: ${quote(given)}`);
 }
 
 // ── The program: what its file says of itself ───────────────────────────────────────────────────────────────────
@@ -387,21 +384,21 @@ function archiveTime(): number {
 /** What kind of file a program is. */
 export type Kind = "elf-static" | "elf-dynamic" | "mach-o" | "script";
 
-/** What a file says of the program in it. */
+/** What a program is for. */
 export interface Identity {
   /** `OS_ARCH`, or `noarch`. */
   platform: string;
   kind: Kind;
-  /** What runs a script, by the name of its command. */
+  /** The command that runs a script. */
   interpreter?: string;
 }
 
 /**
- * Reads from a program's file what it is for.
+ * Finds out what a program is for.
  *
  * @param bytes The file.
  * @returns What it is.
- * @throws {Error} If it is no program that is known here, or is cut short.
+ * @throws {Error} If it is of an unknown kind, or truncated.
  *
  * @example
  * ```ts
@@ -434,7 +431,7 @@ function identifyElf(header: DataView, bytes: Uint8Array): Identity {
   if (other !== undefined) throw new Refusal(`it is ${other}, not a program`);
 
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  /** A field as wide as an address, which a 32-bit file has elsewhere. */
+  /** A field with the size of an address, which has another offset in a 32-bit file. */
   const address = (from: DataView, offset64: number, offset32: number) =>
     wide ? Number(from.getBigUint64(offset64, true)) : from.getUint32(offset32, true);
   const [entry, count] = [header.getUint16(wide ? 54 : 42, true), header.getUint16(wide ? 56 : 44, true)];
@@ -457,7 +454,7 @@ function machO(type: number): string {
   return name;
 }
 
-/** Several Mach-O files in one. A Java class begins with the same bytes. Source: `mach-o/fat.h`. */
+/** Identifies a universal Mach-O file. A Java class begins with the same bytes. Source: `mach-o/fat.h`. */
 function identifyUniversal(bytes: Uint8Array): Identity {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const count = bytes.length < 8 ? 0 : view.getUint32(4);
@@ -470,7 +467,7 @@ function identifyUniversal(bytes: Uint8Array): Identity {
   return { platform: `darwin_${name !== undefined && more.length === 0 ? name : "all"}`, kind: "mach-o" };
 }
 
-/** Of the ways to call `env`, those that nixpkgs can rewrite. Source: `man 2 execve`; `patch-shebangs.sh` of nixpkgs. */
+/** Identifies a script, with a first line that nixpkgs can rewrite. Source: `man 2 execve`; `patch-shebangs.sh` of nixpkgs. */
 function identifyScript(bytes: Uint8Array): Identity {
   const line = new TextDecoder().decode(bytes.subarray(0, 1024)).split("\n", 1)[0] ?? "";
   if (line.endsWith("\r")) throw new Refusal("its first line ends in CR LF, so that no system finds what is to run it");
@@ -483,19 +480,19 @@ function identifyScript(bytes: Uint8Array): Identity {
   );
 }
 
-/** A program's file, read into the archive that will hold it. */
+/** A program, read into its archive. */
 interface Program extends Identity {
   path: string;
-  /** See {@linkcode tar}; its header is still empty. */
+  /** See {@linkcode tar}. The header is still empty. */
   archive: Uint8Array<ArrayBuffer>;
   content: Uint8Array<ArrayBuffer>;
 }
 
-/** Reads a program, once and for all that follows. */
+/** Reads a program. */
 function readProgram(file: string): Program {
   const path = resolve(file);
   const refuse = (reason: string) => new Refusal(`Cannot release ${file}: ${reason}`);
-  const info = at(path);
+  const info = lstat(path);
   if (info === undefined) throw refuse(`there is no ${path}`);
   let target = info;
   try {
@@ -526,7 +523,7 @@ function readProgram(file: string): Program {
   }
 }
 
-/** Whether a text is a semantic version, and nothing around it. */
+/** Whether a text is a semantic version. */
 function isVersion(text: string): boolean {
   return /^\d\S*$/.test(text) && canParse(text);
 }
@@ -535,7 +532,7 @@ function compareVersions(a: string, b: string): number {
   return compare(parse(a), parse(b));
 }
 
-/** What is run here: what is for another machine would be given to a shell, as if it were a script. */
+/** The platforms that can run here. Other programs would be given to a shell, as if they were scripts. */
 const NATIVE = [
   "noarch",
   `${Deno.build.os}_${{ x86_64: "amd64", aarch64: "arm64" }[Deno.build.arch]}`,
@@ -543,9 +540,9 @@ const NATIVE = [
 ];
 
 /**
- * Runs a program as it will be unpacked.
+ * Runs a program with `--version`.
  *
- * @returns The versions that it prints, in the first line that has any, and why there are none.
+ * @returns The versions in the first line that has any, or why there are none.
  */
 async function askVersion(program: Program, name: string): Promise<{ printed: string[]; problem: string }> {
   const none = (problem: string) => ({ printed: [], problem });
@@ -591,17 +588,17 @@ export interface Ref {
   name: string;
 }
 
-/** A path with each of its segments fit for a URL. */
+/** A URL-encoded path. */
 function encodePath(path: string): string {
   return path.split("/").map(encodeURIComponent).join("/");
 }
 
 /**
- * Reads where a repo's pages are from the address that git has for it.
+ * Finds a repo's web page from its address in git.
  *
  * @param address What `git remote get-url` prints: an https or ssh URL, or ssh's short form. A user, a password and
  * ssh's port are left out.
- * @returns The place, or `undefined` where the address has none, as that of a folder, or a host that only ssh knows.
+ * @returns The page; `undefined` for a directory, or a host name that only ssh knows.
  *
  * @example
  * ```ts
@@ -621,12 +618,12 @@ export function parseRemote(address: string): Remote | undefined {
   return { site: `${isWeb ? url.protocol : "https:"}//${site}`, project: project.join("/") };
 }
 
-/** `text` without the users, passwords and tokens in the URLs in it. */
+/** `text` without the credentials in its URLs. */
 function withoutSecrets(text: string): string {
   return text.replace(/\/\/\S*@/g, "//").replace(/[?#]\S+/g, "");
 }
 
-/** The URL of the folder `releases/`, to which a file's name is added. */
+/** The URL of `releases/`. */
 function folderUrl(root: string, options: Options, tag: string, file: string, before?: Release): string {
   const base = options["url-base"];
   if (base !== undefined) {
@@ -634,13 +631,15 @@ function folderUrl(root: string, options: Options, tag: string, file: string, be
     if (url && /^(https?|file):$/.test(url.protocol) && !(url.username || url.password || url.search || url.hash)) {
       return url.href.replace(/\/*$/, "");
     }
-    throw new Misuse(`--url-base has to be a URL that anybody may use as it is, not ${quote(withoutSecrets(base))}`);
+    throw new UsageError(
+      `--url-base has to be a URL that anybody may use as it is, not ${quote(withoutSecrets(base))}`,
+    );
   }
-  const address = ask(root, "remote", "get-url", "origin");
+  const address = queryGit(root, "remote", "get-url", "origin");
   const recorded = Object.values(before?.platforms ?? {})[0]?.url.replace(/\/[^/]*$/, "");
-  // A clone of a clone, for one, has the releases and not the address that they are fetched from.
+  // For example, a clone of a clone has the releases, but not the address from which they are fetched.
   if (recorded !== undefined && (address === undefined || /^(\.|\/|file:)/.test(address))) {
-    sayStep("url", "as it was for the release before, since none can be made from origin");
+    printStep("url", "as it was for the release before, since none can be made from origin");
     return recorded;
   }
   if (address === undefined) {
@@ -650,25 +649,30 @@ function folderUrl(root: string, options: Options, tag: string, file: string, be
   if (remote === undefined) {
     throw new Refusal(`Cannot make a URL for ${quote(withoutSecrets(address))}, where origin is: give --url-base`);
   }
-  const known = options.forge ?? HOSTS[new URL(remote.site).hostname] ?? ask(root, "config", "release.forge");
+  const known = options.forge ?? HOSTS[new URL(remote.site).hostname] ?? queryGit(root, "config", "release.forge");
   const forge = known ?? "forgejo";
   const write = Object.hasOwn(FORGES, forge) ? FORGES[forge] : undefined;
-  if (write === undefined) throw new Misuse(`Unknown forge ${quote(forge)}: one of ${Object.keys(FORGES).join(", ")}`);
+  if (write === undefined) {
+    throw new UsageError(`Unknown forge ${quote(forge)}: one of ${Object.keys(FORGES).join(", ")}`);
+  }
   const { kind, name } = findRef(root, options.ref, tag, file);
-  sayStep("url", `as ${forge} has it${known ? "" : " (a guess; else give --forge)"}, of ${kind} ${name}`);
+  printStep("url", `as ${forge} has it${known ? "" : " (a guess; else give --forge)"}, of ${kind} ${name}`);
   return write(remote, { kind, name: encodePath(name) }, FOLDER);
 }
 
-/** The branch or tag in the URL, in which the tarball is, or will be. */
+/** The branch or tag in the URL, which has or will have the tarball. */
 function findRef(root: string, wanted: string | undefined, tag: string, file: string): Ref {
-  const current = ask(root, "symbolic-ref", "--quiet", "--short", "HEAD");
-  const is = (ref: string) => ask(root, "show-ref", "--verify", "--quiet", ref) !== undefined;
-  const main = ask(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")?.replace("refs/remotes/origin/", "");
+  const current = queryGit(root, "symbolic-ref", "--quiet", "--short", "HEAD");
+  const is = (ref: string) => queryGit(root, "show-ref", "--verify", "--quiet", ref) !== undefined;
+  const main = queryGit(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")?.replace(
+    "refs/remotes/origin/",
+    "",
+  );
   const name = wanted ?? main ?? current;
   if (name === undefined) throw new Refusal("No branch is checked out to make the URL with: give --ref BRANCH");
   if (name === current || is(`refs/heads/${name}`) || is(`refs/remotes/origin/${name}`)) {
     if (name !== current) {
-      sayStep("note", `the URL works when this is on ${name}; you are on ${current ?? "no branch"}`);
+      printStep("note", `the URL works when this is on ${name}; you are on ${current ?? "no branch"}`);
     }
     return { kind: "branch", name };
   }
@@ -676,7 +680,9 @@ function findRef(root: string, wanted: string | undefined, tag: string, file: st
     if (name === tag) return { kind: "tag", name };
     throw new Refusal(`There is no branch or tag ${quote(name)} here (--ref); this release's own tag is ${tag}`);
   }
-  if (ask(root, "cat-file", "-e", `refs/tags/${name}:${FOLDER}/${file}`) !== undefined) return { kind: "tag", name };
+  if (queryGit(root, "cat-file", "-e", `refs/tags/${name}:${FOLDER}/${file}`) !== undefined) {
+    return { kind: "tag", name };
+  }
   throw new Refusal(`The tag ${name} (--ref) is there, without ${file}, and tags do not move: give --ref BRANCH`);
 }
 
@@ -685,7 +691,7 @@ function findRef(root: string, wanted: string | undefined, tag: string, file: st
 const FOLDER = "releases";
 const SUMS = "SHA256SUMS";
 
-/** What a tarball's name says. */
+/** The parts of a tarball's name. */
 export interface Tarball {
   file: string;
   name: string;
@@ -693,19 +699,19 @@ export interface Tarball {
   platform: string;
 }
 
-/** What is recorded of a version for one platform. */
+/** What is recorded about a version for one platform. */
 export interface Build {
   file: string;
-  /** As Nix and browsers write it: `sha256-` and base64. */
+  /** As in Nix and browsers: `sha256-` and base64. */
   hash: string;
   interpreter?: string;
   kind: Kind;
-  /** Bytes of the tarball. */
+  /** The size of the tarball, in bytes. */
   size: number;
   url: string;
 }
 
-/** What `NAME.json` holds: a program's newest version. */
+/** The content of `NAME.json`: a program's newest version. */
 export interface Release {
   name: string;
   version: string;
@@ -713,36 +719,36 @@ export interface Release {
   platforms: Record<string, Build>;
 }
 
-/** What lies in `releases/`. */
+/** The content of `releases/`. */
 interface Folder {
   path: string;
   /** The names of the files in it, sorted. */
   files: string[];
-  /** The names of those that are in the last commit. */
+  /** The names of the files in the last commit. */
   committed: string[];
   tarballs: Tarball[];
-  /** What `SHA256SUMS` says: a hash in hexadecimal by file. */
+  /** The content of `SHA256SUMS`: hexadecimal hashes by file. */
   sums: Map<string, string>;
 }
 
 const TARBALL = new RegExp(`^(.+)_([^_]+)_(${[...new Set(Object.values(SYSTEMS).flat())].join("|")})\\.tar\\.gz$`);
 
-/** Takes a tarball's name apart; nothing where it is no tarball's. */
+/** Parses a tarball's name; returns an empty list for another name. */
 function parseTarball(file: string): Tarball[] {
   const [, name = "", version = "", platform = ""] = TARBALL.exec(file) ?? [];
   return isVersion(version) ? [{ file, name, version, platform }] : [];
 }
 
-/** Reads what is in `releases/`, on the disk and in git, and what is written in `SHA256SUMS`. */
+/** Reads `releases/`, on the disk and in git. */
 function readFolder(root: string): Folder {
   const path = join(root, FOLDER);
-  const info = at(path);
+  const info = lstat(path);
   if (info && !info.isDirectory) {
     throw new Refusal(`${path} has to be a directory, and is ${info.isSymlink ? "a link" : "a file"}`);
   }
   const entries = info ? [...Deno.readDirSync(path)].filter(({ name }) => name !== TEMPORARY) : [];
   const files = entries.filter(({ isFile }) => isFile).map(({ name }) => name).sort(byCode);
-  const committed = ask(root, "ls-tree", "-z", "--name-only", "HEAD", `${FOLDER}/`)?.split("\0") ?? [];
+  const committed = queryGit(root, "ls-tree", "-z", "--name-only", "HEAD", `${FOLDER}/`)?.split("\0") ?? [];
   const folder = {
     path,
     files,
@@ -765,12 +771,12 @@ function readFolder(root: string): Folder {
   return folder;
 }
 
-/** Reads a text of the folder, if it is there; git may have given its lines other ends. */
+/** Reads a text file of `releases/`, if it exists. git may have changed its line ends. */
 function readText({ path, files }: Pick<Folder, "path" | "files">, file: string): string | undefined {
   return files.includes(file) ? Deno.readTextFileSync(join(path, file)).replaceAll("\r\n", "\n") : undefined;
 }
 
-/** Reads a `NAME.json`, if it is there. */
+/** Reads `NAME.json`, if it exists. */
 function readRelease(folder: Folder, name: string): Release | undefined {
   const file = `${name}.json`;
   const text = readText(folder, file);
@@ -808,29 +814,29 @@ function toJson(value: unknown): string {
   return `${JSON.stringify(value, sorted, 2)}\n`;
 }
 
-/** A release that is to be made: what is known before anything is packed. */
+/** A release to make. */
 interface Target extends Identity {
   name: string;
   version: string;
   /** The tarball's name. */
   file: string;
-  /** Where it will be; `isChosen` where the command line says so. */
+  /** Its URL. `isChosen`: the command line determines it. */
   url: string;
   isChosen: boolean;
   /** The name of its tag. */
   tag: string;
 }
 
-/** A release and what has to be written for it. */
+/** A release, and the files to write for it. */
 interface Plan extends Target {
-  /** What `NAME.json` holds, if no newer version is released. */
+  /** The content of `NAME.json`, unless a newer version is released. */
   record: Release;
   build: Build;
-  /** What is not in the folder yet, or is there with other words, by file. */
+  /** New or changed files, by name. */
   files: Map<string, string | Uint8Array>;
 }
 
-/** Decides what has to be written into the folder for a tarball to be released. */
+/** Decides which files to write to release a tarball. */
 async function plan(folder: Folder, target: Target, tarball: Uint8Array<ArrayBuffer>): Promise<Plan> {
   const { name, version, platform, kind, interpreter, file } = target;
   const digest = await sha256(tarball);
@@ -860,7 +866,7 @@ async function plan(folder: Folder, target: Target, tarball: Uint8Array<ArrayBuf
 
 // ── The package ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A program's Nix package, which takes every fact from `NAME.json`. */
+/** A program's Nix package, which reads `NAME.json`. */
 function nixPackage(name: string): string {
   const rows = Object.entries(SYSTEMS).map(([system, platforms]) =>
     `    ${system} = [ ${platforms.map((platform) => `"${platform}"`).join(" ")} ];\n`
@@ -971,13 +977,13 @@ stdenv.mkDerivation {
 
 // ── The repo ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Asks git; what it prints, or nothing where it fails. */
-function ask(root: string, ...args: string[]): string | undefined {
+/** Runs git; returns its output, or `undefined` if it fails. */
+function queryGit(root: string, ...args: string[]): string | undefined {
   const { success, stdout } = runGit(root, args);
   return success ? new TextDecoder().decode(stdout).replace(/\n$/, "") : undefined;
 }
 
-/** Has git do something; what it prints. */
+/** Runs git, which must succeed; returns its output. */
 function git(root: string, ...args: string[]): string {
   const { success, stdout, stderr } = runGit(root, args);
   const [printed, reason] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
@@ -989,7 +995,7 @@ function git(root: string, ...args: string[]): string {
 
 function runGit(root: string, args: string[]): Deno.CommandOutput {
   try {
-    // No lock for the sake of a look: another git may be at work.
+    // Reading must not take a lock, because another git may be running.
     const env = { LC_ALL: "C", GIT_OPTIONAL_LOCKS: "0" };
     return new Deno.Command("git", { args, cwd: root, env, stdin: "null" }).outputSync();
   } catch (error) {
@@ -1007,7 +1013,7 @@ function findRoot(): string {
   );
 }
 
-/** Refuses a tree in which something is not committed, but for what is written here, and the program that was built. */
+/** Fails if there are uncommitted changes, except in `releases/` and of the program. */
 function checkTree(root: string, program: string): void {
   const status = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames");
   const built = [program, Deno.realPathSync(program)].map((path) => `?? ${relative(root, path)}`);
@@ -1021,7 +1027,7 @@ function checkTree(root: string, program: string): void {
   );
 }
 
-/** Refuses a folder from which something is missing that is committed: what was released would be forgotten. */
+/** Fails if a committed file of `releases/` is missing, because its release would be forgotten. */
 function checkComplete({ committed, files }: Folder): void {
   const missing = committed.find((file) => !files.includes(file) && (file === SUMS || /\.(json|tar\.gz)$/.test(file)));
   if (missing === undefined) return;
@@ -1030,10 +1036,10 @@ function checkComplete({ committed, files }: Folder): void {
   );
 }
 
-/** Refuses files that git would not take as they are: which are ignored, or a tarball that is changed on its way. */
+/** Fails if git ignores one of the files, or would change the tarball. */
 function checkKept(root: string, files: string[], tarball: string): void {
   const paths = files.map((file) => `${FOLDER}/${file}`);
-  for (const line of (ask(root, "check-ignore", "--verbose", "--", ...paths) ?? "").split("\n")) {
+  for (const line of (queryGit(root, "check-ignore", "--verbose", "--", ...paths) ?? "").split("\n")) {
     const [, place, pattern = "", path] = /^(.*:\d+):(.*)\t(.*)$/.exec(line) ?? [];
     if (place === undefined || pattern.startsWith("!")) continue;
     const orEnd = place.startsWith(FOLDER) ? "" : `, or end .gitignore with the lines\n  !/${FOLDER}/\n  !/${FOLDER}/*`;
@@ -1046,7 +1052,7 @@ function checkKept(root: string, files: string[], tarball: string): void {
   const [, text = ""] = attributes[0] ?? [];
   const wrong = attributes.find(([name, value]) => {
     if (value === "unspecified" || value === "unset") return false;
-    // "text=auto" leaves a file with zero bytes alone, as every gzip file is, and "text" decides before these two.
+    // "text=auto" doesn't change files with zero bytes, such as gzip files. "text" overrides the other two.
     return !(name === "text" && value === "auto" || /^(crlf|eol)$/.test(name) && text !== "unspecified");
   });
   if (wrong === undefined) return;
@@ -1057,17 +1063,17 @@ function checkKept(root: string, files: string[], tarball: string): void {
 }
 
 /**
- * Refuses a version whose tag is already somewhere else.
+ * Fails if the version's tag is on another commit.
  *
- * @param isNew Whether no build of the version is committed yet; another platform's build may come after the tag.
- * @param isTagged Whether the tag is to be made.
+ * @param isNew Whether no build of the version is committed yet. Another platform's build can follow the tag.
+ * @param isTagged Whether the tag will be created.
  */
 function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean): void {
   const [there, head] = [`refs/tags/${tag}`, "HEAD"].map((ref) =>
-    ask(root, "rev-parse", "--verify", "--quiet", `${ref}^{commit}`)
+    queryGit(root, "rev-parse", "--verify", "--quiet", `${ref}^{commit}`)
   );
   if (there === undefined || (there === head && !(isNew && isTagged))) return;
-  const isBelow = head !== undefined && ask(root, "merge-base", "--is-ancestor", there, head) !== undefined;
+  const isBelow = head !== undefined && queryGit(root, "merge-base", "--is-ancestor", there, head) !== undefined;
   if (isBelow && !isNew) return;
   throw new Refusal(
     `The tag ${tag} is there already, on another commit (${there.slice(0, 12)}) than the release would be: ` +
@@ -1075,9 +1081,9 @@ function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean):
   );
 }
 
-/** Refuses a commit that could not be made, or would name tarballs that it has not. */
+/** Fails if the commit can't be made, or would list tarballs that it doesn't contain. */
 function checkCommit(root: string, folder: Folder, { tag }: Target, files: string[]): void {
-  const is = (...args: string[]) => ask(root, ...args) !== undefined;
+  const is = (...args: string[]) => queryGit(root, ...args) !== undefined;
   git(root, "var", "GIT_COMMITTER_IDENT");
   if (!is("symbolic-ref", "--quiet", "HEAD")) {
     throw new Refusal("No branch is checked out, so the commit would be on none");
@@ -1091,7 +1097,7 @@ function checkCommit(root: string, folder: Folder, { tag }: Target, files: strin
   throw new Refusal(`${FOLDER}/${other} is not committed, and ${SUMS}, which would be, has it: commit that first`);
 }
 
-/** Commits files of the folder and nothing else, and tags the commit; what is done already is left. */
+/** Commits files of `releases/` and nothing else, and tags the commit, unless that is done. */
 function commit(root: string, files: string[], { name, version, tag }: Target): string {
   const paths = files.map((file) => `${FOLDER}/${file}`);
   const done: string[] = [];
@@ -1106,7 +1112,7 @@ function commit(root: string, files: string[], { name, version, tag }: Target): 
       `git has committed other bytes than are in ${path}: undo it (git reset --soft HEAD~1), and see .gitattributes`,
     );
   }
-  if (ask(root, "rev-parse", "--verify", "--quiet", `refs/tags/${tag}`) === undefined) {
+  if (queryGit(root, "rev-parse", "--verify", "--quiet", `refs/tags/${tag}`) === undefined) {
     git(root, "tag", "--annotate", "--message", `${name} ${version}`, tag);
     done.push(`tag ${tag}`);
   }
@@ -1115,10 +1121,10 @@ function commit(root: string, files: string[], { name, version, tag }: Target): 
 
 // ── Writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** In `releases/`: the file that is being written, until it is whole. Only a killed run leaves it behind. */
+/** In `releases/`: a file while it is written. Only a killed run leaves it behind. */
 const TEMPORARY = ".release.new";
 
-/** Locks the repo against another run, until the handle is closed or the process ends, however it ends. */
+/** Locks the repo until the handle is closed or the process ends. */
 function lock(root: string): Deno.FsFile {
   const handle = Deno.openSync(root);
   if (handle.tryLockSync(true)) {
@@ -1130,8 +1136,8 @@ function lock(root: string): Deno.FsFile {
 }
 
 /**
- * Writes files into the folder, each in one step, and in an order that may end anywhere: first the tarball, which counts
- * only once it is in the sums, then what names it. The next run writes what is missing.
+ * Writes each file next to its destination and renames it, in an order that is safe to interrupt: first the tarball, then
+ * what names it. The next run writes what is missing.
  */
 function writeFolder(root: string, files: ReadonlyMap<string, string | Uint8Array>): void {
   const folder = join(root, FOLDER);
@@ -1146,7 +1152,7 @@ function writeFolder(root: string, files: ReadonlyMap<string, string | Uint8Arra
       handle.syncSync();
       Deno.renameSync(temporary, join(folder, file));
     } catch (error) {
-      tryTo(() => remove(temporary)); // The disk may be full.
+      attempt(() => remove(temporary)); // The disk may be full.
       throw new Refusal(`Cannot write ${FOLDER}/${file}: ${explain(error)}`);
     }
   }
@@ -1154,9 +1160,9 @@ function writeFolder(root: string, files: ReadonlyMap<string, string | Uint8Arra
 
 // ── Release ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Decides which version a program is released as, and has it say so itself where it can be run. */
+/** Finds the version: from the command line, and from what the program prints. */
 async function findVersion(program: Program, name: string, { version: wanted, run }: Options): Promise<string> {
-  if (wanted !== undefined) checkVersion(wanted, "--version", Misuse);
+  if (wanted !== undefined) checkVersion(wanted, "--version", UsageError);
   const { printed, problem } = run
     ? await askVersion(program, name)
     : { printed: [], problem: "it was not run (--no-run)" };
@@ -1172,9 +1178,9 @@ async function findVersion(program: Program, name: string, { version: wanted, ru
     throw new Refusal(`${name} prints several versions, ${printed.join(" and ")}: say which it is with --version`);
   }
   checkVersion(version, `What ${name} prints for --version`, Refusal);
-  sayStep("version", first !== undefined ? `${version}, as it prints` : `${version}; ${problem}`);
+  printStep("version", first !== undefined ? `${version}, as it prints` : `${version}; ${problem}`);
   if (first === undefined && run) {
-    sayStep("note", `the install check of ${name}.nix runs ${name} --version, and wants to see ${version}`);
+    printStep("note", `the install check of ${name}.nix runs ${name} --version, and wants to see ${version}`);
   }
   return version;
 }
@@ -1187,10 +1193,10 @@ function checkVersion(version: string, whence: string, Problem: typeof Refusal):
   throw new Problem(`${whence}, ${quote(version)}, ${hint}: give --version ${example}`);
 }
 
-/** A name that is fit for a file, a URL, a tag and the Nix store. */
+/** Checks that a name is valid in a file name, a URL, a tag and the Nix store. */
 function checkName(name: string): void {
   if (/^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._+-]{0,63}$/.test(name)) return;
-  throw new Misuse(
+  throw new UsageError(
     `${
       quote(name)
     } cannot be a program's name: give --name, up to 64 letters, digits and any of . _ + -, a letter or digit first`,
@@ -1198,10 +1204,10 @@ function checkName(name: string): void {
 }
 
 /**
- * Reads the tarball of a version and platform that is released already.
+ * Reads the tarball of a version and platform, if it exists.
  *
- * @returns Its bytes, or nothing where there is none.
- * @throws {Refusal} If there is another content in it: what somebody has fetched stays what it is.
+ * @returns Its bytes.
+ * @throws {Refusal} If its content differs, because a released version never changes.
  */
 async function readReleased(
   folder: Folder,
@@ -1229,8 +1235,14 @@ async function readReleased(
   );
 }
 
-/** Decides what a program is released as, and tells. */
-async function aim(root: string, path: string, program: Program, folder: Folder, options: Options): Promise<Target> {
+/** Decides name, version and URL of a release. */
+async function resolveTarget(
+  root: string,
+  path: string,
+  program: Program,
+  folder: Folder,
+  options: Options,
+): Promise<Target> {
   const { platform, kind, interpreter } = program;
   const name = options.name ?? basename(path, extname(path));
   checkName(name);
@@ -1238,7 +1250,7 @@ async function aim(root: string, path: string, program: Program, folder: Folder,
     throw new Refusal(`${path} is for ${platform}, not for ${quote(options.platform)} (--platform)`);
   }
   const what = interpreter === undefined ? kind : `${kind} for ${interpreter}`;
-  sayStep("program", `${name} for ${platform}: ${what}, ${size(program.content.length)}`);
+  printStep("program", `${name} for ${platform}: ${what}, ${size(program.content.length)}`);
   const version = await findVersion(program, name, options);
   const file = `${name}_${version}_${platform}.tar.gz`;
   const tag = `${name}-v${version}`;
@@ -1247,14 +1259,14 @@ async function aim(root: string, path: string, program: Program, folder: Folder,
   return { name, version, platform, kind, interpreter, file, url, isChosen, tag };
 }
 
-/** The files that a release's commit has, whether or not they are there yet. */
+/** The files in a release's commit. */
 function filesOf({ tarballs, committed }: Folder, { name, version, file }: Target): string[] {
   const builds = tarballs.filter((each) => each.name === name && each.version === version).map((each) => each.file);
   const nix = `${name}.nix`; // a person's own, once it is there
   return [...new Set([...builds, file]), SUMS, `${name}.json`, ...committed.includes(nix) ? [] : [nix]];
 }
 
-/** Refuses what must not be released from this tree, at this time. */
+/** Fails if the release must not be made now. */
 function checkRelease(root: string, folder: Folder, target: Target, program: Program, options: Options): void {
   const { name, version, file, tag } = target;
   const files = filesOf(folder, target);
@@ -1268,32 +1280,32 @@ function checkRelease(root: string, folder: Folder, target: Target, program: Pro
   const isNew = !folder.committed.flatMap(parseTarball).some((each) => each.name === name && each.version === version);
   checkTag(root, tag, isNew, options.commit);
   if (options.commit) checkCommit(root, folder, target, files);
-  sayStep("tree", options["allow-dirty"] ? "not looked at (--allow-dirty)" : `all is committed but ${FOLDER}/`);
+  printStep("tree", options["allow-dirty"] ? "not looked at (--allow-dirty)" : `all is committed but ${FOLDER}/`);
 }
 
-/** Refuses a tarball that forges refuse, and warns of one that is a burden; tells of it. */
+/** Fails for a tarball that forges refuse, and warns about a large one. */
 function checkSize({ path, files }: Folder, { file, build }: Plan): void {
   if (build.size > LIMITS.tarball) {
     throw new Refusal(
       `${file} has ${size(build.size)}, and forges refuse more than ${size(LIMITS.tarball)}: make the program smaller`,
     );
   }
-  sayStep("tarball", `${FOLDER}/${file}, ${size(build.size)}`);
-  sayStep("hash", build.hash);
+  printStep("tarball", `${FOLDER}/${file}, ${size(build.size)}`);
+  printStep("hash", build.hash);
   if (build.size <= LIMITS.warning) return;
   const others = files.filter((each) => each !== file).map((each) => Deno.lstatSync(join(path, each)).size);
   const total = others.reduce((sum, each) => sum + each, build.size);
-  sayStep("warning", `with it ${FOLDER}/ has ${size(total)}, and every clone has all that ever was in there`);
+  printStep("warning", `with it ${FOLDER}/ has ${size(total)}, and every clone has all that ever was in there`);
 }
 
-/** Releases a program: looks, refuses what must not be, then writes. */
+/** Releases a program. */
 async function release(path: string, options: Options): Promise<void> {
   const root = findRoot();
   const isDry = options["dry-run"];
   using _lock = isDry ? undefined : lock(root);
   const program = readProgram(path);
   const folder = readFolder(root);
-  const target = await aim(root, path, program, folder, options);
+  const target = await resolveTarget(root, path, program, folder, options);
   writeHeader(program.archive, target.name, program.content.length, archiveTime());
 
   const released = await readReleased(folder, target.file, program);
@@ -1305,19 +1317,19 @@ async function release(path: string, options: Options): Promise<void> {
 
   const { name, version, url, files, record } = planned;
   if ((readText(folder, `${name}.nix`) ?? nixPackage(name)) !== nixPackage(name)) {
-    sayStep("note", `${FOLDER}/${name}.nix was changed by somebody, and is left as it is`);
+    printStep("note", `${FOLDER}/${name}.nix was changed by somebody, and is left as it is`);
   }
-  if (isDone) sayStep("done", `${name} ${version} is released already, with just this content`);
-  else sayStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? ", if this were no dry run" : ""}`);
+  if (isDone) printStep("done", `${name} ${version} is released already, with just this content`);
+  else printStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? ", if this were no dry run" : ""}`);
   if (!isDone && !isDry) writeFolder(root, files);
   const made = options.commit && !isDry ? commit(root, filesOf(folder, target), target) : "";
-  if (made !== "") sayStep("commit", made);
-  if (!isDone || made !== "") sayNext(planned, options);
+  if (made !== "") printStep("commit", made);
+  if (!isDone || made !== "") printNext(planned, options);
   console.log(options.json ? toJson(record).trimEnd() : url);
 }
 
-/** Tells what is left to do. */
-function sayNext({ name, version, tag, url }: Plan, options: Options): void {
+/** Prints what to do next. */
+function printNext({ name, version, tag, url }: Plan, options: Options): void {
   const message = JSON.stringify(`release: ${name} ${version}`);
   const isTagged = options.commit || decodeURIComponent(url).includes(`/${tag}/`);
   const steps = [
@@ -1325,16 +1337,16 @@ function sayNext({ name, version, tag, url }: Plan, options: Options): void {
     ...isTagged && !options.commit ? [`git tag -a -m ${message} ${tag}`] : [],
     isTagged ? `git push origin HEAD ${tag}` : "git push",
   ];
-  sayStep("next", steps.join(" && "));
+  printStep("next", steps.join(" && "));
   const attribute = /^[A-Za-z_][\w-]*$/.test(name) ? name : JSON.stringify(name);
-  sayStep("nix", `${attribute} = pkgs.callPackage ./${FOLDER}/${name}.nix { };   (in a flake, or in an overlay)`);
+  printStep("nix", `${attribute} = pkgs.callPackage ./${FOLDER}/${name}.nix { };   (in a flake, or in an overlay)`);
 }
 
 // ── Verify ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What is wrong with one tarball. */
+/** Finds what is wrong with a tarball. */
 async function examine(folder: Folder, tarball: Tarball, release: Release | undefined): Promise<string[]> {
-  const bytes = tryTo(() => Deno.readFileSync(join(folder.path, tarball.file)));
+  const bytes = attempt(() => Deno.readFileSync(join(folder.path, tarball.file)));
   if (bytes instanceof Error) return [explain(bytes)];
   const hash = await sha256(bytes);
   const recorded = folder.sums.get(tarball.file);
@@ -1362,7 +1374,7 @@ async function examine(folder: Folder, tarball: Tarball, release: Release | unde
   return wrong;
 }
 
-/** What is wrong with what a program's record names. */
+/** Finds what is wrong with a record. */
 function examineRecord(folder: Folder, name: string, release: Release): string[] {
   const missing = Object.entries(release.platforms)
     .filter(([platform]) => !folder.files.includes(`${name}_${release.version}_${platform}.tar.gz`))
@@ -1376,11 +1388,11 @@ function examineRecord(folder: Folder, name: string, release: Release): string[]
   ];
 }
 
-/** What is wrong with what a URL gives. */
+/** Finds what is wrong with what a URL returns. */
 async function examineRemote({ url, hash, size: length }: Build, seconds: number): Promise<string[]> {
   let response: Response | undefined;
   try {
-    // Some servers call a tarball a packed form of something else, which is then unpacked on the way.
+    // Some servers declare a tarball as compressed content, which would be decompressed during the transfer.
     const headers = { "accept-encoding": "identity" };
     response = await fetch(url, { headers, signal: AbortSignal.timeout(seconds * 1000) });
     if (response.status === 404) return [`${url} is not there (404): is it pushed, and may everybody read it?`];
@@ -1403,7 +1415,7 @@ async function examineRemote({ url, hash, size: length }: Build, seconds: number
   }
 }
 
-/** Checks all that is released, or all of one program; whether all is well. */
+/** Checks all releases, or those of one program; returns whether there are no problems. */
 async function verify(name: string | undefined, options: Options): Promise<boolean> {
   const folder = readFolder(findRoot());
   const records = folder.files.filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -".json".length));
@@ -1415,11 +1427,11 @@ async function verify(name: string | undefined, options: Options): Promise<boole
   let problems = 0;
   const report = (file: string, wrong: readonly string[], well = "as recorded") => {
     problems += wrong.length;
-    for (const each of wrong.length > 0 ? wrong : [well]) say(`${file}: ${each}`);
+    for (const each of wrong.length > 0 ? wrong : [well]) printError(`${file}: ${each}`);
   };
   const isMeant = (each: Pick<Tarball, "name"> | undefined) => name === undefined || name === each?.name;
   for (const each of names.filter((name) => isMeant({ name }))) {
-    const release = tryTo(() => readRelease(folder, each));
+    const release = attempt(() => readRelease(folder, each));
     const record = release instanceof Error ? undefined : release;
     if (release instanceof Error) report(`${each}.json`, [explain(release)]);
     else report(`${each}.json`, record ? examineRecord(folder, each, record) : ["it is not there"], "all is there");
@@ -1440,7 +1452,7 @@ async function verify(name: string | undefined, options: Options): Promise<boole
     if (isMeant(undefined)) report(file, ["its name is not NAME_VERSION_OS_ARCH.tar.gz"]);
   }
   const count = folder.tarballs.filter(isMeant).length;
-  say(
+  printError(
     names.length === 0 && problems === 0
       ? `Nothing is released in ${folder.path}`
       : `Tarballs: ${count}. Problems: ${problems}`,
@@ -1450,7 +1462,7 @@ async function verify(name: string | undefined, options: Options): Promise<boole
 
 // ── List ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Prints what is released: by name, the newest version first. */
+/** Prints the releases by name, the newest version first. */
 function list(options: Options): void {
   const folder = readFolder(findRoot());
   const rows = folder.tarballs
@@ -1461,7 +1473,7 @@ function list(options: Options): void {
       newest: tarball.version === newestVersion(folder, tarball.name),
     }));
   if (options.json) return console.log(toJson(rows).trimEnd());
-  if (rows.length === 0) return say(`Nothing is released in ${folder.path}`);
+  if (rows.length === 0) return printError(`Nothing is released in ${folder.path}`);
   const cells = rows.map((row) => [row.name, row.version, row.platform, size(row.size), row.newest ? "newest" : ""]);
   const table = [["NAME", "VERSION", "PLATFORM", "SIZE", ""], ...cells];
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
@@ -1472,7 +1484,7 @@ function list(options: Options): void {
 
 // ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Reads the command line: the words that are no options, and the options. */
+/** Parses the command line. */
 function readArguments(args: string[]): { words: string[]; options: Options } {
   const unknown: string[] = [];
   const parsed = parseArgs(args, {
@@ -1483,19 +1495,19 @@ function readArguments(args: string[]): { words: string[]; options: Options } {
     alias: { "dry-run": "n", help: "h" },
     unknown: (argument, key) => key === undefined || (unknown.push(argument), false),
   });
-  if (unknown[0] !== undefined) throw new Misuse(`Unknown option ${quote(unknown[0])}`);
+  if (unknown[0] !== undefined) throw new UsageError(`Unknown option ${quote(unknown[0])}`);
   const words = parsed._.map(String);
   const empty = TEXTS.find((name) => parsed[name] === "");
-  if (empty !== undefined) throw new Misuse(`--${empty} needs a value`);
+  if (empty !== undefined) throw new UsageError(`--${empty} needs a value`);
   const fitting = OPTIONS_OF[words[0] ?? ""];
   const stray = [...TEXTS, ...SWITCHES].find((name) => {
     const isGiven = name === "run" ? !parsed.run : name === "timeout" ? parsed.timeout !== "60" : Boolean(parsed[name]);
     return isGiven && fitting !== undefined && !fitting.includes(name);
   });
-  if (stray !== undefined) throw new Misuse(`--${stray === "run" ? "no-run" : stray} does not go with ${words[0]}`);
+  if (stray !== undefined) throw new UsageError(`--${stray === "run" ? "no-run" : stray} does not go with ${words[0]}`);
   const timeout = Number(parsed.timeout);
   if (timeout > 0 && timeout <= 86400) return { words, options: { ...parsed, timeout } };
-  throw new Misuse(`--timeout is a number of seconds, not ${quote(String(parsed.timeout))}`);
+  throw new UsageError(`--timeout is a number of seconds, not ${quote(String(parsed.timeout))}`);
 }
 
 /**
@@ -1511,16 +1523,16 @@ export async function main(args: string[]): Promise<number> {
     if (args.join() === "--version") return console.log(VERSION), 0;
     const { words: [word, ...more], options } = readArguments(args);
     if (options.help) return console.log(HELP), 0;
-    if (word === undefined) throw new Misuse("Which FILE is to be released? See --help");
+    if (word === undefined) throw new UsageError("Which FILE is to be released? See --help");
     const extra = more[word === "verify" ? 1 : 0];
-    if (extra !== undefined) throw new Misuse(`Unexpected ${quote(extra)}`);
+    if (extra !== undefined) throw new UsageError(`Unexpected ${quote(extra)}`);
     if (word === "verify") return await verify(more[0], options) ? 0 : 1;
     if (word === "list") list(options);
     else await release(word, options);
     return 0;
   } catch (error) {
-    say(`release: ${explain(error)}`);
-    return error instanceof Misuse ? 2 : 1;
+    printError(`release: ${explain(error)}`);
+    return error instanceof UsageError ? 2 : 1;
   }
 }
 
