@@ -345,6 +345,17 @@ describe("doctor", () => {
     assertEquals(isThere(box.at("started")), true);
   });
 
+  it("does not read a huge SKILL.md, or one that is a device", async () => {
+    using box = direct();
+    box.write(".claude/skills/huge/SKILL.md", "x".repeat(5 * 2 ** 20));
+    box.link(".claude/skills/device/SKILL.md", "/dev/zero");
+    assertEquals(
+      await doctor(box),
+      ".claude/skills/device: opencode ignores this skill: SKILL.md is not a file\n" +
+        ".claude/skills/huge: opencode ignores this skill: SKILL.md has more than 4 MiB\n",
+    );
+  });
+
   it("shows in which way an agent's answer differs", async () => {
     using box = direct();
     box.skills(".agents/skills/hq");

@@ -126,6 +126,9 @@ const SKILL_FIELDS = ["name", "description", "license", "compatibility", "metada
 /** The number of files after which the search for nested skills ends. */
 const MAX_FILES = 5_000;
 
+/** The size limit of a `SKILL.md`. */
+const MAX_BYTES = 4 * 2 ** 20;
+
 const help = () =>
   `skill-doctor ${VERSION}: shows which skills agents see, and validates skills
 Usage: doctor.ts [show] [OPTION...] | validate DIR... [OPTION...]
@@ -282,7 +285,9 @@ const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
 /** Reads a text file; the cause of a `SyntaxError` is the number of the line. */
 function readText(path: string): string {
-  if (!Deno.statSync(path).isFile) throw new Error(`${basename(path)} is not a file`);
+  const { isFile, size } = Deno.statSync(path);
+  if (!isFile) throw new Error(`${basename(path)} is not a file`);
+  if (size > MAX_BYTES) throw new Error(`${basename(path)} has more than ${MAX_BYTES / 2 ** 20} MiB`);
   const bytes = Deno.readFileSync(path);
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -375,8 +380,8 @@ async function inspectSkill(directory: string): Promise<Skill> {
     const message = !exists(directory) ? "There is no such directory" : isMissing ? missing : explain(error);
     const line = error instanceof SyntaxError && Number(error.cause) || 1;
     const problem = isMissing ? { file: directory, message } : { file, line, message };
-    const text = attempt(() => readText(file)) ?? "";
-    return { ...asAgentsRead(text, parse), violations: [problem] };
+    const text = attempt(() => readText(file));
+    return { ...asAgentsRead(text ?? "", parse), ...text === undefined && { fault: message }, violations: [problem] };
   }
 }
 
