@@ -400,10 +400,32 @@ interface RunOptions {
   cwd?: string;
   input?: string | Uint8Array;
   env?: Record<string, string>;
+  /** Whether it runs hooks, which can leave processes. */
+  mayLinger?: boolean;
+}
+
+/** The output of a process, even if a process that it has left running keeps the pipes open. */
+async function collectOutput(child: Deno.ChildProcess) {
+  const [stdout, stderr]: Uint8Array<ArrayBuffer>[][] = [[], []];
+  const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>, pieces: Uint8Array<ArrayBuffer>[]) => {
+    for await (const piece of stream) pieces.push(piece);
+  };
+  const all = Promise.all([read(child.stdout, stdout!), read(child.stderr, stderr!)]);
+  const { code } = await child.status;
+  // What the process itself has written arrives immediately.
+  const patience = Promise.withResolvers<void>();
+  const timer = setTimeout(patience.resolve, 1000);
+  await Promise.race([all, patience.promise]);
+  clearTimeout(timer);
+  return { code, stdout: await new Blob(stdout).bytes(), stderr: await new Blob(stderr).bytes() };
 }
 
 /** Runs a program to its end. */
-async function run(program: string, args: readonly string[], { cwd, input, env }: RunOptions): Promise<Output> {
+async function run(
+  program: string,
+  args: readonly string[],
+  { cwd, input, env, mayLinger }: RunOptions,
+): Promise<Output> {
   try {
     const child = new Deno.Command(program, {
       args: [...args],
@@ -418,19 +440,9 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
     const writer = input === undefined ? undefined : child.stdin.getWriter();
     const bytes = typeof input === "string" ? new TextEncoder().encode(input) : input;
     const written = writer?.write(bytes ?? new Uint8Array()).then(() => writer.close()).catch(() => {});
-    const [stdout, stderr]: Uint8Array[][] = [[], []];
-    const read = async (stream: ReadableStream<Uint8Array>, pieces: Uint8Array[]) => {
-      for await (const piece of stream) pieces.push(piece);
-    };
-    const all = Promise.all([read(child.stdout, stdout!), read(child.stderr, stderr!), written]);
-    const { code } = await child.status;
-    // A process that a hook left running keeps the pipes open. The output of the program itself arrives immediately.
-    const patience = Promise.withResolvers<void>();
-    const timer = setTimeout(patience.resolve, 1000);
-    await Promise.race([all, patience.promise]);
-    clearTimeout(timer);
-    const [out, error] = await Promise.all([stdout!, stderr!].map((pieces) => new Blob(pieces as BlobPart[]).bytes()));
-    return { code, bytes: out!, out: new TextDecoder().decode(out), error: new TextDecoder().decode(error) };
+    const [output] = await Promise.all([mayLinger ? collectOutput(child) : child.output(), written]);
+    const { code, stdout, stderr } = output;
+    return { code, bytes: stdout, out: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     if (cwd !== undefined && !exists(cwd)) throw new Failure("git", `The folder ${quote(cwd)} is gone`);
@@ -442,7 +454,8 @@ async function run(program: string, args: readonly string[], { cwd, input, env }
 async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: RunOptions = {}): Promise<Output> {
   const environment = { ...ENVIRONMENT, ...GIT_ENVIRONMENT, ...env };
   const where = cwd === undefined ? ["--git-dir", repo.common] : []; // `safe.bareRepository` wants it said
-  return await run("git", [...where, ...args], { cwd: cwd ?? repo.common, input, env: environment });
+  const mayLinger = ["worktree", "merge", "update-ref"].some((name) => args.includes(name));
+  return await run("git", [...where, ...args], { cwd: cwd ?? repo.common, input, env: environment, mayLinger });
 }
 
 /** Runs git, which must succeed; returns its output. */
