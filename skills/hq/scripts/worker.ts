@@ -1265,6 +1265,18 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
  * which also goes to a log or to standard error. If this program is interrupted, the command is ended.
  */
 async function runShell(command: string, cwd: string, id: string, log?: string) {
+  let interrupted: Deno.Signal | undefined;
+  const listeners = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((signal) => {
+    const listener = () => {
+      interrupted = signal;
+      try {
+        Deno.kill(-child.pid, "SIGKILL");
+      } catch { // It has just ended.
+      }
+    };
+    Deno.addSignalListener(signal, listener);
+    return { signal, listener };
+  });
   const child = new Deno.Command("/bin/sh", {
     args: ["-c", `exec 2>&1; ${command}`],
     cwd,
@@ -1275,18 +1287,6 @@ async function runShell(command: string, cwd: string, id: string, log?: string) 
     stdout: "piped",
     stderr: "null",
   }).spawn();
-  let interrupted: Deno.Signal | undefined;
-  const signals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((signal) => {
-    const stop = () => {
-      interrupted = signal;
-      try {
-        Deno.kill(-child.pid, "SIGKILL");
-      } catch { // It has just ended.
-      }
-    };
-    Deno.addSignalListener(signal, stop);
-    return { signal, stop };
-  });
   const file = log === undefined ? Deno.stderr : Deno.openSync(log, { append: true, create: true });
   let output = "";
   const decoder = new TextDecoder();
@@ -1299,7 +1299,7 @@ async function runShell(command: string, cwd: string, id: string, log?: string) 
   const { code } = await child.status;
   await Promise.race([all, pause(1000)]); // A process that it left running keeps the pipe open.
   if (log !== undefined) file.close();
-  for (const { signal, stop } of signals) Deno.removeSignalListener(signal, stop);
+  for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
   if (interrupted) throw new Failure("internal", `Interrupted by ${interrupted} during: ${command}`);
   return { code, output: lastLines(output).trimEnd() };
 }
