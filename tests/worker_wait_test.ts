@@ -147,6 +147,23 @@ describe("a check", () => {
   );
 });
 
+describe("worker.setup", () => {
+  it(
+    "may leave a process that goes on printing",
+    inBox(async (box) => {
+      await box.git("config", "worker.setup", "(while sleep 0.1; do echo still; done) & echo $! > ../pid; echo ready");
+      await box.spawnTask("x");
+      const pid = Number(box.read("../repo.worktrees/pid"));
+      try {
+        assertEquals(await isRunning(`${pid}`), true);
+        assertStringIncludes((await box.do("log x")).data.output, "ready\n");
+      } finally {
+        Deno.kill(pid, "SIGKILL");
+      }
+    }),
+  );
+});
+
 describe("worker log", () => {
   it(
     "shows the end of a long log, and all of it with --all",

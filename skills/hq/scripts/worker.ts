@@ -1292,11 +1292,12 @@ async function runShell(command: string, cwd: string, id: string, log?: string) 
   const decoder = new TextDecoder();
   const all = (async () => {
     for await (const piece of child.stdout) {
-      file.writeSync(piece);
+      for (let rest = piece; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
       output = (output + decoder.decode(piece, { stream: true })).slice(-LOG_BYTES);
     }
   })();
   const { code } = await child.status;
+  all.catch(() => {}); // The log is closed already.
   await Promise.race([all, pause(1000)]); // A process that it left running keeps the pipe open.
   if (log !== undefined) file.close();
   for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
