@@ -3084,162 +3084,97 @@ interface Command {
   options: string;
   /** Whether it only reads, and prints its result on standard output. */
   isLook?: boolean;
-  help: string;
+  /** What `COMMAND --help` says, if not only the summary. */
+  help?: string;
 }
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   "spawn": {
-    run: spawn,
+    ...{ run: spawn, task: "named", options: "brief! base paths agent depends-on allow-overlap --" },
     summary: "make a task and launch its agent",
-    task: "named",
-    options: "brief! base paths agent depends-on allow-overlap --",
     help: `Makes a task, its branch worker/ID and its worktree, and launches an agent in it.
 With -- COMMAND... that is run instead; the prompt is in the file $WORKER_PROMPT.`,
   },
   "list": {
-    run: list,
+    ...{ run: list, task: "none", options: "all", isLook: true },
     summary: "show all tasks",
-    task: "none",
-    options: "all",
-    isLook: true,
     help: `Shows the tasks. Marks what is stalled (working, with its process gone), how long a
 review waits, and which tasks have committed changes to the same files.`,
   },
-  "status": {
-    run: status,
-    summary: "show all of one task",
-    task: "here",
-    options: "",
-    isLook: true,
-    help: "Shows all of one task.",
-  },
+  "status": { run: status, task: "here", options: "", isLook: true, summary: "show all of one task" },
   "log": {
     run: log,
-    summary: "show its events and its agent's output",
     task: "here",
     options: "all follow",
     isLook: true,
-    help: "Shows a task's events, and the end of what its agent printed.",
+    summary: "show its events and its agent's output",
   },
   "wait": {
-    run: wait,
+    ...{ run: wait, task: "many", options: "timeout", isLook: true },
     summary: "wait until a task needs something",
-    task: "many",
-    options: "timeout",
-    isLook: true,
     help: `Waits until a task changes its state or stalls, and prints which, and the next step.
 Returns at once if no task is live, or if one of them needs something already.`,
   },
-  "submit": {
-    run: submit,
-    summary: "hand in what is committed",
-    task: "here",
-    options: "report",
-    help: "Hands in what is committed on the task's branch.",
-  },
-  "block": {
-    run: block,
-    summary: "ask, and wait for an answer",
-    task: "here",
-    options: "question!",
-    help: "Asks what the worker cannot go on without.",
-  },
+  "submit": { run: submit, task: "here", options: "report", summary: "hand in what is committed" },
+  "block": { run: block, task: "here", options: "question!", summary: "ask, and wait for an answer" },
   "resume": {
-    run: resume,
+    ...{ run: resume, task: "here", options: "answer" },
     summary: "put a task to work again",
-    task: "here",
-    options: "answer",
-    help: `Puts a task to work again: one that asked, one of which changes are asked for, or one
-whose agent is gone. The agent is started again, unless its process is still there.`,
+    help: `Puts a task to work again: one that asked or failed, one of which changes are asked for,
+or one whose agent is gone. The agent is started again.`,
   },
-  "fail": {
-    run: fail,
-    summary: "give up a task at work",
-    task: "named",
-    options: "reason!",
-    help: "Gives up a task at work; all of it is kept.",
-  },
-  "review start": {
-    run: review,
-    summary: "begin a review",
-    task: "named",
-    options: "head! actor! take",
-    help: "Begins a review of what was submitted.",
-  },
+  "fail": { run: fail, task: "named", options: "reason!", summary: "give up a task at work" },
+  "review start": { run: review, task: "named", options: "head! actor! take", summary: "begin a review" },
   "review approve": {
-    run: review,
+    ...{ run: review, task: "named", options: "head! actor! findings" },
     summary: "say that it may be merged",
-    task: "named",
-    options: "head! actor! findings",
-    help: "Says that it may be merged.",
   },
   "review request-changes": {
-    run: review,
+    ...{ run: review, task: "named", options: "head! actor! findings!" },
     summary: "say what has to change",
-    task: "named",
-    options: "head! actor! findings!",
-    help: "Says what has to change.",
   },
   "review diff": {
-    run: reviewDiff,
+    ...{ run: reviewDiff, task: "named", options: "whole", isLook: true },
     summary: "print what is to be reviewed",
-    task: "named",
-    options: "whole",
-    isLook: true,
     help: "Prints exactly what was submitted, and from the second round on the fix alone.",
   },
   "human approve": {
-    run: human,
+    ...{ run: human, task: "named", options: "head! accept" },
     summary: "a person lets a task go on",
-    task: "named",
-    options: "head! accept",
     help: `Lets a task go on that waits for a person. Asks for a terminal, which a program that is
 run by the same user can have, too, so it proves no person.`,
   },
   "human reject": {
-    run: human,
+    ...{ run: human, task: "named", options: "head! reason" },
     summary: "a person sends it back, or ends it",
-    task: "named",
-    options: "head! reason",
     help: "Sends a task back to its worker, or ends it after too many rounds. See human approve.",
   },
   "overlaps": {
-    run: overlaps,
+    ...{ run: overlaps, task: "any", options: "", isLook: true },
     summary: "show which tasks change the same files",
-    task: "any",
-    options: "",
-    isLook: true,
     help: `Shows which files several live tasks change (committed, staged, unstaged, untracked),
 and which pairs of tasks would conflict.`,
   },
   "merge": {
     run: merge,
-    summary: "merge an approved task into its base",
     task: "named",
     options: "check dry-run timeout",
-    help: "Merges an approved task into its base.",
+    summary: "merge an approved task into its base",
   },
   "cancel": {
-    run: cancel,
+    ...{ run: cancel, task: "named", options: "reason cleanup discard timeout" },
     summary: "stop a task; --cleanup removes it",
-    task: "named",
-    options: "reason cleanup discard timeout",
     help: "Stops a task and its agent, for a --reason. One that is over can be cleaned up, without.",
   },
   "doctor": {
-    run: doctor,
+    ...{ run: doctor, task: "none", options: "fix" },
     summary: "find what killed commands left",
-    task: "none",
-    options: "fix",
     help: `Finds what killed commands left. Notes are for a person. The exit status is 0 whatever
 is found: the last line counts it, and --json lists it.`,
   },
   "metrics": {
-    run: metrics,
+    ...{ run: metrics, task: "none", options: "since", isLook: true },
     summary: "show how long tasks wait",
-    task: "none",
-    options: "since",
-    isLook: true,
     help: "Shows how long tasks wait for review, are in review, in rework, and wait for their merge.",
   },
 };
@@ -3279,7 +3214,9 @@ function helpFor(command: string): string {
   const needed = needs.map((name) => ` --${name} ${OPTIONS[name]?.[0]}`).join("");
   const rows = takes.flatMap((name) => OPTIONS[name] ? [[`  --${name} ${OPTIONS[name][0]}`, OPTIONS[name][1]]] : []);
   const words = takes.includes("--") ? " [-- COMMAND...]" : "";
-  return `Usage: worker ${command}${task}${needed} [OPTION...]${words}\n\n${known.help}\n\n${table(rows)}`;
+  return `Usage: worker ${command}${task}${needed} [OPTION...]${words}\n\n${known.help ?? known.summary}\n\n${
+    table(rows)
+  }`;
 }
 
 /** The parsed command line, which {@linkcode checkArguments} checks. */
