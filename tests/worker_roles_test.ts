@@ -90,6 +90,10 @@ describe("a worker", () => {
         "worker cancel x --cleanup makes it free",
       );
       await box.do("cancel x --cleanup");
+      box.write(box.tree("x", "mine"), "1\n");
+      const { error } = await box.ask(4, "spawn x --brief ../brief.md --agent none");
+      assertStringIncludes(error?.message ?? "", "from the cancelled task");
+      box.remove(box.tree("x"));
       assertEquals((await box.spawnTask("x")).state, "working");
       assertEquals(isThere(box.tree("x", "old")), false);
       await box.commit("x", { x: "1\n" });

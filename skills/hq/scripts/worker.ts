@@ -1812,6 +1812,10 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
     throw new Failure("state", "There is a branch named worker, so git can't make one named worker/ID", hint);
   }
   const before = tasks.find((each) => each.task.id === task.id);
+  if (before && inspectPath(repo, worktreeOf(repo, task.id)) !== "nothing") {
+    const message = `Something is at ${worktreeOf(repo, task.id)}, from the cancelled task ${quote(task.id)}`;
+    throw new Failure("state", message, `worker cancel ${task.id} --cleanup, or move it away`);
+  }
   const seen = await record(repo, before, { subject: `Queue: ${task.title}`, task: queued, files });
   return { ...seen, branch: refs.get(BRANCHES + task.id) };
 }
