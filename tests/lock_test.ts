@@ -11,8 +11,8 @@ describe("a run, while another process holds the lock", () => {
     ["of the user", (box) => `${box.home}/.local/state/use-skills`],
     ["of the project", (box) => box.repo],
   ];
-  for (const [what, path] of places) {
-    it(`${what}, waits only if there is something to do`, async () => {
+  it("waits only if there is something to do", async () => {
+    await Promise.all(places.map(async ([what, path]) => {
       using box = new Sandbox();
       box.skills("one", "two");
       box.manifest("one");
@@ -21,13 +21,13 @@ describe("a run, while another process holds the lock", () => {
       held.lockSync(true);
       for (const args of [[], ["check"], ["sync", "--json", "-q"]]) {
         const { status, stderr } = await box.run(...args);
-        assertEquals([status, stderr], [0, ""]);
+        assertEquals([status, stderr], [0, ""], what);
       }
       box.manifest("one", "two");
       assertEquals(await box.fails(1), `use-skills: Another run has been using ${path(box)} for 10 seconds\n`);
-      assertEquals(deployed(box.at(".claude/skills")), ONE);
-    });
-  }
+      assertEquals(deployed(box.at(".claude/skills")), ONE, what);
+    }));
+  });
 
   it("goes on as soon as that is released", async () => {
     using box = new Sandbox();
