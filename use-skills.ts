@@ -2195,53 +2195,91 @@ function sortProblems(problems: readonly Problem[]): Problem[] {
   return [...unique.values()].sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
 }
 
-/** Runs git in a project on paths, which `end` separates; returns its output, "" if the project is not a repo. */
-async function askGit(project: Project, args: string[], paths: string[], end: string): Promise<string> {
-  if (paths.length === 0) return "";
-  const child = attempt(() =>
-    new Deno.Command("git", { args, cwd: project.directory, stdin: "piped", stdout: "piped", stderr: "null" }).spawn()
-  );
-  if (child === undefined) return ""; // without git, nothing is committed
+/**
+ * The directory at or above `directory` that contains `.git`. A commit can contain the files of a bare repo, whose
+ * settings run programs, but never a `.git`. So git is started where one is: it looks for that first.
+ */
+function findRepo(directory: string): string | undefined {
+  for (let each = directory; each !== "/"; each = resolve(each, "..")) {
+    if (exists(`${each}/.git`)) return each;
+  }
+  return undefined;
+}
+
+/** Runs git in a repo on paths, which `end` separates; returns its output. Some of its commands fail with 1 for "no". */
+async function askGit(cwd: string, args: string[], paths: string[], end: string): Promise<string> {
+  const all = ["-c", "safe.bareRepository=explicit", ...args];
+  const command = new Deno.Command("git", { args: all, cwd, stdin: "piped", stdout: "piped", stderr: "piped" });
+  const child = ifExists(() => command.spawn());
+  if (child === undefined) throw new Error("git is not installed, or not on the PATH");
   const writer = child.stdin.getWriter();
   writer.write(concat(...paths.map((path) => path + end))).then(() => writer.close()).catch(() => {});
-  return new TextDecoder().decode((await child.output()).stdout);
+  const { code, stdout, stderr } = await child.output();
+  if (code > 1) throw new Error(new TextDecoder().decode(stderr).split("\n")[0]);
+  return new TextDecoder().decode(stdout);
 }
 
 /** Problems with what was deployed to be committed, but would not be the same in a clone. */
 async function findLost(targets: readonly TargetPlan[], project: Project): Promise<Problem[]> {
-  const files = new Set<string>();
+  const repo = findRepo(project.directory);
+  if (repo === undefined) return []; // Nothing is committed.
+  const files = new Map<string, boolean>(); // whether each is executable
   const others = new Set<string>(); // which git does not convert
+  const addOther = (path: string) => {
+    if (findRepo(resolve(path, "..")) === repo) others.add(below(repo, path)!);
+  };
   for (const { target: { path }, next, recordedFor } of targets) {
-    const target = below(project.directory, path);
-    if (target === undefined || recordedFor === undefined) continue;
+    if (below(repo, path) === undefined || recordedFor === undefined) continue;
     for (const [name, { copy }] of next) {
-      const skill = attempt(() => Deno.realPathSync(`${path}/${name}/SKILL.md`));
+      const deployed = `${path}/${name}`;
       if (copy === undefined) {
-        [`${target}/${name}`, below(project.directory, skill ?? "") ?? ""].forEach((each) => others.add(each));
+        addOther(deployed);
+        addOther(attempt(() => Deno.realPathSync(`${deployed}/SKILL.md`)) ?? "/");
       }
-      for (const item of copy && exists(`${path}/${name}`) ? walk(`${path}/${name}`) : []) {
-        if (!item.info.isDirectory) (item.info.isFile ? files : others).add(`${target}/${name}/${item.path}`);
+      for (const { path: inside, info } of copy && exists(deployed) ? walk(deployed) : []) {
+        if (info.isFile) files.set(below(repo, `${deployed}/${inside}`)!, isExecutable(info));
+        else if (!info.isDirectory) addOther(`${deployed}/${inside}`);
       }
     }
-    if (exists(`${path}/.gitattributes`)) others.add(`${target}/.gitattributes`);
+    if (exists(`${path}/.gitattributes`)) addOther(`${path}/.gitattributes`);
   }
-  others.delete("");
-  const problems: Problem[] = [];
-  const ignored = (await askGit(project, ["check-ignore", "--stdin", "-vz"], [...files, ...others], "\0")).split("\0");
-  for (let index = 0; index + 4 < ignored.length; index += 4) {
-    const [file = "", line, pattern = "", path] = ignored.slice(index, index + 4);
-    const reason = `${quote(pattern)} in ${show(resolve(project.directory, file), project)}:${line}`;
-    problems.push({ message: `A clone lacks ${path}, because git ignores it (${reason})` });
+  const lacks = (path: string, what: string) => `A clone lacks ${show(`${repo}/${path}`, project)}, ${what}`;
+  const messages: string[] = [];
+  try {
+    const paths = [...files.keys(), ...others];
+    const ignored = (await askGit(repo, ["check-ignore", "--stdin", "-vz"], paths, "\0")).split("\0");
+    for (let index = 0; index + 4 < ignored.length; index += 4) {
+      const [file = "", line, pattern = "", path = ""] = ignored.slice(index, index + 4);
+      const place = `${show(resolve(repo, file), project)}:${line}`;
+      messages.push(lacks(path, `because git ignores it (${quote(pattern)} in ${place})`));
+    }
+    const convertible = [...files.keys()].filter((path) => !path.includes("\n"));
+    const hash = async (...options: string[]) =>
+      (await askGit(repo, ["hash-object", "--stdin-paths", ...options], convertible, "\n")).split("\n");
+    const [committed, actual] = [await hash(), await hash("--no-filters")];
+    for (const [index, path] of convertible.entries()) {
+      if (committed[index] === actual[index]) continue;
+      const shown = show(`${repo}/${path}`, project);
+      messages.push(`A clone has other content in ${shown}, because git attributes change it`);
+    }
+    const executable = [...files].filter(([, isExecutable]) => isExecutable).map(([path]) => path);
+    const modes = ["config", "--type=bool", "--default=true", "core.fileMode"];
+    if (executable.length > 0 && (await askGit(repo, modes, [], "")).trim() === "false") {
+      const staged = (await askGit(repo, ["ls-files", "--stage", "-z"], [], "")).split("\0");
+      const kept = new Set(
+        staged.filter((line) => line.startsWith(MODE.executable)).map((line) => line.split("\t")[1]),
+      );
+      for (const path of executable.filter((path) => !kept.has(path))) {
+        const command = `git add --chmod=+x ${shellWord(show(`${repo}/${path}`, project))}`;
+        messages.push(
+          `A clone can't execute ${show(`${repo}/${path}`, project)}, because core.fileMode is off: ${command}`,
+        );
+      }
+    }
+  } catch (error) {
+    messages.push(`Cannot test whether a clone gets what is deployed here: ${reasonOf(error)}`);
   }
-  const paths = [...files].filter((path) => !path.includes("\n"));
-  const hash = async (...options: string[]) =>
-    (await askGit(project, ["hash-object", "--stdin-paths", ...options], paths, "\n")).split("\n");
-  const [committed, actual] = [await hash(), await hash("--no-filters")];
-  for (const [index, path] of paths.entries()) {
-    if (committed[index] === actual[index]) continue;
-    problems.push({ message: `A clone has other content in ${path}, because git attributes change it` });
-  }
-  return problems;
+  return messages.map((message) => ({ message }));
 }
 
 /**

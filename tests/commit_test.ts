@@ -278,6 +278,62 @@ describe("what git would not keep", () => {
     assertEquals(message, TARGETS.map(changed).join(""));
   });
 
+  it("is found without running a program that a committed bare repo names", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write("pkg/HEAD", "ref: refs/heads/main\n");
+    for (const name of ["objects", "refs"]) box.directory(`pkg/${name}`);
+    const clean = `touch ${box.path}/ran; cat`;
+    box.write(
+      "pkg/config",
+      `[core]\n\tbare = false\n\tworktree = .\n[filter "x"]\n\tclean = ${JSON.stringify(clean)}\n`,
+    );
+    box.write("pkg/info/attributes", "* filter=x\n");
+    box.write("pkg/.skills", "mode commit\n~/notes/style\n");
+    await box.done("-C", "pkg");
+    await box.done("check", "-C", "pkg");
+    assertEquals(isThere(`${box.path}/ran`), false);
+  });
+
+  it("is reported: an executable file that core.fileMode=false has not kept", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    await box.git("config", "core.fileMode", "false");
+    assertEquals(await box.done("check"), "");
+    await box.git("update-index", "--chmod=-x", ".claude/skills/pdf/run.sh");
+    const path = ".claude/skills/pdf/run.sh";
+    assertEquals(
+      await box.fails(1, "check"),
+      `.skills: A clone can't execute ${path}, because core.fileMode is off: git add --chmod=+x ${path}\n`,
+    );
+    await box.git("add", "--chmod=+x", path);
+    assertEquals(await box.done("check"), "");
+  });
+
+  it("is reported: ignored files, also next to a skill in a submodule", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.skills("other/skill", "node_modules/tool");
+    await box.git("-C", "other", "init", "-q");
+    await box.git("-C", "other", "add", ".");
+    await box.git("-C", "other", "commit", "-qm", "skill");
+    await box.git("add", "other");
+    box.write(".gitignore", "node_modules/\n");
+    box.manifest("mode commit", "./other/skill", "./node_modules/tool");
+    const lost =
+      '.skills: A clone lacks node_modules/tool/SKILL.md, because git ignores it ("node_modules/" in .gitignore:1)\n';
+    assertEquals(await box.fails(1, "-q"), lost);
+  });
+
+  it("is reported: that git can't be asked", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write(".git/config", "[broken");
+    const reason = "fatal: bad config line 2 in file .git/config";
+    const problem = `.skills: Cannot test whether a clone gets what is deployed here: ${reason}\n`;
+    assertEquals(await box.fails(1, "check"), problem);
+  });
+
   it("is nothing outside a git repo", async () => {
     await using setting = await start();
     const { box } = setting;
