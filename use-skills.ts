@@ -1217,7 +1217,7 @@ function frozenWayOut(): string {
 function thisCommand(): string {
   const script = import.meta.filename;
   if (script === undefined) return `deno run -A ${import.meta.url}`;
-  return `deno run -A --no-config ${below(Deno.cwd(), script) ?? fromHome(script)}`;
+  return `deno run -A --no-config ${shellWord(below(Deno.cwd(), script) ?? fromHome(script))}`;
 }
 
 /** The directories where skills are found by name. The first one that has it wins. */
@@ -1375,6 +1375,7 @@ function findDesired(
   };
   const add = (target: Target, desired: Desired) => {
     const { name, file, line, source } = desired;
+    if (file && failedNames.has(name)) return; // The manifest's entry of that name failed, and keeps what it deployed.
     const earlier = target.desired.get(name) ?? desired;
     target.desired.set(name, earlier);
     if (earlier.source === source || earlier.file !== file) return; // The manifest overrides `.skills.local`.
@@ -1658,7 +1659,7 @@ function recordedForms(target: string, project: Project, { recorded }: Lockfile)
   const linkTo = pathsFrom(target, project.directory);
   const path = below(project.directory, target) ?? "";
   for (const [reference, { targets, link, tree, skills }] of recorded) {
-    for (const name of targets[path] ?? []) {
+    for (const name of Object.hasOwn(targets, path) ? targets[path]! : []) {
       const copy = skills ? Object.entries(skills).find(([each]) => lastSegment(each) === name)?.[1] : tree;
       if (copy !== undefined) forms.set(name, { target: reference, copy });
       else if (link) {
@@ -2225,33 +2226,31 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
   if (repo === undefined) return []; // Nothing is committed.
   const files = new Map<string, boolean>(); // whether each is executable
   const others = new Set<string>(); // which git does not convert
-  const addOther = (path: string) => {
-    if (findRepo(resolve(path, "..")) === repo) others.add(below(repo, path)!);
-  };
   for (const { target: { path }, next, recordedFor } of targets) {
-    if (below(repo, path) === undefined || recordedFor === undefined) continue;
+    if (recordedFor === undefined || findRepo(path) !== repo) continue;
+    const target = below(repo, path);
     for (const [name, { copy }] of next) {
       const deployed = `${path}/${name}`;
-      if (copy === undefined) {
-        addOther(deployed);
-        addOther(attempt(() => Deno.realPathSync(`${deployed}/SKILL.md`)) ?? "/");
-      }
+      const skill = copy ? undefined : attempt(() => Deno.realPathSync(`${deployed}/SKILL.md`));
+      if (!copy) others.add(`${target}/${name}`);
+      if (skill && findRepo(resolve(skill, "..")) === repo) others.add(below(repo, skill)!);
       for (const { path: inside, info } of copy && exists(deployed) ? walk(deployed) : []) {
-        if (info.isFile) files.set(below(repo, `${deployed}/${inside}`)!, isExecutable(info));
-        else if (!info.isDirectory) addOther(`${deployed}/${inside}`);
+        if (info.isFile) files.set(`${target}/${name}/${inside}`, isExecutable(info));
+        else if (!info.isDirectory) others.add(`${target}/${name}/${inside}`);
       }
     }
-    if (exists(`${path}/.gitattributes`)) addOther(`${path}/.gitattributes`);
+    if (exists(`${path}/.gitattributes`)) others.add(`${target}/.gitattributes`);
   }
-  const lacks = (path: string, what: string) => `A clone lacks ${show(`${repo}/${path}`, project)}, ${what}`;
   const messages: string[] = [];
+  const shown = (path = "") => show(resolve(repo, path), project);
   try {
     const paths = [...files.keys(), ...others];
     const ignored = (await askGit(repo, ["check-ignore", "--stdin", "-vz"], paths, "\0")).split("\0");
     for (let index = 0; index + 4 < ignored.length; index += 4) {
-      const [file = "", line, pattern = "", path = ""] = ignored.slice(index, index + 4);
-      const place = `${show(resolve(repo, file), project)}:${line}`;
-      messages.push(lacks(path, `because git ignores it (${quote(pattern)} in ${place})`));
+      const [file, line, pattern = "", path] = ignored.slice(index, index + 4);
+      messages.push(
+        `A clone lacks ${shown(path)}, because git ignores it (${quote(pattern)} in ${shown(file)}:${line})`,
+      );
     }
     const convertible = [...files.keys()].filter((path) => !path.includes("\n"));
     const hash = async (...options: string[]) =>
@@ -2259,21 +2258,15 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
     const [committed, actual] = [await hash(), await hash("--no-filters")];
     for (const [index, path] of convertible.entries()) {
       if (committed[index] === actual[index]) continue;
-      const shown = show(`${repo}/${path}`, project);
-      messages.push(`A clone has other content in ${shown}, because git attributes change it`);
+      messages.push(`A clone has other content in ${shown(path)}, because git attributes change it`);
     }
-    const executable = [...files].filter(([, isExecutable]) => isExecutable).map(([path]) => path);
     const modes = ["config", "--type=bool", "--default=true", "core.fileMode"];
-    if (executable.length > 0 && (await askGit(repo, modes, [], "")).trim() === "false") {
+    if ((await askGit(repo, modes, [], "")).trim() === "false") {
       const staged = (await askGit(repo, ["ls-files", "--stage", "-z"], [], "")).split("\0");
-      const kept = new Set(
-        staged.filter((line) => line.startsWith(MODE.executable)).map((line) => line.split("\t")[1]),
-      );
-      for (const path of executable.filter((path) => !kept.has(path))) {
-        const command = `git add --chmod=+x ${shellWord(show(`${repo}/${path}`, project))}`;
-        messages.push(
-          `A clone can't execute ${show(`${repo}/${path}`, project)}, because core.fileMode is off: ${command}`,
-        );
+      const kept = staged.filter((line) => line.startsWith(MODE.executable)).map((line) => line.split("\t")[1]);
+      for (const [path] of [...files].filter(([path, isExecutable]) => isExecutable && !kept.includes(path))) {
+        const command = `git add --chmod=+x ${shellWord(shown(path))}`;
+        messages.push(`A clone can't execute ${shown(path)}, because core.fileMode is off: ${command}`);
       }
     }
   } catch (error) {
@@ -2375,9 +2368,12 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): M
     if (target === undefined || recordedFor === undefined) continue;
     for (const [name, { target: text, copy }] of sortByKey(next).filter(([, each]) => each.for.includes(recordedFor))) {
       const reference = desired.get(name)?.reference ??
-        lockfile.recorded.entries().find(([, { targets }]) => targets[target]?.includes(name))?.[0];
+        lockfile.recorded.entries().find(([, { targets: all }]) =>
+          Object.hasOwn(all, target) && all[target]!.includes(name)
+        )
+          ?.[0];
       if (reference === undefined) continue;
-      const record = recorded.get(reference) ?? { targets: {} };
+      const record: Recorded = recorded.get(reference) ?? { targets: Object.create(null) }; // "constructor" is a valid directory
       recorded.set(reference, record);
       (record.targets[target] ??= []).push(name);
       const link = below(project.directory, resolve(path, text));
@@ -3973,7 +3969,7 @@ function readFor(command: string, project: Project): Files {
 }
 
 async function runDeployment(project: Project, request: Request): Promise<number> {
-  const { command, args, as, flags } = request;
+  const { command, args, as, flags, directory } = request;
   const files = readFor(command, project);
   const deployment: Deployment = {
     write: !["check", "list"].includes(command) && !flags["dry-run"],
@@ -4026,7 +4022,8 @@ async function runDeployment(project: Project, request: Request): Promise<number
   }
   printProblems(problems, project);
   if (command === "update" && flags["dry-run"] && fetching.hasUpdates && !flags.quiet) {
-    warn(`use-skills: to apply this: ${[thisCommand(), "update", ...args].join(" ")}`);
+    const place = flags.global ? ["-g"] : directory === "." ? [] : ["-C", shellWord(directory)];
+    warn(`use-skills: to apply this: ${[thisCommand(), "update", ...place, ...args.map(shellWord)].join(" ")}`);
   }
   printSummary(summarize(request, outcome), request);
   return rows === undefined && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;

@@ -365,6 +365,12 @@ describe("mode commit refuses", () => {
       '.skills:3: Cannot deploy "x" from ~/x: it contains .git, which git cannot commit',
     );
 
+  scenario("no directory because of its name")
+    .skills("hq").manifest("mode commit", "hq for ./constructor ./__proto__")
+    .sync().says("use-skills: linked hq for ./constructor, ./__proto__")
+    .has("constructor", { hq: "../skills/hq" }).run("check").says().manifest("mode commit")
+    .sync().says("use-skills: removed hq for ./__proto__, ./constructor").lacks("constructor");
+
   scenario("nothing because of CODEX_HOME, and ignores it").skills("hq").manifest("mode commit", "hq")
     .environment({ CODEX_HOME: "/box/codex" }).sync().says(`use-skills: linked hq for ${AGENTS}`).lacks("/box/codex");
 });

@@ -18,6 +18,12 @@ describe(".skills.local", () => {
     .has(".claude/skills", { hq: "../../skills/hq" }).has(".cursor/skills", { hq: "../../other/hq" })
     .run("check").says();
 
+  scenario("does not replace what a failing entry of .skills has deployed")
+    .skills("hq").write("other/hq/SKILL.md", "x").manifest("hq for claude").sync()
+    .write(".skills.local", "./other/hq for claude\n").manifest("team/skills/skills/hq for claude")
+    .run("--offline").fails('.skills:1: "team/skills/skills/hq" is not on this machine, and --offline fetches nothing')
+    .has(".claude/skills", { hq: "../../skills/hq" });
+
   scenario("follows the mode of .skills")
     .skills("hq", "mine").manifest("mode copy", "hq for claude").write(".skills.local", "mine for claude\n")
     .sync().has(".claude/skills", { hq: "copy", mine: "copy" });

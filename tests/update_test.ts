@@ -39,6 +39,9 @@ describe("update", () => {
     for (const args of [["update", "-n"], ["outdated"]]) {
       assertEquals(await box.done(...args), shown + planned.join("") + apply);
     }
+    box.directory("a directory");
+    const there = await box.done("outdated", "-C", "a directory");
+    assertEquals(there.split("\n").at(-2), apply.trimEnd().replace(/update$/, "update -C 'a directory'"));
     assertEquals([box.read(".skills.lock"), setting.links], before);
     assertEquals(await box.done("update", "pdf"), `${shown}use-skills: relinked pdf for ${AGENTS}\n`);
     assertEquals(setting.locked[REFERENCE]?.["commit"], commit);
