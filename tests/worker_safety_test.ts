@@ -99,6 +99,19 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
+    "leaves the user's files where git fails before it writes",
+    inBox(async (box) => {
+      await box.spawnTask("x");
+      await box.commit("x", { new: "theirs\n" });
+      await approve(box, "x");
+      box.write("new", "mine\n");
+      box.write(".git/index.lock", "");
+      assertEquals((await box.ask(10, "merge x")).error?.code, "git");
+      assertEquals([box.read("new"), await box.state("x")], ["mine\n", "approved"]);
+    }),
+  );
+
+  it(
     "leaves what lies in a submodule that the task made a file",
     inBox(async (box) => {
       box.write("../other/f", "f\n");

@@ -15,7 +15,7 @@
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The version of this program. */
-export const VERSION = "0.2.0";
+export const VERSION = "0.2.1";
 
 /** Reasons for a failure, and their exit statuses. */
 const EXIT = {
@@ -2354,6 +2354,9 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
     "--no-autostash",
     "--no-verify-signatures",
   ];
+  const added = cwd === undefined
+    ? []
+    : (await changedPaths(repo, onto, commit, "A")).filter((path) => !exists(`${cwd}/${path}`));
   const output = cwd === undefined
     ? await tryGit(repo, ["update-ref", "-m", message, task.base, commit, onto])
     : await tryGit(repo, [...merge, commit], { cwd, env: { GIT_REFLOG_ACTION: message } });
@@ -2367,30 +2370,30 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
     throw new Failure("loses_work", reason, "Move those away");
   }
   await undoCheckout(repo, task.base, { commit, onto }); // if only the branch could not be moved
-  await undoFiles(repo, cwd, onto, commit);
+  await undoFiles(repo, cwd, onto, commit, added);
   throw new Failure("git", reason);
 }
 
 /** Checked out submodules that a commit replaces by files. git would remove their content. */
 async function replacedFolders(repo: Repo, cwd: string, from: string, to: string): Promise<string[]> {
-  const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--diff-filter=T", from, to];
-  return (await git(repo, args)).split("\0").filter((path) => {
+  return (await changedPaths(repo, from, to, "T")).filter((path) => {
     const place = `${cwd}/${path}`;
-    return path !== "" && exists(place) && Deno.lstatSync(place).isDirectory &&
-      [...Deno.readDirSync(place)].length > 0;
+    return exists(place) && Deno.lstatSync(place).isDirectory && [...Deno.readDirSync(place)].length > 0;
   });
 }
 
-/** Reverts what a merge that failed has written to the checkout. */
-async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string): Promise<void> {
-  const list = async (filter: string) => {
-    const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", `--diff-filter=${filter}`, onto, commit];
-    return (await git(repo, args)).split("\0").filter(Boolean);
-  };
-  for (const path of await list("A")) {
-    if (exists(`${cwd}/${path}`) && !Deno.lstatSync(`${cwd}/${path}`).isDirectory) Deno.removeSync(`${cwd}/${path}`);
+/** The paths at which two commits differ. `filter` selects the kinds of differences. */
+async function changedPaths(repo: Repo, from: string, to: string, filter: string): Promise<string[]> {
+  const args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", `--diff-filter=${filter}`, from, to];
+  return (await git(repo, args)).split("\0").filter(Boolean);
+}
+
+/** Reverts what a merge that failed has written to the checkout: `added` are the files that were not there before. */
+async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string, added: string[]): Promise<void> {
+  for (const path of added.map((path) => `${cwd}/${path}`)) {
+    if (exists(path) && !Deno.lstatSync(path).isDirectory) Deno.removeSync(path);
   }
-  const before = await list("a"); // all but what is added
+  const before = await changedPaths(repo, onto, commit, "a"); // all but what is added
   const args = ["restore", `--source=${onto}`, "--worktree", "--pathspec-from-file=-", "--pathspec-file-nul"];
   if (before.length > 0) {
     await tryGit(repo, args, { cwd, input: before.join("\0"), env: { GIT_LITERAL_PATHSPECS: "1" } });
@@ -3034,7 +3037,7 @@ function percentiles(values: readonly number[]): { count: number; median: number
 
 // ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The options with a value, with a list of values, and without one: a placeholder, and what they are for. */
+/** The options with a value, with a list of values, and without one: how help shows the value, and what they are for. */
 const TEXTS = {
   "taskId": ["ID", "the task, also as the first word"],
   "timeout": ["SECONDS", "how long to wait, at most"],
