@@ -1364,6 +1364,7 @@ async function examine(folder: Folder, tarball: Tarball, release: Release | unde
     wrong.push(explain(error));
   }
   const build = release?.version === tarball.version ? release.platforms[tarball.platform] : undefined;
+  if (release?.version === tarball.version && !build) wrong.push(`it is not in ${tarball.name}.json: release it again`);
   if (build === undefined || identity === undefined) return wrong;
   const { kind, interpreter } = identity;
   const facts = { file: tarball.file, size: bytes.length, hash: `sha256-${hash.toBase64()}`, kind, interpreter };
@@ -1523,7 +1524,7 @@ export async function main(args: string[]): Promise<number> {
     if (args.join() === "--version") return console.log(VERSION), 0;
     const { words: [word, ...more], options } = readArguments(args);
     if (options.help) return console.log(HELP), 0;
-    if (word === undefined) throw new UsageError("Which FILE is to be released? See --help");
+    if (word === undefined) throw new UsageError("Usage: release.ts FILE (see --help)");
     const extra = more[word === "verify" ? 1 : 0];
     if (extra !== undefined) throw new UsageError(`Unexpected ${quote(extra)}`);
     if (word === "verify") return await verify(more[0], options) ? 0 : 1;

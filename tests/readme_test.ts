@@ -136,7 +136,9 @@ describe("README.md", () => {
     const commands = blocks("sh");
     assert(commands.length >= 7, "Where are they?");
     for (const script of commands) await runShell(box, script);
-    for (const name of ["pdf", "hq", "review-gate"]) assert(isThere(box.at(`.claude/skills/${name}`)), name);
+    for (const name of ["pdf", "hq", "review-gate", "skill-doctor"]) {
+      assert(isThere(box.at(`.claude/skills/${name}`)), name);
+    }
     // The git hooks deploy after a checkout and a pull.
     await runShell(box, "git add .skills && git commit --quiet --message=skills");
     for (
@@ -149,6 +151,9 @@ describe("README.md", () => {
       await runShell(box, command);
       assert(isThere(box.at(".claude/skills/pdf")), command);
     }
+    // They don't stop git if a skill is missing, or in a branch without use-skills.ts.
+    box.write(".skills", `${box.read(".skills")}./nosuch\n`);
+    await runShell(box, "git checkout --quiet -b third; rm use-skills.ts; git checkout -q -b fourth");
   });
 
   requires("git", "openssl", "direnv")("shows what the first commands, list and doctor print", async () => {

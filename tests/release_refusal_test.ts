@@ -315,7 +315,7 @@ describe("release FILE refuses", () => {
   it("a command line that it does not know", async () => {
     using box = await repo();
     const rows: [args: string[], message: string][] = [
-      [[], "Which FILE"],
+      [[], "Usage: release.ts FILE (see --help)"],
       [["out/tool.sh", "more"], 'Unexpected "more"'],
       [["--nosuch", "out/tool.sh"], 'Unknown option "--nosuch"'],
       [["out/tool.sh", "--name"], "--name needs a value"],

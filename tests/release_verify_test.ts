@@ -34,6 +34,11 @@ describe("verify", () => {
       (box) => box.write("releases/SHA256SUMS", ""),
       `${file}: it is not in SHA256SUMS`,
     ],
+    [
+      "one that the record does not have",
+      (box) => box.write("releases/tool.json", JSON.stringify({ ...record(box), platforms: {} })),
+      `${file}: it is not in tool.json: release it again`,
+    ],
     ["one that is gone", (box) => box.remove(`releases/${file}`), `${file}: SHA256SUMS has it, and it is not there`],
     ["one that the record names and that is gone", (box) => {
       box.remove(`releases/${file}`);
