@@ -187,7 +187,11 @@ const COMMON_OPTIONS: readonly (keyof typeof OPTIONS)[] = ["global", "directory"
 
 /** Commands of other tools, and what to use instead. */
 const INSTEAD: Readonly<Record<string, string>> = {
+  i: '"sync" or "add"',
   install: '"sync" or "add"',
+  move: '"as NAME" in .skills',
+  rename: '"as NAME" in .skills',
+  restore: '"sync"',
   uninstall: '"remove"',
   upgrade: '"update"',
 };
@@ -283,7 +287,8 @@ function escapeControls(text: string): string {
 /** An error's message, without the operating system's error number. */
 function reasonOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/ \(os error \d+\)[^]*/, "");
+  const reason = message.replace(/ \(os error \d+\)[^]*/, "");
+  return error instanceof Deno.errors.PermissionDenied ? `${reason} (see its owner and mode)` : reason;
 }
 
 /** The 32-bit FNV-1a hash in hexadecimal. Source: http://www.isthe.com/chongo/tech/comp/fnv/ */
@@ -924,7 +929,10 @@ function parseLockfile(text: string, shown: string): Lockfile {
   const odd = lines.findIndex((line) => unseen.get(line)?.pop() === undefined);
   if (odd >= 0 || lines.length !== expected.length) {
     const place = odd < 0 ? shown : `${shown}:${odd + 1}`;
-    throw new UsageError(`${place} is not as use-skills writes it, or has an entry twice: ${restore}`);
+    throw new UsageError(
+      `${place} is not as use-skills writes it, or has an entry twice: after a merge, keep one of its lines, ` +
+        `otherwise restore the file from git`,
+    );
   }
   return lockfile;
 }
@@ -1832,9 +1840,8 @@ async function examine(
     const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
     if (mayBeOurs) return { kind: "directory", hash: await contentHash(path) };
     if (form?.copy !== undefined) return { kind: "directory", isDesired: await contentHash(path) === form.copy };
-    if (desired === undefined || attempt(() => outline(path) === outline(desired.source)) !== true) {
-      return { kind: "directory" };
-    }
+    const isSkill = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another source can be huge.
+    if (!isSkill || attempt(() => outline(path) === outline(desired.source)) !== true) return { kind: "directory" };
     const hash = await contentHash(path);
     return { kind: "directory", isDesired: hash !== undefined && hash === await contentHash(desired.source) };
   }
@@ -1896,16 +1903,18 @@ async function planTarget(
     const owned = state.entries.get(name);
     const form = desired && await desiredForm(desired);
     const old = recorded.get(name);
-    if (isFrozen && recordedFor && (old?.target !== form?.target || old?.copy !== form?.copy) && !kept.has(name)) {
+    const actual = await examine(at, entries.get(name), { owned, desired, form });
+    const isKept = kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
+      kept.size > 0 && owned !== undefined && kept.has(resolve(path, owned.target, ".."));
+    const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
+    const isToRecord = desired === undefined || action.next !== undefined;
+    const isRecorded = old?.target === form?.target && old?.copy === form?.copy;
+    if (isFrozen && recordedFor && isToRecord && !isRecorded && !kept.has(name)) {
       if (desired) throw new Error(`it is not recorded in .skills.lock: ${frozenWayOut()}`);
       if (!target.desired.has(name)) {
         problems.push({ name, message: `.skills.lock still records ${quote(name)}: ${frozenWayOut()}` });
       }
     }
-    const actual = await examine(at, entries.get(name), { owned, desired, form });
-    const isKept = kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
-      kept.size > 0 && owned !== undefined && kept.has(resolve(path, owned.target, ".."));
-    const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
     const isExamined = action.kind !== "conflict" && (isThorough || action.kind !== "ok");
     if (desired?.absence) {
       if (isChange(action)) throw new Error(desired.absence);
@@ -2220,16 +2229,24 @@ async function askGit(cwd: string, args: string[], paths: string[], end: string)
   return new TextDecoder().decode(stdout);
 }
 
+/** Directories that use-skills did not create and that have the desired content: `mode commit` commits them, too. */
+function satisfied({ actions, recordedFor }: TargetPlan): [name: string, form: Form][] {
+  return actions.flatMap(({ name, actual, form, next }) =>
+    recordedFor && form && !next && actual.kind === "directory" && actual.isDesired ? [[name, form]] : []
+  );
+}
+
 /** Problems with what was deployed to be committed, but would not be the same in a clone. */
 async function findLost(targets: readonly TargetPlan[], project: Project): Promise<Problem[]> {
   const repo = findRepo(project.directory);
   if (repo === undefined) return []; // Nothing is committed.
   const files = new Map<string, boolean>(); // whether each is executable
   const others = new Set<string>(); // which git does not convert
-  for (const { target: { path }, next, recordedFor } of targets) {
+  for (const plan of targets) {
+    const { target: { path }, next, recordedFor } = plan;
     if (recordedFor === undefined || findRepo(path) !== repo) continue;
     const target = below(repo, path);
-    for (const [name, { copy }] of next) {
+    for (const [name, { copy }] of [...next, ...satisfied(plan)]) {
       const deployed = `${path}/${name}`;
       const skill = copy ? undefined : attempt(() => Deno.realPathSync(`${deployed}/SKILL.md`));
       if (!copy) others.add(`${target}/${name}`);
@@ -2363,10 +2380,12 @@ function editFiles(files: Files, { editManifest, isFrozen, clean, fetched }: Dep
 /** What of a plan the lockfile is to record. */
 function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): Map<string, Recorded> {
   const recorded = new Map<string, Recorded>();
-  for (const { target: { path, desired }, next, recordedFor } of targets) {
+  for (const plan of targets) {
+    const { target: { path, desired }, next, recordedFor } = plan;
     const target = below(project.directory, path);
     if (target === undefined || recordedFor === undefined) continue;
-    for (const [name, { target: text, copy }] of sortByKey(next).filter(([, each]) => each.for.includes(recordedFor))) {
+    const owned = sortByKey(next).filter(([, each]) => each.for.includes(recordedFor));
+    for (const [name, { target: text, copy }] of [...owned, ...satisfied(plan)]) {
       const reference = desired.get(name)?.reference ??
         lockfile.recorded.entries().find(([, { targets: all }]) =>
           Object.hasOwn(all, target) && all[target]!.includes(name)
@@ -2375,7 +2394,7 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): M
       if (reference === undefined) continue;
       const record: Recorded = recorded.get(reference) ?? { targets: Object.create(null) }; // "constructor" is a valid directory
       recorded.set(reference, record);
-      (record.targets[target] ??= []).push(name);
+      if (next.has(name)) (record.targets[target] ??= []).push(name); // The others are not ours, but a clone knows their hash.
       const link = below(project.directory, resolve(path, text));
       const skill = lastSegment(desired.get(name)?.source ?? name);
       if (copy === undefined) record.link = isMany(reference) ? link?.replace(/\/[^/]*$/, "") : link;
@@ -2540,6 +2559,20 @@ function endGroup(pid: number): void {
   Deno.unrefTimer(setTimeout(() => running.has(pid) && attempt(() => Deno.kill(-pid, "SIGKILL")), 1000));
 }
 
+let areSignalsHandled = false;
+
+/** From now on, a signal that ends this program ends the running git processes, too. */
+function endGitOnSignals(): void {
+  if (areSignalsHandled) return;
+  areSignalsHandled = true;
+  for (const [signal, status] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    Deno.addSignalListener(signal, () => {
+      running.forEach(endGroup);
+      Deno.exit(status);
+    });
+  }
+}
+
 function cachesDirectory(): string {
   return `${xdgDirectory("XDG_CACHE_HOME", ".cache")}/git`;
 }
@@ -2564,8 +2597,12 @@ function hideProgress(url: string): void {
   fetchedNow.delete(url);
   if (fetchedNow.size > 0 || progressTimer === undefined) return;
   clearInterval(progressTimer);
+  clearProgress();
   progressTimer = undefined;
-  Deno.stderr.writeSync(concat("\r\x1b[K"));
+}
+
+function clearProgress(): void {
+  if (progressTimer !== undefined) Deno.stderr.writeSync(concat("\r\x1b[K"));
 }
 
 /** A repo on a server, and the bare cache of what was fetched from it. */
@@ -2575,9 +2612,10 @@ class Repo implements Disposable {
   #protocols = "https:ssh:file";
   #lock: Deno.FsFile | undefined;
 
-  constructor(readonly url: string) {
+  constructor(readonly url: string, isQuiet = false) {
     this.#cache = `${cachesDirectory()}/${fileNameOf(url)}`;
-    showProgress(url);
+    endGitOnSignals();
+    if (!isQuiet) showProgress(url);
   }
 
   [Symbol.dispose](): void {
@@ -2735,6 +2773,18 @@ class Repo implements Disposable {
     const found = await this.#obtain(hashes, "", fetch);
     if (hashes.some((hash) => !found.has(hash))) throw new GitError(`${this.url}: git's answer is incomplete`);
     return found;
+  }
+
+  /** The names that SKILL.md files give themselves. Only a name that can stand in `.skills` matters, so this is no YAML. */
+  async readNames(hashes: readonly string[]): Promise<(string | undefined)[]> {
+    const found = await this.fetchBlobs([...new Set(hashes)]);
+    const names = [];
+    for (const hash of hashes) {
+      const isSmall = found.get(hash)!.size <= MAX_FILE_BYTES;
+      const text = isSmall ? await this.#git(["cat-file", "blob", hash]) : "";
+      names.push(/^\ufeff?---\r?\n(?:(?!---).*\n)*?name: *(["']?)([\w.-]+)\1[ \t]*\r?\n/.exec(text)?.[2]);
+    }
+    return names;
   }
 
   /** Lists the entries of a commit, whose tree is `root`, at and below some paths. */
@@ -3078,7 +3128,7 @@ let storeLock: Deno.FsFile | undefined;
 class Fetching {
   readonly locked = new Map<string, Locked>();
   readonly failures = new Map<string, string>();
-  hasUpdates = false; // whether a newer commit was found
+  updates = 0; // how many references have a newer commit
 
   constructor(readonly flags: Request["flags"], readonly isFrozen: boolean, readonly updated: ReadonlySet<string>) {}
 
@@ -3126,19 +3176,13 @@ class Fetching {
 
   /** Fetches from several repos at a time. */
   async #fetchAll(requests: readonly FetchRequest[]): Promise<void> {
-    for (const [signal, status] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const) {
-      Deno.addSignalListener(signal, () => {
-        running.forEach(endGroup);
-        Deno.exit(status);
-      });
-    }
     const groups = [...Map.groupBy(requests, ({ entry }) => entry.reference.url)];
     const fail = (requests: readonly FetchRequest[], reason: string) =>
       requests.forEach(({ entry }) => this.failures.set(entry.text, reason));
     const work = async () => {
       for (let group; (group = groups.shift());) {
         const [url, requests] = group;
-        using repo = new Repo(url);
+        using repo = new Repo(url, this.flags.quiet);
         try {
           await repo.open();
           await this.#fetchFrom(repo, requests).catch(async (error) => {
@@ -3168,7 +3212,12 @@ class Fetching {
       const place: Place = request.locked ?? findPlace(request.entry.reference, refs);
       return { ...request, place };
     });
-    const trees = await repo.fetchCommits([...new Set(placed.map(({ place }) => place.commit))]);
+    const commits = [...new Set(placed.map(({ place }) => place.commit))];
+    let trees = await repo.fetchCommits(commits);
+    if (trees.size < commits.length) { // Git takes an emptied pack in the cache for objects that it has.
+      await repo.forget();
+      trees = await repo.fetchCommits(commits);
+    }
     const isLarge = this.flags["allow-large"] || requests.some(({ before }) => before?.large) && !isRestricted();
     const list = async (commit: string, paths: string[]) => {
       const root = trees.get(commit)?.hash;
@@ -3245,7 +3294,7 @@ class Fetching {
       throw new Error(`The tag of ${quote(text)} was moved from ${old} to ${now}, and tags should not move. ${wayOut}`);
     }
     const hidden = storedSkills(after).flatMap((skill) => hiddenInStore(skill) ?? []);
-    if (isUpdate && (isChanged || !before)) this.hasUpdates = true;
+    if (isUpdate && (isChanged || !before)) this.updates++;
     if (isUpdate && !this.flags.quiet) {
       if (!before) warn(`${text}: ${now}, new`);
       if (isChanged) warn(`${text}: ${old} -> ${now}${await describeChanges(repo, before, after, hidden)}`);
@@ -3288,6 +3337,7 @@ const STATES: Words = { ok: "ok", keep: "ok", adopt: "ok", link: "missing", copy
 function warn(text: string, place = ""): void {
   const isRed = place !== "" && Deno.stderr.isTerminal() && !environment("NO_COLOR");
   const start = escapeControls(place);
+  clearProgress();
   console.error((isRed ? `\x1b[31m${start}\x1b[39m` : start) + escapeControls(text));
 }
 
@@ -3415,8 +3465,10 @@ function printSummary(text: string, { flags }: Request): void {
 }
 
 /** What a command came to. */
-function summarize({ command, flags }: Request, { actions, targets, problems }: Outcome): string {
+function summarize({ command, flags }: Request, outcome: Outcome, updates: number): string {
+  const { actions, targets, problems, isRefused } = outcome;
   const failed = problems.length > 0 ? `; ${count(problems.length, "problem")}` : "";
+  if (isRefused) return `Nothing added${failed}`;
   const changes = actions.filter(isChange);
   const unchanged = new Set(actions.filter(({ kind }) => kind === "conflict").map(({ path }) => path));
   const deployed = targets.filter(({ target }) => target.desired.size > 0).map(({ target }) => target);
@@ -3426,7 +3478,8 @@ function summarize({ command, flags }: Request, { actions, targets, problems }: 
   const agents = [...new Set(deployed.flatMap(({ agents }) => agents))].join(", ");
   if (command === "list") return count(names.size, "skill") + failed;
   if (command === "clean" && changes.length === 0) return `Nothing to remove${failed}`;
-  if (command === "update" && changes.length === 0 && failed === "") return "Nothing to update";
+  if (command === "update" && flags["dry-run"] && updates > 0) return `${count(updates, "update")} available${failed}`;
+  if (command === "update" && changes.length === 0 && updates === 0 && failed === "") return "Nothing to update";
   if (changes.length > 0 && (command === "check" || flags["dry-run"])) {
     return `${count(changes.length, "difference")}${failed}`;
   }
@@ -3442,6 +3495,7 @@ interface Request {
   command: string;
   args: string[];
   as?: string;
+  names?: ReadonlyMap<string, string>; // what `add` writes after "as", by reference
   agents: string[];
   flags: Partial<Record<Flag, boolean>>;
   directory: string;
@@ -3560,7 +3614,7 @@ async function parseCommandLine(words: string[]): Promise<Request> {
   }
 }
 
-/** Takes `-g` and `-C` from a command line of skill-doctor, which reads everything else itself. */
+/** Takes the common options from a command line of skill-doctor, which reads everything else itself. */
 function parseDoctorOptions(words: readonly string[]): Request {
   const request: Request = { ...NO_REQUEST, args: [], flags: {} };
   const rest = [...words];
@@ -3568,6 +3622,7 @@ function parseDoctorOptions(words: readonly string[]): Request {
     if (word === "-g" || word === "--global") request.flags.global = true;
     else if (word === "-C" || word === "--directory") request.directory = rest.shift() ?? ".";
     else if (word.startsWith("--directory=")) request.directory = word.slice("--directory=".length);
+    else if (word === "-n" || word === "--dry-run") continue; // It changes nothing anyway.
     else request.args.push(word);
   }
   const command = request.args.findIndex((word) => !word.startsWith("-"));
@@ -3732,10 +3787,11 @@ function readFilesOrNone(project: Project): Files {
 }
 
 /** How `add` changes the manifest: it writes the lines that are not in it yet. */
-function addLines({ args, as, agents }: Request): (text: string) => string {
-  if (as !== undefined && args.length > 1) throw new UsageError("--as needs one skill, but there are several");
-  const clauses = [...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]];
-  const lines = args.map((word) => [word, ...clauses].join(" "));
+function addLines({ args, names, agents }: Request): (text: string) => string {
+  const lines = args.map((word) => {
+    const as = names?.get(word);
+    return [word, ...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]].join(" ");
+  });
   const { entries, errors } = parseManifest(lines.join("\n"));
   if (errors[0]) throw new UsageError(errors[0].message);
   const invalid = args.find((word, index) => entries[index]?.text !== word || /\s/.test(word));
@@ -3744,23 +3800,32 @@ function addLines({ args, as, agents }: Request): (text: string) => string {
   }
   return (text) => {
     const current = parseManifest(text).entries.map((entry) => `${entry.text} ${entry.as}`);
-    const missing = lines.filter((_, index) => !current.includes(`${args[index]} ${as}`));
+    const missing = lines.filter((_, index) => !current.includes(`${args[index]} ${names?.get(args[index]!)}`));
     return missing.length === 0 ? text : insertLines(text, missing, agents.length === 0);
   };
 }
 
-/** Finds the path of a skill by its name in a GitHub repo, as `OWNER/REPO@NAME` names it. */
-async function findSkillPath(word: string): Promise<string> {
+/** Finds a skill by its name in a GitHub repo, as `OWNER/REPO@NAME` names it. `as` is its name if its directory has another. */
+async function findSkill(word: string, isQuiet?: boolean): Promise<{ path: string; as?: string }> {
   const [, repo = "", name = "", ref = ""] = NAME_IN_REPO.exec(word) ?? [];
   const reference = parseReference(repo + ref) as GitEntry["reference"];
-  using cache = new Repo(reference.url);
+  using cache = new Repo(reference.url, isQuiet);
   await cache.open();
   const { commit } = findPlace(reference, await cache.listRefs(possibleRefs(reference).map(({ name }) => name)));
   const root = (await cache.fetchCommits([commit])).get(commit)?.hash;
   if (root === undefined) throw new Error(`${reference.url} has no commit ${commit}`);
-  const skills = skillDirectories(findTree(await cache.list(commit, root, [""]), "")?.blobs ?? []);
-  const found = skills.filter((path) => lastSegment(path || repo) === name);
-  if (found.length === 1) return [repo, ...found[0] ? [found[0]] : []].join("/") + ref;
+  const { blobs = [] } = findTree(await cache.list(commit, root, [""]), "") ?? {};
+  const skills = skillDirectories(blobs);
+  let found = skills.filter((path) => lastSegment(path || repo) === name);
+  const isByDirectory = found.length > 0;
+  if (!isByDirectory) {
+    const hashOf = new Map(blobs.map(({ path, hash }) => [path, hash]));
+    const names = await cache.readNames(skills.map((path) => hashOf.get(path ? `${path}/SKILL.md` : "SKILL.md")!));
+    found = skills.filter((_, index) => names[index] === name);
+  }
+  if (found.length === 1) {
+    return { path: [repo, ...found[0] ? [found[0]] : []].join("/") + ref, as: isByDirectory ? undefined : name };
+  }
   const all = someOf(
     (found.length > 0 ? found : bySimilarity(name, skills).map(({ name }) => name)).map((path) => path || "its root"),
   );
@@ -3773,14 +3838,21 @@ async function findSkillPath(word: string): Promise<string> {
 
 /** Writes references into the manifest and deploys them; with `--dry-run`, shows what they contain instead. */
 async function add(project: Project, request: Request): Promise<number> {
+  const { as, flags } = request;
+  const words = [...new Set(request.args)];
+  if (as !== undefined && words.length > 1) throw new UsageError("--as needs one skill, but there are several");
+  const names = new Map<string, string>();
   const args: string[] = [];
-  for (const word of new Set(request.args)) {
+  for (const word of words) {
     // A shell has expanded "~". What is written has to mean the same on other machines.
     const inside = project.global ? undefined : below(project.directory, word);
     const path = inside ? `./${inside}` : fromHome(word);
-    args.push(NAME_IN_REPO.test(word) ? await findSkillPath(word) : path);
+    const found = NAME_IN_REPO.test(word) ? await findSkill(word, flags.quiet) : { path };
+    const name = as ?? found.as;
+    if (name !== undefined) names.set(found.path, name);
+    args.push(found.path);
   }
-  return await (request.flags["dry-run"] ? inspect : runDeployment)(project, { ...request, args });
+  return await (flags["dry-run"] ? inspect : runDeployment)(project, { ...request, args, names });
 }
 
 /** Fetches skills into the store and shows their files, without deploying them. */
@@ -3809,9 +3881,12 @@ async function inspect(project: Project, request: Request): Promise<number> {
       lines.push(`  ${what.padEnd(10)} ${path}${info.isFile && isExecutable(info) ? " (executable)" : ""}`);
     }
     for (const each of findHidden(source).slice(0, MAX_PROBLEMS)) lines.push(`  hidden character: ${each}`);
-    console.log(escapeControls([...lines, `  Read it in ${show(source, project)}`].join("\n")));
+    lines.push(`  Read it in ${show(source, project)}`);
+    for (const line of lines) console.log(escapeControls(line.replaceAll("\n", "\\n")));
   }
   printProblems(problems.map(({ name, message }) => ({ name, message })), project);
+  const failed = problems.length > 0 ? `; ${count(problems.length, "problem")}` : "";
+  printSummary(`${count(skills.size, "skill")} shown, nothing added${failed}`, request);
   return problems.length > 0 ? 1 : 0;
 }
 
@@ -3969,7 +4044,7 @@ function readFor(command: string, project: Project): Files {
 }
 
 async function runDeployment(project: Project, request: Request): Promise<number> {
-  const { command, args, as, flags, directory } = request;
+  const { command, args, names, flags, directory } = request;
   const files = readFor(command, project);
   const deployment: Deployment = {
     write: !["check", "list"].includes(command) && !flags["dry-run"],
@@ -3978,9 +4053,12 @@ async function runDeployment(project: Project, request: Request): Promise<number
     clean: command === "clean",
   };
   if (command === "add") {
-    const twice = files.entries.find((entry) => !entry.file && args.includes(entry.text) && entry.as === as);
+    const twice = files.entries.find((entry) =>
+      !entry.file && args.includes(entry.text) && entry.as === names?.get(entry.text)
+    );
     if (twice) {
       printProblems([{ message: `${quote(twice.text)} is already in line ${twice.line}` }], project);
+      printSummary("Nothing added; 1 problem", request);
       return 1;
     }
     deployment.editManifest = addLines(request);
@@ -4021,11 +4099,11 @@ async function runDeployment(project: Project, request: Request): Promise<number
     for (const note of notes) warn(note);
   }
   printProblems(problems, project);
-  if (command === "update" && flags["dry-run"] && fetching.hasUpdates && !flags.quiet) {
+  if (command === "update" && flags["dry-run"] && fetching.updates > 0 && !flags.quiet) {
     const place = flags.global ? ["-g"] : directory === "." ? [] : ["-C", shellWord(directory)];
     warn(`use-skills: to apply this: ${[thisCommand(), "update", ...place, ...args.map(shellWord)].join(" ")}`);
   }
-  printSummary(summarize(request, outcome), request);
+  printSummary(summarize(request, outcome, fetching.updates), request);
   return rows === undefined && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
 }
 

@@ -137,6 +137,28 @@ describe("mode commit", () => {
     assertEquals(Object.keys(deployed(box.at(".agents/skills"))), [".gitattributes", "hq", "pdf", "style"]);
   });
 
+  it("records the hash of a directory that was there already, so a clone needs no store", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    await box.git("init", "-q", "-b", "main");
+    box.skills(`${box.home}/notes/style`);
+    box.manifest("mode commit", "team/skills/skills/pdf for claude", "~/notes/style for claude");
+    await box.done();
+    box.remove(".skills.lock");
+    assertEquals(await box.done(), "");
+    await commit(box, "deploy");
+    const clone = cloneElsewhere(setting);
+    clone.environment = { ...clone.environment, CI: "true" };
+    for (const args of [["check"], []]) assertEquals(await clone.done(...args), "");
+    assertEquals(setting.forge.requests, []);
+    clone.write(".claude/skills/style/SKILL.md", "edited");
+    assertEquals(
+      await clone.fails(1, "check"),
+      '.skills:3: Cannot deploy "style" to .claude/skills: a directory that use-skills did not create is there; ' +
+        'move it away, or write "as NAME" after the entry\n',
+    );
+  });
+
   it("merges two branches that each add a skill, with merge=union and one more sync", async () => {
     await using setting = await start("./skills/hq as zebra");
     const { box } = setting;

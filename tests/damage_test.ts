@@ -134,7 +134,9 @@ describe("a lockfile", () => {
   const line = `"a/b/c": {"commit":"${hash}","path":"c","tree":"${hash}","url":"https://github.com/a/b"}`;
   const text = (...lines: string[]) => `{\n${lines.map((line) => `${line},\n`).join("")}"version": 2\n}\n`;
   const restore = "restore the file from git, or delete it and sync";
-  const odd = (line: string) => `.skills.lock${line} is not as use-skills writes it, or has an entry twice: ${restore}`;
+  const odd = (line: string) =>
+    `.skills.lock${line} is not as use-skills writes it, or has an entry twice: after a merge, keep one of its lines, ` +
+    "otherwise restore the file from git";
   const merge =
     "this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no conflict markers";
   const refused: [what: string, content: string, message: string][] = [

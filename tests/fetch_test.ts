@@ -142,6 +142,11 @@ describe("sync of git references", () => {
       [...Deno.readDirSync(`${cache}/objects/pack`)].map(({ name }) => `${cache}/objects/pack/${name}`);
     const damages = [
       () =>
+        packs().filter((path) => path.endsWith(".pack")).forEach((path) => {
+          Deno.chmodSync(path, 0o644);
+          Deno.truncateSync(path, 0);
+        }),
+      () =>
         packs().filter((path) => /\.(pack|idx)$/.test(path)).forEach((path) => {
           Deno.chmodSync(path, 0o644);
           Deno.truncateSync(path, 40);

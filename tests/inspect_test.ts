@@ -36,6 +36,16 @@ describe("add --dry-run", () => {
     assertEquals(stamps(box.repo), before);
   });
 
+  scenario("shows a line end in a name or a link as an escape")
+    .skills("hq").write("skills/hq/a\n  10 B       b", "").link("skills/hq/c", "x\ny")
+    .run("add", "-n", "./skills/hq").says().prints(
+      "hq: ./skills/hq",
+      "  53 B       SKILL.md",
+      "  0 B        a\\n  10 B       b",
+      "  link to x\\ny c",
+      "  Read it in skills/hq",
+    );
+
   scenario("accepts a local skill, and writes nothing")
     .skills("hq").write("skills/hq/run", "#!/bin/sh\n").do((box) => Deno.chmodSync(box.at("skills/hq/run"), 0o755))
     .remember().run("add", "--dry-run", "./skills/hq").says().prints(
@@ -60,6 +70,28 @@ describe("add OWNER/REPO@NAME", () => {
         `use-skills: linked csv, pdf for ${AGENTS}\n`,
     );
     assertEquals(box.read(".skills"), "team/skills/more/deep/csv\nteam/skills/skills/pdf#v1\n");
+  });
+
+  it("finds it by the name in its front matter, too, and deploys it under that name", async () => {
+    const names: [directory: string, line: string][] = [
+      ["react", "name: team-react"],
+      ["quoted", 'name: "team-quoted"\r'],
+      ["body", "description: x\n---\nname: team-body"],
+      ["large", `${"#".repeat(2 ** 20)}\nname: team-large`],
+    ];
+    const files = names.map(([directory, line]) => [`skills/${directory}/SKILL.md`, `---\n${line}\n---\n`]);
+    await using setting = await Setting.start({ ...PDF, ...Object.fromEntries(files) });
+    const { box } = setting;
+    assertEquals(
+      await box.done("add", "team/skills@team-react", "team/skills@team-quoted#v1"),
+      "use-skills: added to .skills: team/skills/skills/react as team-react\n" +
+        "use-skills: added to .skills: team/skills/skills/quoted#v1 as team-quoted\n" +
+        `use-skills: linked team-react, team-quoted for ${AGENTS}\n`,
+    );
+    assertEquals(
+      await box.fails(1, "add", "team/skills@team-body"),
+      'use-skills: team/skills has no skill "team-body"; skills in this repo: skills/body, skills/pdf, skills/large, skills/quoted, skills/react\n',
+    );
   });
 
   it("says which skills there are if it finds none or several, and changes nothing", async () => {

@@ -111,7 +111,8 @@ describe(".skills.lock", () => {
 
   const json = "this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no " +
     "conflict markers";
-  const written = "is not as use-skills writes it, or has an entry twice";
+  const written = "is not as use-skills writes it, or has an entry twice: after a merge, keep one of its lines, " +
+    "otherwise restore the file from git";
   const text = (line: RegExp, change: (line: string) => string) => (text: string) => text.replace(line, change);
   const refused: [what: string, spoil: (text: string) => string, message: string][] = [
     ["conflict markers", text(/^"team/m, (line) => `<<<<<<< HEAD\n${line}`), `.skills.lock:2: ${json}`],
@@ -148,27 +149,27 @@ describe(".skills.lock", () => {
     [
       "an entry twice, with other values",
       text(/^"team.*pdf":.*$/m, (line) => `${line.replace(/,$/, "").replace(/"commit":"\w/, '"commit":"0')},\n${line}`),
-      `.skills.lock:2 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}`,
     ],
     [
       "an entry twice, with the same values",
       text(/^"team.*pdf":.*$/m, (line) => `${line.replace(/,$/, "")},\n${line}`),
-      `.skills.lock:3 ${written}: ${RESTORE}`,
+      `.skills.lock:3 ${written}`,
     ],
     [
       "a key twice in an entry",
       text(/"tree":/, () => `"tree":"${"0".repeat(40)}","tree":`),
-      `.skills.lock:2 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}`,
     ],
     [
       "a key that use-skills does not write",
       text(/"tree":/, () => '"extra":1,"tree":'),
-      `.skills.lock:2 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}`,
     ],
     [
       "two entries on one line",
       text(/\},\n"team/, () => '},"team'),
-      `.skills.lock:2 ${written}: ${RESTORE}`,
+      `.skills.lock:2 ${written}`,
     ],
   ];
   it("that is not as use-skills writes it is refused, the message names the line, and nothing changes", async () => {

@@ -113,6 +113,25 @@ describe("sync with a git server", () => {
     assertEquals(stdout.split("\n").filter((line) => line.includes("team/dead-") && line.includes(forge.site)), []);
   });
 
+  for (const args of [["update"], ["add", "team/skills@pdf"]]) {
+    requires("git", "openssl", "ps")(`ends git if a signal ends ${args[0]}`, async () => {
+      await using setting = await Setting.start();
+      const { box, forge } = setting;
+      forge.mode = "hang";
+      box.manifest("team/skills/skills/pdf");
+      const child = await box.spawn(...args);
+      while (forge.requests.length === 0) await new Promise((go) => setTimeout(go, 10));
+      child.kill("SIGINT");
+      assertEquals((await child.status).code, 130);
+      let isRunning = true;
+      for (let tries = 0; isRunning && tries < 300; tries++) { // Git itself gives up after 60 seconds.
+        await new Promise((go) => setTimeout(go, 100));
+        isRunning = (await execute(["ps", "-eo", "args"])).stdout.includes(`${forge.site}/team/skills`);
+      }
+      assertEquals(isRunning, false);
+    });
+  }
+
   const onTerminal = requires("git", "openssl", "script");
   onTerminal("shows on a terminal what takes a while, and nothing elsewhere", async () => {
     await using setting = await Setting.start();
@@ -124,6 +143,19 @@ describe("sync with a git server", () => {
     const { stdout } = await setting.runOnTerminal();
     assertStringIncludes(stdout, "\r\x1b[Kfetching github.com/team/skills (1 s of 60)\r\x1b[K");
     assertEquals(stdout.includes("fatal:"), false);
+  });
+
+  onTerminal("is removed before a message, and isn't shown with -q", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    forge.onRequest = (line) => line.includes("slow") ? new Promise((go) => setTimeout(go, 1500)) : undefined;
+    box.manifest("team/slow", "team/skills/skills/pdf");
+    const problem =
+      `\x1b[31m.skills:1:\x1b[39m Cannot fetch https://github.com/team/slow: there is no such repo, or it is private\n`;
+    assertEquals((await setting.runOnTerminal("-q")).stdout.replaceAll("\r", ""), problem);
+    await forge.commit("team/skills", { "skills/pdf/new": "" });
+    const { stdout } = await setting.runOnTerminal("update", "team/skills/skills/pdf", "team/slow");
+    assertStringIncludes(stdout, "\x1b[Kfetching github.com/team/slow (1 s of 60)\r\x1b[K");
   });
 
   onTerminal("prints nothing of a server's messages if all goes well", async () => {

@@ -44,6 +44,22 @@ describe("on a terminal, a summary ends", () => {
     assertEquals(await onTerminal(box), "");
   });
 
+  requires("script", "git", "openssl")("add and update, also if only the commit moved", async () => {
+    await using setting = await Setting.start(PDF);
+    const { box, forge } = setting;
+    box.environment = { NO_COLOR: "1" };
+    const lastLine = async (...args: string[]) =>
+      (await onTerminal(box, ...args)).replaceAll("\x1b[K", "").trimEnd().split("\n").at(-1);
+    assertEquals(await lastLine("add", "-n", "team/skills/skills/pdf"), "1 skill shown, nothing added");
+    assertEquals(await lastLine("add", "./gone"), "Nothing added; 1 problem");
+    assertEquals(await lastLine("add", "team/skills/skills/pdf"), `1 skill up to date for ${AGENTS}`);
+    assertEquals(await lastLine("add", "team/skills/skills/pdf"), "Nothing added; 1 problem");
+    await forge.commit("team/skills", { "README.md": "new" });
+    assertEquals(await lastLine("outdated"), "1 update available");
+    assertEquals(await lastLine("update"), `1 skill up to date for ${AGENTS}`);
+    assertEquals(await lastLine("update"), "Nothing to update");
+  });
+
   it("a run with problems", async () => {
     using box = new Sandbox();
     box.skills("hq");
