@@ -230,6 +230,9 @@ const MAX_COPIED_FILE_BYTES = 256 * 2 ** 20;
 /** How long to wait for another run, in seconds. */
 const LOCK_SECONDS = 10;
 
+/** What other programs leave in a copy. It isn't an edit: it goes with the copy. */
+const LEFT_BEHIND = ["__pycache__", ".DS_Store"];
+
 /** In each target: which entries are owned, by which projects, from which sources. */
 const STATE_FILE = ".use-skills.json";
 
@@ -1474,16 +1477,17 @@ function listContent(directory: string): Item[] {
 const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
 /** The git object of a directory, as its hash. Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects */
-async function hashTree(directory: string): Promise<Uint8Array<ArrayBuffer>> {
+async function hashTree(directory: string, ignored: readonly string[]): Promise<Uint8Array<ArrayBuffer>> {
   const hashObject = async (type: string, content: Uint8Array) =>
     new Uint8Array(await crypto.subtle.digest("SHA-1", concat(`${type} ${content.length}\0`, content)));
   const entries: [string, Uint8Array][] = [];
   for (const { name, isDirectory, isSymlink } of Deno.readDirSync(directory)) {
+    if (ignored.includes(name)) continue;
     const path = `${directory}/${name}`;
     const isProgram = () => isExecutable(Deno.lstatSync(path));
     const mode = isDirectory ? "40000" : isSymlink ? "120000" : isProgram() ? "100755" : "100644";
     const hash = isDirectory
-      ? await hashTree(path)
+      ? await hashTree(path, ignored)
       : await hashObject("blob", isSymlink ? concat(Deno.readLinkSync(path)) : Deno.readFileSync(path));
     if (isDirectory && hash.toHex() === EMPTY_TREE) continue; // Git has no empty directories.
     const key = concat(isDirectory ? `${name}/` : name).toHex(); // Git sorts by bytes, and a directory as NAME/.
@@ -1493,13 +1497,21 @@ async function hashTree(directory: string): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 /** The hash that git gives the content of a skill or a copy. Like git, it ignores empty directories. */
-async function treeHash(directory: string): Promise<string> {
+async function treeHash(directory: string, ignored: readonly string[] = []): Promise<string> {
   listContent(directory);
-  return (await hashTree(directory)).toHex();
+  return (await hashTree(directory, ignored)).toHex();
 }
 
-async function contentHash(directory: string): Promise<string | undefined> {
-  return await treeHash(directory).catch(() => undefined);
+async function contentHash(directory: string, ignored?: readonly string[]): Promise<string | undefined> {
+  return await treeHash(directory, ignored).catch(() => undefined);
+}
+
+/** The hash of a copy: one of those expected, if it only differs by what other programs left in it. */
+async function copyHash(directory: string, expected: readonly (string | undefined)[]): Promise<string | undefined> {
+  const hash = await contentHash(directory);
+  if (expected.includes(hash)) return hash;
+  const without = await contentHash(directory, LEFT_BEHIND);
+  return expected.includes(without) ? without : hash;
 }
 
 /** Copies a skill, with the two modes that git knows. */
@@ -1837,9 +1849,9 @@ async function examine(
 ): Promise<Actual> {
   if (entry === undefined) return { kind: "nothing" };
   if (entry.isDirectory) {
-    const mayBeOurs = formsOf(owned).some(({ copy }) => copy);
-    if (mayBeOurs) return { kind: "directory", hash: await contentHash(path) };
-    if (form?.copy !== undefined) return { kind: "directory", isDesired: await contentHash(path) === form.copy };
+    const copies = formsOf(owned).flatMap(({ copy }) => copy ?? []);
+    if (copies.length > 0) return { kind: "directory", hash: await copyHash(path, copies) };
+    if (form?.copy) return { kind: "directory", isDesired: await copyHash(path, [form.copy]) === form.copy };
     const isSkill = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another source can be huge.
     if (!isSkill || attempt(() => outline(path) === outline(desired.source)) !== true) return { kind: "directory" };
     const hash = await contentHash(path);
@@ -2068,9 +2080,10 @@ async function removeStaging(target: string): Promise<void> {
       const skill = name.slice(0, -".old".length);
       if (nameProblem(skill)) continue; // No run has put it there.
       const owned = attempt(() => readState(target, namesIn(target)).entries.get(skill));
-      const hash = await contentHash(`${staging}/${name}`);
+      const copies = formsOf(owned).flatMap(({ copy }) => copy ?? []);
+      const hash = await copyHash(`${staging}/${name}`, copies);
       Deno.mkdirSync(target, { recursive: true });
-      if (formsOf(owned).some(({ copy }) => copy !== undefined && copy === hash)) discard(`${staging}/${name}`);
+      if (hash !== undefined && copies.includes(hash)) discard(`${staging}/${name}`);
       else putBack(`${staging}/${name}`, `${target}/${skill}`);
     }
     if (isRealDirectory(staging)) removeAll(staging);
@@ -2112,7 +2125,7 @@ async function perform(action: Action, target: string, staging: () => string): P
   const moved = actual.kind === "directory" ? `${staging()}/${name}.old` : undefined;
   if (moved !== undefined) Deno.renameSync(path, moved);
   try {
-    if (actual.kind === "directory" && await contentHash(moved!) !== actual.hash) throw changed;
+    if (actual.kind === "directory" && await copyHash(moved!, [actual.hash]) !== actual.hash) throw changed;
     if (created !== undefined && exists(path)) throw changed;
     if (created !== undefined) Deno.renameSync(created, path);
   } catch (error) {
@@ -2252,6 +2265,7 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
       if (!copy) others.add(`${target}/${name}`);
       if (skill && findRepo(resolve(skill, "..")) === repo) others.add(below(repo, skill)!);
       for (const { path: inside, info } of copy && exists(deployed) ? walk(deployed) : []) {
+        if (inside.split("/").some((part) => LEFT_BEHIND.includes(part))) continue;
         if (info.isFile) files.set(`${target}/${name}/${inside}`, isExecutable(info));
         else if (!info.isDirectory) others.add(`${target}/${name}/${inside}`);
       }

@@ -159,6 +159,22 @@ describe("mode commit", () => {
     );
   });
 
+  it("accepts what Python leaves in a copy and git ignores, but not another ignored file", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write(".gitignore", "__pycache__/\n*.pyc\n");
+    box.write(".claude/skills/pdf/__pycache__/x.pyc", "x");
+    for (const args of [[], ["check"]]) assertEquals(await box.done(...args), "");
+    box.write(".claude/skills/pdf/x.pyc", "x");
+    assertEquals(
+      await box.fails(1, "check"),
+      '.skills: A clone lacks .claude/skills/pdf/x.pyc, because git ignores it ("*.pyc" in .gitignore:2)\n' +
+        '.skills:3: Cannot deploy "pdf" to .claude/skills: this copy was edited (compare: diff -r ' +
+        `~/.local/share/use-skills/store/${await setting.hash("main:skills/pdf")}/pdf .claude/skills/pdf); ` +
+        'move it away, or write "as NAME" after the entry\n',
+    );
+  });
+
   it("merges two branches that each add a skill, with merge=union and one more sync", async () => {
     await using setting = await start("./skills/hq as zebra");
     const { box } = setting;

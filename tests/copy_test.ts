@@ -56,6 +56,14 @@ describe("mode copy", () => {
     .refuses('use-skills: --copy was replaced by a line of .skills: write "mode copy" above the first entry')
     .untouched();
 
+  scenario("is not edited by what Python and Finder leave in a copy, which goes with it")
+    .skills("hq").manifest("hq for claude").mode("copy").sync()
+    .write(".claude/skills/hq/scripts/__pycache__/x.pyc", "x").write(".claude/skills/hq/.DS_Store", "x")
+    .sync().says().run("check").says()
+    .write("skills/hq/new", "new").sync().says("use-skills: copied again hq for claude")
+    .lacks(".claude/skills/hq/scripts", ".claude/skills/hq/.DS_Store")
+    .write(".claude/skills/hq/__pycache__/x.pyc", "x").run("clean").lacks(".claude");
+
   scenario("makes copies that clean removes")
     .skills("hq").manifest("hq").mode("copy").remember().sync().run("clean").same("repo");
 
