@@ -1836,11 +1836,6 @@ function isAsDeployed(path: string, project: Project, entries: Names, expected: 
     expected.entries().every(([name, { target }]) => isLink(name, target));
 }
 
-/** The names and sizes in a directory, which are compared before contents are read. */
-function outline(directory: string): string {
-  return [...walk(directory)].map(({ path, info }) => `${path}\0${info.isFile ? info.size : ""}`).sort().join("\n");
-}
-
 /** Looks at a name in a target. `entry` is what the target's listing says about it. */
 async function examine(
   path: string,
@@ -1851,11 +1846,9 @@ async function examine(
   if (entry.isDirectory) {
     const copies = formsOf(owned).flatMap(({ copy }) => copy ?? []);
     if (copies.length > 0) return { kind: "directory", hash: await copyHash(path, copies) };
-    if (form?.copy) return { kind: "directory", isDesired: await copyHash(path, [form.copy]) === form.copy };
     const isSkill = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another source can be huge.
-    if (!isSkill || attempt(() => outline(path) === outline(desired.source)) !== true) return { kind: "directory" };
-    const hash = await contentHash(path);
-    return { kind: "directory", isDesired: hash !== undefined && hash === await contentHash(desired.source) };
+    const wanted = form?.copy ?? (isSkill ? await contentHash(desired.source) : undefined);
+    return { kind: "directory", isDesired: wanted !== undefined && await copyHash(path, [wanted]) === wanted };
   }
   if (!entry.isSymlink) return { kind: "file" };
   const text = Deno.readLinkSync(path);
