@@ -164,7 +164,7 @@ describe("README.md", () => {
     );
     box.skills("house-style", `${box.home}/notes/oncall`, `${box.home}/.claude/skills/old`);
     const [, manifest = ""] = /\$ cat \.skills\n([^]*?)\n\n/.exec(block("text first")) ?? [];
-    const printed = await runShell(box, "deno run -A --no-lock --no-config use-skills.ts init");
+    const printed = await runShell(box, "./use-skills.ts init");
     box.write(".skills", `${manifest}\n`);
     await runShell(
       box,
@@ -175,7 +175,7 @@ describe("README.md", () => {
       /^(direnv: loading|use-skills:)/.test(line)
     ).join("\n");
     const capture =
-      `$ deno run -A --no-lock --no-config use-skills.ts init\n${printed}\n$ cat .skills\n${manifest}\n\n` +
+      `$ ./use-skills.ts init\n${printed}\n$ cat .skills\n${manifest}\n\n` +
       `$ direnv allow\n${shown}\n`;
     assertEquals(capture, block("text first"));
     const useSkills = "deno run -A --no-lock --no-config ~/use-skills/use-skills.ts";
