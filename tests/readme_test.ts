@@ -174,8 +174,7 @@ describe("README.md", () => {
     const shown = loaded.replaceAll("\x1b[m", "").split("\n").filter((line) =>
       /^(direnv: loading|use-skills:)/.test(line)
     ).join("\n");
-    const capture =
-      `$ ./use-skills.ts init\n${printed}\n$ cat .skills\n${manifest}\n\n` +
+    const capture = `$ ./use-skills.ts init\n${printed}\n$ cat .skills\n${manifest}\n\n` +
       `$ direnv allow\n${shown}\n`;
     assertEquals(capture, block("text first"));
     const useSkills = "deno run -A --no-lock --no-config ~/use-skills/use-skills.ts";
