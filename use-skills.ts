@@ -219,9 +219,9 @@ const MAX_MESSAGES = 2 ** 16;
 /** How many entries a manifest can have. */
 const MAX_ENTRIES = 5_000;
 
-/** The size limits of a manifest's line, a lockfile, and other files that use-skills writes. */
+/** The size limits of a manifest's line, of lockfiles and state files, and of other files that use-skills writes. */
 const MAX_LINE_BYTES = 4096;
-const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
+const MAX_RECORD_BYTES = 8 * 2 ** 20;
 const MAX_FILE_BYTES = 2 ** 20;
 
 /** The size limit of a file in a skill that is copied or hashed. */
@@ -978,13 +978,18 @@ function readEntries(manifest: string, project: Project): Pick<Files, "mode" | "
 
 function readLockfile(project: Project): Pick<Files, "lockfile" | "lockfileText"> {
   const path = lockfilePath(project);
-  const lockfileText = readProjectFile(path, project, MAX_LOCKFILE_BYTES);
+  const lockfileText = readProjectFile(path, project, MAX_RECORD_BYTES);
   const lockfile = lockfileText === undefined ? NO_LOCKFILE : parseLockfile(lockfileText, showHere(project, path));
   return { lockfile, lockfileText };
 }
 
-function readFiles(project: Project): Files {
-  const manifest = readProjectFile(project.manifest, project);
+/** Reads what a command works on. `add` needs no manifest, and nothing that can't be read keeps anybody from `clean`. */
+function readFiles(project: Project, command = "sync"): Files {
+  if (command === "clean") {
+    const lockfile = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
+    return { manifest: "", mode: "link", entries: [], ...lockfile };
+  }
+  const manifest = readProjectFile(project.manifest, project) ?? (command === "add" ? "" : undefined);
   if (manifest === undefined) {
     const place = project.global ? showHere(project) : `.skills in ${project.directory} or above it in its repo`;
     throw new UsageError(`No ${place}: "use-skills.ts init${project.global ? " --global" : ""}" creates one`);
@@ -1580,8 +1585,8 @@ function readState(target: string, entries: Names): State {
   const entry = entries.get(STATE_FILE);
   if (entry === undefined) return { entries: new Map() };
   if (!entry.isFile) throw new Error(`its ${STATE_FILE} is not a regular file: delete it`);
-  if (Deno.lstatSync(`${target}/${STATE_FILE}`).size > MAX_FILE_BYTES) {
-    throw new Error(`its ${STATE_FILE} has more than ${MAX_FILE_BYTES / 2 ** 20} MiB: delete it`);
+  if (Deno.lstatSync(`${target}/${STATE_FILE}`).size > MAX_RECORD_BYTES) {
+    throw new Error(`its ${STATE_FILE} has more than ${MAX_RECORD_BYTES / 2 ** 20} MiB: delete it`);
   }
   const text = Deno.readTextFileSync(`${target}/${STATE_FILE}`);
   const { version, entries: known } = attempt(() => JSON.parse(text)) ?? {};
@@ -3786,13 +3791,6 @@ function insertLines(text: string, lines: readonly string[], areForDefault: bool
   return all.toSpliced(position, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
 }
 
-/** The manifest and lockfile, or empty ones if there is no manifest yet. */
-function readFilesOrNone(project: Project): Files {
-  return exists(project.manifest)
-    ? readFiles(project)
-    : { manifest: "", ...readEntries("", project), ...readLockfile(project) };
-}
-
 /** How `add` changes the manifest: it writes the lines that are not in it yet. */
 function addLines({ args, names, agents }: Request): (text: string) => string {
   const lines = args.map((word) => {
@@ -3864,7 +3862,7 @@ async function add(project: Project, request: Request): Promise<number> {
 
 /** Fetches skills into the store and shows their files, without deploying them. */
 async function inspect(project: Project, request: Request): Promise<number> {
-  const files = readFilesOrNone(project);
+  const files = readFiles(project, "add");
   // Hidden characters are shown here, so they need not be trusted.
   const entries = parseManifest(addLines(request)("")).entries.map((entry) => ({ ...entry, trust: true }));
   const wanted: Files = { ...files, entries, mode: "link" };
@@ -3944,7 +3942,7 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
   const used = new Set<string>();
   for (const { manifest, targets } of [{ manifest: project.manifest, ...readIndex(project) }, ...readAllIndexes()]) {
     const owner = { ...projectAt(resolve("/", manifest, "..")), global: manifest === attempt(homeManifest) };
-    const lockfile = attempt(() => readOwnFile(`${manifest}.lock`, owner, MAX_LOCKFILE_BYTES)) ?? "";
+    const lockfile = attempt(() => readOwnFile(`${manifest}.lock`, owner, MAX_RECORD_BYTES)) ?? "";
     const states = [...targets.keys()].map((path) => attempt(() => readState(path, namesIn(path)).text) ?? "");
     for (const [tree] of [lockfile, ...states].join("\n").matchAll(/\b[0-9a-f]{40}\b/g)) used.add(tree);
     for (const [, url] of lockfile.matchAll(/"url":("(?:[^"\\]|\\.)*")/g)) {
@@ -4041,18 +4039,9 @@ function linesOnlyIn(text: string, other: string): string[] {
   return text.split(/\r?\n/).filter((line) => !lines.has(line));
 }
 
-/** Reads what a command works on. */
-function readFor(command: string, project: Project): Files {
-  if (command === "add") return readFilesOrNone(project);
-  if (command !== "clean") return readFiles(project);
-  // A manifest and a lockfile that can't be read must not keep anybody from cleaning.
-  const lockfile = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
-  return { manifest: "", mode: "link", entries: [], ...lockfile };
-}
-
 async function runDeployment(project: Project, request: Request): Promise<number> {
   const { command, args, names, flags, directory } = request;
-  const files = readFor(command, project);
+  const files = readFiles(project, command);
   const deployment: Deployment = {
     write: !["check", "list"].includes(command) && !flags["dry-run"],
     isFrozen: command === "sync" && (flags.frozen || environment("CI") === "true" || isRestricted()),
@@ -4083,7 +4072,7 @@ async function runDeployment(project: Project, request: Request): Promise<number
   deployment.failures = fetching.failures;
   deployment.fetched = fetching.locked;
 
-  const readAgain = () => readFor(command, { ...project, siblings: namesIn(resolve(project.manifest, "..")) });
+  const readAgain = () => readFiles({ ...project, siblings: namesIn(resolve(project.manifest, "..")) }, command);
   const outcome = await deploy(project, files, readAgain, deployment);
   const { actions, problems, notes } = outcome;
   if (command === "check") problems.push(...await checkStore(files));
