@@ -217,7 +217,7 @@ describe("doctor", () => {
     }
     assertEquals(await doctor(box), "");
     const documented = documentedMessages();
-    const withOwnTests = ["This manifest is gone", "Cannot read it", "says that it"];
+    const withOwnTests = ["so skills in it may be missing", "This manifest is gone", "Cannot read it", "says that it"];
     assertEquals(documented.filter((message) => !all.includes(message)), withOwnTests);
     for (const line of all.trim().split("\n").filter((line) => !line.startsWith(".skills:"))) {
       assert(documented.some((message) => line.includes(message)), `not in SKILL.md: ${line}`);
@@ -285,6 +285,59 @@ describe("doctor", () => {
     );
   });
 
+  it("counts the same content elsewhere as the skill", async () => {
+    using box = withManifest();
+    box.skills("hq", `${box.home}/.claude/skills/hq`);
+    box.manifest("hq for claude");
+    await box.done();
+    const { stdout, stderr } = await box.run("doctor");
+    assertEquals([stdout, stderr], ["SKILL  claude  opencode  codex\nhq     seen    seen      -\n", ""]);
+  });
+
+  it("finds the skills after one with many files, and says where it stopped to search", async () => {
+    using box = direct();
+    box.skills(".claude/skills/a", ".claude/skills/z", ".claude/skills/a/zz");
+    for (let index = 0; index < 5_000; index++) box.write(`.claude/skills/a/node_modules/${index}`, "");
+    const { stdout, stderr } = await box.run("show");
+    assertEquals(stdout, "SKILL  claude  opencode  codex\na      seen    seen      -\nz      seen    seen      -\n");
+    assertEquals(
+      stderr,
+      ".claude/skills/a (claude, opencode): It has more than 5000 files, so skills in it may be missing here: move " +
+        "them out\n",
+    );
+  });
+
+  it("reads no device or pipe", async () => {
+    using box = direct();
+    box.skills(".claude/skills/hq");
+    const paths = [
+      "hq/.claude-plugin/plugin.json",
+      "hq/scripts/run",
+      "hq2/SKILL.md",
+      ".use-skills.json",
+    ].map((path) => `.claude/skills/${path}`);
+    for (const path of [...paths, ".git"]) {
+      box.directory(path.replace(/\/?[^/]*$/, "") || ".");
+      const { success } = await new Deno.Command("mkfifo", { args: [box.at(path)] }).output();
+      assert(success);
+    }
+    box.link(`${box.home}/.local/state/use-skills/x.json`, "/dev/zero");
+    assertMatch(await doctor(box), /SKILL.md is not a file\n$/);
+    assertEquals(await box.done("validate", ".claude/skills/hq"), "1 of 1 skills are valid\n");
+  });
+
+  it("shows for Gemini CLI only what is in the working directory", async () => {
+    using box = withManifest();
+    box.skills("hq");
+    box.manifest("hq for gemini copilot");
+    await box.done();
+    box.directory("sub");
+    await box.git("init", "-q");
+    const run = async (path: string) => (await box.run("doctor", "-C", path)).stdout.split("\n")[1];
+    assertEquals(await run("."), "hq     -       seen      seen   seen    seen");
+    assertEquals(await run("sub"), "hq     -       seen      seen   not seen  seen");
+  });
+
   it("shows fetched skills as REPO@COMMIT", async () => {
     await using setting = await Setting.start({ ...PDF, ...skillFiles("skills", ["docx"]) }, {}, withManifest());
     const { box } = setting;
@@ -306,12 +359,13 @@ describe("doctor", () => {
     write("f", 2000); // of which Claude Code passes on 1,536
     assertEquals(await doctor(box), "");
     write("e", 1000);
+    box.write(`${box.home}/.claude/skills/e/SKILL.md`, box.read(".claude/skills/e/SKILL.md")); // is counted once
     assertEquals(await doctor(box, "--quiet"), "");
     const { status, stderr } = await box.run("show");
     assertEquals([status, stderr], [
       0,
       "Note: claude: names and descriptions have 6542 characters, 82% of the 8000 that its model gets; the longest: " +
-      "f (1537), a (1001), b (1001), c (1001), d (1001)\n",
+      "f (1537), e (1001), a (1001), b (1001), c (1001)\n",
     ]);
   });
 
@@ -335,7 +389,8 @@ describe("doctor", () => {
     assertEquals(await doctor(box), "");
     assertEquals(
       await box.fails(2, "show", "--ask"),
-      "skill-doctor: --ask starts agents, which may run plugins of this project: add --yes\n",
+      "skill-doctor: --ask starts agents, which may run plugins of this project, and OpenCode writes " +
+        ".opencode/.gitignore: add --yes\n",
     );
     assertEquals(isThere(box.at("started")), false);
     assertEquals(

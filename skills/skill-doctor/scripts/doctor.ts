@@ -48,6 +48,7 @@ interface Agent {
   home: string; // the directories that it reads in the home and elsewhere
   /** How this is known: a test with the real program, an observation of it, or its documentation. */
   source: "test" | "observed" | "documentation";
+  readsParents?: false; // it reads its project directories in the working directory only
 }
 
 /**
@@ -95,7 +96,12 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
   },
   devin: { project: ".devin/skills .windsurf/skills .agents/skills", home: "", source: "documentation" },
   droid: { project: ".factory/skills .agents/skills", home: "~/.factory/skills", source: "documentation" },
-  gemini: { project: ".gemini/skills .agents/skills", home: "~/.gemini/skills ~/.agents/skills", source: "test" },
+  gemini: {
+    project: ".gemini/skills .agents/skills",
+    home: "~/.gemini/skills ~/.agents/skills",
+    source: "test",
+    readsParents: false,
+  },
   goose: {
     project: ".agents/skills .goose/skills",
     home: "~/.agents/skills ${XDG_CONFIG_HOME:-~/.config}/goose/skills",
@@ -123,11 +129,12 @@ const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
 /** The fields that front matter may have; source: the Agent Skills specification. */
 const SKILL_FIELDS = ["name", "description", "license", "compatibility", "metadata", "allowed-tools"];
 
-/** The number of files after which the search for nested skills ends. */
+/** The number of files in a skill after which the search for nested skills ends. */
 const MAX_FILES = 5_000;
 
-/** The size limit of a `SKILL.md`. */
+/** The size limits of a text that agents read, and of a state file. */
 const MAX_BYTES = 4 * 2 ** 20;
+const MAX_STATE_BYTES = 8 * 2 ** 20;
 
 const help = () =>
   `skill-doctor ${VERSION}: shows which skills agents see, and validates skills
@@ -283,11 +290,14 @@ type ParseYaml = (text: string, options: { schema: Schema }) => unknown;
 /** A `SKILL.md` up to the end of its front matter; the group is the YAML. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
-/** Reads a text file; the cause of a `SyntaxError` is the number of the line. */
-function readText(path: string): string {
+/**
+ * Reads a text file; the cause of a `SyntaxError` is the number of the line. Everything is read through this: a repo can
+ * contain a link to a device, which has no end.
+ */
+function readText(path: string, maxBytes = MAX_BYTES): string {
   const { isFile, size } = Deno.statSync(path);
   if (!isFile) throw new Error(`${basename(path)} is not a file`);
-  if (size > MAX_BYTES) throw new Error(`${basename(path)} has more than ${MAX_BYTES / 2 ** 20} MiB`);
+  if (size > maxBytes) throw new Error(`${basename(path)} has more than ${maxBytes / 2 ** 20} MiB`);
   const bytes = Deno.readFileSync(path);
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -436,7 +446,7 @@ async function findWarnings(directory: string, text: string): Promise<Problem[]>
   }
   for (const name of await filesBelow(`${directory}/scripts`)) {
     const path = `${directory}/scripts/${name}`;
-    if (isExecutable(path) || !attempt(() => Deno.readTextFileSync(path))?.startsWith("#!")) continue;
+    if (isExecutable(path) || !attempt(() => readText(path))?.startsWith("#!")) continue;
     found.push({ file: path, line: 1, message: "The script is not executable: chmod +x" });
   }
   return found;
@@ -452,7 +462,7 @@ type StateEntry = Form & { was?: Form[]; for: string[] };
 
 /** Reads the state file of a target; a missing or damaged one has no entries. */
 function readState(target: string): Map<string, StateEntry> {
-  const text = attempt(() => Deno.readTextFileSync(`${target}/.use-skills.json`)) ?? "{}";
+  const text = attempt(() => readText(`${target}/.use-skills.json`, MAX_STATE_BYTES)) ?? "{}";
   const { version, entries } = attempt(() => JSON.parse(text)) ?? {};
   const known = version === 1 ? Object.entries<StateEntry>(entries ?? {}) : [];
   return new Map(known.filter(([, entry]) => typeof entry?.target === "string" && Array.isArray(entry.for)));
@@ -468,9 +478,18 @@ async function isOwned(path: string, entry: StateEntry | undefined): Promise<boo
   return forms.some(({ copy }) => copy !== undefined && copy === hash);
 }
 
+const hashes = new Map<string, Promise<string | undefined>>();
+
 /** The git tree hash of a directory, or `undefined` if it cannot be read. */
 function contentHash(directory: string): Promise<string | undefined> {
-  return treeHash(directory).catch(() => undefined);
+  const hash = hashes.get(directory) ?? treeHash(directory).catch(() => undefined);
+  hashes.set(directory, hash);
+  return hash;
+}
+
+async function isSameContent(directory: string, other: string): Promise<boolean> {
+  const hash = await contentHash(directory);
+  return hash !== undefined && hash === await contentHash(other);
 }
 
 const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -507,7 +526,7 @@ function homeManifest(): string | undefined {
 function* readTargetIndexes(): Generator<{ manifest: string; targets: string[] }> {
   const directory = expand("${XDG_STATE_HOME:-~/.local/state}/use-skills", "/") ?? "";
   for (const name of attempt(() => listNames(directory)) ?? []) {
-    const { manifest, targets } = attempt(() => JSON.parse(Deno.readTextFileSync(`${directory}/${name}`))) ?? {};
+    const { manifest, targets } = attempt(() => JSON.parse(readText(`${directory}/${name}`, MAX_STATE_BYTES))) ?? {};
     if (typeof manifest !== "string" || typeof targets !== "object") continue;
     const base = manifest === homeManifest() ? Deno.env.get("HOME") ?? "/" : dirname(manifest);
     yield { manifest, targets: Object.keys(targets ?? {}).map((path) => resolve(base, path)) };
@@ -612,7 +631,7 @@ function rulesOf(agent: string): Rules {
 
 /** The closest parent directory that is a plugin, and the plugin's name. */
 function pluginAbove(directory: string): { directory: string; name: string } | undefined {
-  const text = attempt(() => Deno.readTextFileSync(`${directory}/.claude-plugin/plugin.json`));
+  const text = attempt(() => readText(`${directory}/.claude-plugin/plugin.json`));
   if (text !== undefined) return { directory, name: attempt(() => JSON.parse(text).name) ?? basename(directory) };
   return directory === "/" ? undefined : pluginAbove(dirname(directory));
 }
@@ -627,16 +646,16 @@ function directoriesUp(directory: string): string[] {
 
 /** The main checkout of a linked worktree, which Claude Code reads if the worktree has no skills of its own. */
 function mainCheckout(worktree: string): string | undefined {
-  const [, gitDirectory] = /^gitdir: (.*)/.exec(attempt(() => Deno.readTextFileSync(`${worktree}/.git`)) ?? "") ?? [];
-  const common = gitDirectory && attempt(() => Deno.readTextFileSync(`${resolve(worktree, gitDirectory)}/commondir`));
+  const [, gitDirectory] = /^gitdir: (.*)/.exec(attempt(() => readText(`${worktree}/.git`)) ?? "") ?? [];
+  const common = gitDirectory && attempt(() => readText(`${resolve(worktree, gitDirectory)}/commondir`));
   return gitDirectory && common ? dirname(resolve(worktree, gitDirectory, common.trim())) : undefined;
 }
 
 /** The directories that an agent reads, in the agent's order. */
 function directoriesRead(agent: string, { targets, directory, start, global }: Desired): string[] {
-  const { project = "", home = "" } = AGENTS[agent] ?? {};
+  const { project = "", home = "", readsParents = true } = AGENTS[agent] ?? {};
   const inHome = home.split(" ").filter(Boolean).flatMap((path) => expand(path, directory) ?? []);
-  const parents = global ? [] : directoriesUp(start);
+  const parents = global ? [] : readsParents ? directoriesUp(start) : [start];
   const inProject = parents.flatMap((parent) =>
     project.split(" ").filter(Boolean).map((path) => resolve(parent, path))
   );
@@ -646,7 +665,7 @@ function directoriesRead(agent: string, { targets, directory, start, global }: D
   }
   const known = rulesOf(agent).duplicates === "home first" ? [...inHome, ...inProject] : [...inProject, ...inHome];
   const isKnown = new Set(known.map(realPath));
-  const others = targets.filter(({ path, agents }) => agents.includes(agent) && !isKnown.has(path));
+  const others = readsParents ? targets.filter(({ path, agents }) => agents.includes(agent) && !isKnown.has(path)) : [];
   return [...new Set([...others.map(({ path }) => path), ...known])];
 }
 
@@ -737,15 +756,20 @@ async function findSkills(
 ): Promise<Found[]> {
   const found: Found[] = [];
   const records = readState(directory);
-  let files = 0;
+  let files = 0; // of one entry of the directory
   const search = async (entry: string, above: readonly string[]) => {
     const path = resolve(directory, entry);
     const source = realPath(path);
     if (above.includes(source)) return; // a link to a parent directory
     const entries = attempt(() => [...Deno.readDirSync(path)].sort((a, b) => a.name < b.name ? -1 : 1)) ?? [];
     for (const { name, isDirectory, isSymlink } of entries) {
-      if (files++ > MAX_FILES) return;
+      if (entry === "") files = 0;
       const top = entry.split("/", 1)[0] || name;
+      if (files++ > MAX_FILES) {
+        const message = `It has more than ${MAX_FILES} files, so skills in it may be missing here: move them out`;
+        problems.push({ file: `${directory}/${top}`, name: top, agents: readers, message });
+        return;
+      }
       const inner = `${entry}${entry && "/"}${name}`;
       if (name === "SKILL.md") {
         const owned = await isOwnedEntry(top);
@@ -847,15 +871,10 @@ function isOnPath(program: string): boolean {
 /** Finds names under which an agent has skills with different content. */
 async function findDuplicates(views: readonly View[], desired: Desired): Promise<Problem[]> {
   const found = new Map<string, { first: Seen; other: Seen; agents: string[] }>();
-  const hashes = new Map<string, string | undefined>();
   for (const { agent, seen } of views) {
     for (const [name, [first, ...others]] of Map.groupBy(seen, ({ name }) => name)) {
       for (const other of others) {
-        for (const { source } of [first!, other]) {
-          if (!hashes.has(source)) hashes.set(source, await contentHash(source));
-        }
-        const hash = hashes.get(first!.source);
-        if (hash !== undefined && hash === hashes.get(other.source)) continue;
+        if (await isSameContent(first!.source, other.source)) continue;
         const key = `${name} ${first!.path} ${other.path}`;
         const known = found.get(key) ?? { first: first!, other, agents: [] };
         found.set(key, { ...known, agents: [...known.agents, agent] });
@@ -892,10 +911,11 @@ function findMissingSkills(views: readonly View[]): Problem[] {
 
 /** Says which agents' models get only a part of the names and descriptions, or soon will. */
 function budgetNotes(views: readonly View[]): string[] {
-  return views.flatMap(({ agent, seen }) => {
+  return views.flatMap((view) => {
+    const { agent } = view;
     const { budget } = rulesOf(agent);
     if (!budget) return [];
-    const lengths = seen.map(({ name, description }) => {
+    const lengths = effective(view).map(({ name, description }) => {
       return { name, length: name.length + Math.min(description.length, budget.each) };
     }).sort((a, b) => b.length - a.length);
     const total = lengths.reduce((sum, { length }) => sum + length, 0);
@@ -1131,8 +1151,22 @@ function gridRows(views: readonly View[], { readable, targets }: Desired): Row[]
   return [...rows.values()].sort((a, b) => a.name < b.name ? -1 : 1);
 }
 
+/** Adds to each row the places where agents see the same content under its name. */
+async function addCopies(rows: readonly Row[], views: readonly View[]): Promise<void> {
+  for (const row of rows) {
+    for (const { path, source } of views.flatMap(effective).filter(({ name }) => name === row.name)) {
+      if (await isSameContent(source, row.source)) row.places.add(placeIn(path));
+    }
+  }
+}
+
+/** A path whose directory is a real path, while the entry itself may be a link. */
+function placeIn(path: string): string {
+  return `${realPath(dirname(path))}/${basename(path)}`;
+}
+
 function isSameSkill({ source, places }: Row, seen: Seen): boolean {
-  return seen.source === source || places.has(`${realPath(dirname(seen.path))}/${basename(seen.path)}`);
+  return seen.source === source || places.has(placeIn(seen.path));
 }
 
 /** What an agent sees of a skill. */
@@ -1192,10 +1226,9 @@ function printGrid(rows: readonly Row[], views: readonly View[], desired: Desire
 function confirmAsking(views: readonly View[], isConfirmed: boolean): void {
   if (isConfirmed) return;
   const agents = views.map(({ agent }) => agent).filter((agent) => isOnPath(QUESTIONS[agent]?.command[0] ?? ""));
-  const question = `This starts ${agents.join(", ")}, which may run plugins of this project. Continue?`;
-  if (!Deno.stdin.isTerminal()) {
-    throw new UsageError("--ask starts agents, which may run plugins of this project: add --yes");
-  }
+  const effects = "which may run plugins of this project, and OpenCode writes .opencode/.gitignore";
+  if (!Deno.stdin.isTerminal()) throw new UsageError(`--ask starts agents, ${effects}: add --yes`);
+  const question = `This starts ${agents.join(", ")}, ${effects}. Continue?`;
   if (!confirm(question)) throw new UsageError("Not asked");
 }
 
@@ -1222,6 +1255,7 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Flags): Promise
     await askAgents(views, desired, problems);
   }
   const rows = gridRows(views, desired);
+  await addCopies(rows, views);
   problems.push(...missingProblems(rows, views, desired));
   const notes = budgetNotes(views);
   const all = unique(problems);
@@ -1240,7 +1274,14 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Flags): Promise
     for (const note of notes) console.error(escapeControls(`Note: ${note}`));
   }
   for (const problem of all) printProblem(problem, desired);
+  if (!json && !quiet && Deno.stderr.isTerminal()) console.error(summarize(rows.length, all.length));
   return all.length > 0 ? 1 : 0;
+}
+
+/** On a terminal, what a command came to. */
+function summarize(skills: number, problems: number): string {
+  const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+  return `${count(skills, "skill")}, ${problems === 0 ? "no problems" : count(problems, "problem")}`;
 }
 
 /** Validates the skills in some directories, or without any those of the manifest. */
