@@ -41,6 +41,21 @@ describe("a checkpoint", () => {
   );
 
   it(
+    "is raised by a link in place of a directory with guarded files, and not by one elsewhere",
+    inBox(async (box) => {
+      await box.spawnTask("free");
+      box.link(box.tree("free", "docs"), "elsewhere");
+      await box.commit("free", {});
+      assertEquals((await box.do("submit free")).state, "submitted");
+      await box.spawnTask("guarded");
+      for (const path of [".claude", "sub/.codex", ".opencode", "skills"]) box.link(box.tree("guarded", path), "docs");
+      await box.commit("guarded", {});
+      const { data } = await box.do("submit guarded");
+      assertEquals(data.checkpoints, [{ kind: "paths", detail: ".claude, .opencode, skills, sub/.codex" }]);
+    }),
+  );
+
+  it(
     "is raised by the scripts of a package.json, and not by its dependencies",
     inBox(async (box) => {
       const text = (scripts: object, version: string) => JSON.stringify({ scripts, dependencies: { a: version } });

@@ -15,7 +15,7 @@
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The version of this program. */
-export const VERSION = "0.2.1";
+export const VERSION = "0.2.2";
 
 /** Reasons for a failure, and their exit statuses. */
 const EXIT = {
@@ -706,14 +706,19 @@ export interface Task {
   next?: State;
   /** What a person has approved. */
   cleared?: { head: string; kinds: string[] };
-  /** The merge commit, and the base's commit that it was made for. */
-  merge?: { commit: string; onto: string };
+  merge?: MergeCommit;
   /** Why it was cancelled, failed, or rejected by a person. */
   reason?: string;
   /** The progress of `cancel --cleanup`. */
   cleanup?: { discard: boolean; head?: string; backup?: string; done?: boolean };
   /** The command that made this event, so that it can be continued or answered again. */
   operation: { id: string; command: string; actor: string };
+}
+
+/** The merge commit, and the base's commit that it was made for. */
+interface MergeCommit {
+  commit: string;
+  onto: string;
 }
 
 interface Checkpoint {
@@ -880,6 +885,11 @@ function answerFor(task: Task, text: string, data: Record<string, unknown> = {})
     ...{ changed: true, taskId: task.id, state: task.state, head: task.head, data },
     text: next === "" ? text : `${text}\nNext: ${next}`,
   };
+}
+
+/** The tasks that a task depends on and that will never be merged. */
+function lostDependencies({ state, dependsOn }: Task, stateOf: (id: string) => string | undefined): string[] {
+  return state === "queued" ? dependsOn.filter((id) => stateOf(id) === "cancelled") : [];
 }
 
 /** The next step for a task. */
@@ -1079,6 +1089,7 @@ function disposableIn(repo: Repo, worktree: string): (path: string) => Promise<b
     return copy !== undefined && copy === await treeOf(repo, worktree, `${target}${name}`);
   };
   return async (path) => {
+    if (path.includes("\ufffd")) return false; // Its name isn't UTF-8, so it can't be looked at.
     const { isSymlink, isFile } = Deno.lstatSync(`${worktree}/${path.replace(/\/$/, "")}`);
     const isKnown = isSymlink || expressions.some((expression) => expression.test(`${path.replace(/\/$/, "")}/`));
     return isKnown || isFile && isSame(path) || await isDeployed(path).catch(() => false);
@@ -1191,7 +1202,7 @@ async function saveWorktree(
   const index = staged === undefined || staged === tree
     ? undefined
     : await commitTree(staged, ["-p", head], `What was staged in the worktree of task ${task.id}`);
-  const left = await commitsLeftBy(repo, task.id, head);
+  const left = await commitsLeftBy(repo, task.id, head, found === "worktree");
   const parents = [...new Set([head, detached, earlier, index, ...left])].flatMap((parent) =>
     parent === undefined ? [] : ["-p", parent]
   );
@@ -1201,12 +1212,17 @@ async function saveWorktree(
   return commit;
 }
 
-/** Commits that were on a task's branch and are no longer in its history. */
-async function commitsLeftBy(repo: Repo, id: string, head: string): Promise<string[]> {
-  const { code, out } = await tryGit(repo, ["log", "-g", "--format=%H", BRANCHES + id, "--"]);
-  const seen = [...new Set(code === 0 ? out.split("\n").filter(Boolean) : [])].slice(0, 1000);
+/** Commits that were on a task's branch or checked out in its worktree, and that no branch has any more. */
+async function commitsLeftBy(repo: Repo, id: string, head: string, isHere: boolean): Promise<string[]> {
+  const readLog = async (ref: string, cwd?: string) => {
+    const { code, out } = await tryGit(repo, ["log", "-g", "--format=%H", ref, "--"], { cwd });
+    return code === 0 ? out.split("\n").filter(Boolean).slice(0, 1000) : [];
+  };
+  const here = isHere ? await readLog("HEAD", worktreeOf(repo, id)) : [];
+  const seen = [...new Set([...await readLog(BRANCHES + id), ...here])];
   if (seen.length === 0) return [];
-  const left = (await git(repo, ["rev-list", "--no-walk", ...seen, "--not", head])).split("\n").filter(Boolean);
+  const kept = ["--not", head, "--branches", "--tags"];
+  const left = (await git(repo, ["rev-list", "--no-walk", ...seen, ...kept])).split("\n").filter(Boolean);
   if (left.length === 0) return [];
   return (await git(repo, ["merge-base", "--independent", ...left])).split("\n").filter(Boolean);
 }
@@ -1302,7 +1318,7 @@ async function runShell(command: string, cwd: string, id: string, log?: string) 
   if (log !== undefined) file.close();
   for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
   if (interrupted) throw new Failure("internal", `Interrupted by ${interrupted} during: ${command}`);
-  return { code, output: lastLines(output).trimEnd() };
+  return { code, output: lastLines(output).trimEnd().replaceAll("\0", "\\0") }; // No prompt can contain a NUL.
 }
 
 /** The last lines of an output. */
@@ -1355,8 +1371,8 @@ interface Processes {
 }
 
 /**
- * Finds the processes with the task's mark in their environment. Those in the agent's process group, or with a working
- * directory in the worktree, are its own. Only Linux shows the environment; elsewhere, only the group is found.
+ * Finds the processes in the agent's process group, and those with the task's mark in their environment, which are its
+ * own if their working directory is in the worktree. Only Linux shows the environment; elsewhere, only the group is found.
  */
 function processesOf(repo: Repo, id: string, group?: number): Processes {
   const found: Processes = { own: [], others: [] };
@@ -1375,12 +1391,14 @@ function processesOf(repo: Repo, id: string, group?: number): Processes {
       const [, program = "", rest = ""] = /^\d+ \(([^]*)\) ([^]*)$/.exec(Deno.readTextFileSync(`/proc/${name}/stat`)) ??
         [];
       const [state, , pgrp] = rest.split(" ");
-      const isMarked = Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(mark);
-      if (state === "Z" || state === "X" || !isMarked) continue;
-      const folder = Deno.readLinkSync(`/proc/${name}/cwd`).replace(/ \(deleted\)$/, "");
-      const isOwn = Number(pgrp) === group || folder === worktree || folder.startsWith(`${worktree}/`);
-      if (isOwn) found.own.push(Number(name));
-      else found.others.push({ pid: Number(name), name: program });
+      if (state === "Z" || state === "X") continue;
+      const isMarked = () => Deno.readTextFileSync(`/proc/${name}/environ`).split("\0").includes(mark);
+      if (Number(pgrp) === group) found.own.push(Number(name));
+      else if (isMarked()) {
+        const folder = Deno.readLinkSync(`/proc/${name}/cwd`).replace(/ \(deleted\)$/, "");
+        if (`${folder}/`.startsWith(`${worktree}/`)) found.own.push(Number(name));
+        else found.others.push({ pid: Number(name), name: program });
+      }
     } catch {
       continue; // another user's, or just gone
     }
@@ -1543,7 +1561,9 @@ async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
     }
   }
   removeAny(`${folder}/pending`);
-  const group = processOf(repo, id)?.pid; // not known once .git/worker was deleted
+  const agent = processOf(repo, id); // not known once .git/worker was deleted
+  // If the agent has ended and another process has its id now, that one's group is not the agent's.
+  const group = agent?.isAlive || agent && birthOf(agent.pid) === undefined ? agent.pid : undefined;
   const find = () => {
     const { pid = 0, isAlive } = processOf(repo, id) ?? {};
     const { own } = processesOf(repo, id, group);
@@ -1687,9 +1707,18 @@ function readSize(out: string): Size {
   return size;
 }
 
+/** Expressions for the paths that a glob matches, and for a link or a file in place of a directory above them. */
+function guardsOf(glob: string): RegExp[] {
+  const segments = globSegments(glob);
+  const above = segments.slice(0, -1).map((_, index) => segments.slice(0, index + 1))
+    .filter((parent) => parent.at(-1) !== "**");
+  const exactly = (parent: string[]) => new RegExp(`${globToRegExp(`/${parent.join("/")}`).source}$`, "i");
+  return [globToRegExp(glob), ...above.map(exactly)];
+}
+
 /** What of a change needs a person's approval. */
 function checkpointsOf(config: Config, { paths, lines, renames, hidden, scripts }: Size): Checkpoint[] {
-  const expressions = config.humanPaths.map(globToRegExp);
+  const expressions = config.humanPaths.flatMap(guardsOf);
   const guarded = paths.filter((path) => expressions.some((expression) => expression.test(`${path}/`)));
   const checkpoints: Checkpoint[] = [];
   if (guarded.length > 0) checkpoints.push({ kind: "paths", detail: guarded.slice(0, 20).join(", ") });
@@ -1890,6 +1919,10 @@ async function copyIncluded(repo: Repo, worktree: string): Promise<void> {
   const ignored = new Set(await list("--exclude-standard"));
   for (const path of (await list("--exclude-from=.worktreeinclude")).filter((path) => ignored.has(path))) {
     const [from, to] = [`${main}/${path}`, `${worktree}/${path}`];
+    if (!exists(from)) {
+      printError(`Not copied, because its name is not UTF-8: ${path}`);
+      continue;
+    }
     if (exists(to) || !Deno.lstatSync(from).isFile) continue;
     Deno.mkdirSync(to.replace(/\/[^/]*$/, ""), { recursive: true });
     Deno.copyFileSync(from, to);
@@ -2208,8 +2241,12 @@ function markBegun(repo: Repo, { id, operation }: Task): void {
   Deno.writeTextFileSync(`${folderOf(repo, id)}/operation`, operation.id);
 }
 
-function isBegunHere({ common }: Repo, { id, operation }: Task): boolean {
-  return readOptional(`${common}/worker/${id}/operation`) === operation.id;
+/** Whether an operation was begun here. If `.git/worker` was deleted, it was where the task's worktree is. */
+function isBegunHere(repo: Repo, { id, operation }: Task): boolean {
+  const folder = `${repo.common}/worker/${id}`;
+  return exists(folder)
+    ? readOptional(`${folder}/operation`) === operation.id
+    : inspectPath(repo, worktreeOf(repo, id)) === "worktree";
 }
 
 /** The checkout of the base. Fails if it has uncommitted changes. */
@@ -2591,7 +2628,8 @@ async function list({ repo, options }: Call): Promise<Answer> {
     };
     const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
     const works = nameOfAgent(task);
-    return { ...known, works, ...observe(repo, seen), ...overlaps };
+    const lost = lostDependencies(task, (id) => repo.events.get(TASKS + id)?.to);
+    return { ...known, works, lost, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
   const short = (text: string) => escapeControls(shorten(text, 40));
   const rows = data.map((row) => {
@@ -2602,6 +2640,7 @@ async function list({ repo, options }: Call): Promise<Answer> {
         : [],
       ...row.stalled ? [row.exitStatus === undefined ? "stalled" : `stalled, exit status ${row.exitStatus}`] : [],
       ...(row.silent ?? 0) >= 60 ? [`silent for ${formatDuration(row.silent ?? 0)}`] : [],
+      ...row.lost.length > 0 ? [`cannot start, because this is cancelled: ${row.lost.join(", ")}`] : [],
       ...row.state === "queued" && row.dependsOn.length > 0 ? [`waits for ${row.dependsOn.join(", ")}`] : [],
       ...row.moved ? ["moved since"] : [],
       ...row.reviewAge === undefined
@@ -2648,49 +2687,58 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const path = `${repo.common}/worker/${id}/log`;
   const size = exists(path) ? Deno.statSync(path).size : 0;
   const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
-  const text = exists(path) ? await readFrom(path, options.all ? 0 : size - LOG_BYTES) : "";
+  const result = { changed: false, taskId: id, state: task.state, head: task.head };
+  if (options.all && !options.json) { // It may be larger than a string can be.
+    console.log(`${escapeControls(table(rows))}\n`);
+    await printFrom(path, 0);
+    if (options.follow) await follow(repo, id, path, size);
+    return result;
+  }
+  const position = options.all ? 0 : size - LOG_BYTES;
+  const text = exists(path) ? (await Array.fromAsync(readFrom(path, position))).join("") : "";
   const output = options.all ? text : lastLines(text);
   const isCut = output.length < text.length || !options.all && size > LOG_BYTES;
   const note = isCut ? [`(the end of ${path}, which has ${size} bytes; --all for everything)`] : [];
   const shown = escapeControls([table(rows), "", ...note, output].join("\n")).trimEnd();
-  if (options.follow) {
-    console.log(shown);
-    await follow(repo, id, path, size);
-  }
   const data = { events, output: exists(path) ? output : null, size };
-  return {
-    changed: false,
-    taskId: id,
-    state: task.state,
-    head: task.head,
-    data,
-    ...!options.follow && { text: shown },
-  };
+  if (!options.follow) return { ...result, data, text: shown };
+  console.log(shown);
+  await follow(repo, id, path, size);
+  return { ...result, data };
 }
 
-/** The text of a file from a position, in bytes. A negative one means the start. */
-async function readFrom(path: string, position: number): Promise<string> {
+/** The text of a file from a position, in bytes, in pieces. A negative position means the start. */
+async function* readFrom(path: string, position: number): AsyncGenerator<string> {
   using file = await Deno.open(path);
   await file.seek(Math.max(0, position), Deno.SeekMode.Start);
-  const chunks: string[] = [];
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(2 ** 16);
   for (let read; (read = await file.read(buffer)) !== null;) {
-    chunks.push(decoder.decode(buffer.subarray(0, read), { stream: true }));
+    yield decoder.decode(buffer.subarray(0, read), { stream: true });
   }
-  return chunks.join("");
+}
+
+/** Prints a file from a position. */
+async function printFrom(path: string, position: number): Promise<void> {
+  if (!exists(path)) return;
+  for await (const piece of readFrom(path, position)) {
+    const bytes = new TextEncoder().encode(escapeControls(piece));
+    for (let rest = bytes; rest.length > 0;) rest = rest.subarray(Deno.stdout.writeSync(rest));
+  }
 }
 
 /** Prints what is appended to a log, until the agent has ended. */
 async function follow(repo: Repo, id: string, path: string, from: number): Promise<void> {
   for (let position = from, isLast = false;; await pause(200)) {
     const size = exists(path) ? Deno.statSync(path).size : 0;
-    if (size > position) console.log(escapeControls(await readFrom(path, position)).trimEnd());
+    if (size > position) await printFrom(path, position);
     position = size;
     if (isLast) return;
     isLast = !processOf(repo, id)?.isAlive && !isPending(repo, id);
   }
 }
+
+const CANCEL_STEP = "worker cancel ID --reason TEXT";
 
 /** States in which the orchestrator has something to do. */
 const ACTIONABLE: readonly State[] = ["blocked", "submitted", "changes_requested", "approved", "failed"];
@@ -2705,17 +2753,10 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
   const end = performance.now() + 1000 * repo.caller.timeout;
   const stateOf = new Map<string, string>();
   const isStalled = (seen: TaskSnapshot) => observe(repo, seen).stalled || isReviewerGone(repo, seen.task) === true;
-  const report = (seen: TaskSnapshot, what: string): Answer => {
-    const { task } = seen;
-    const text = `Task ${task.id} ${what}\nNext: ${isStalled(seen) ? stalledStep(seen.task) : nextStep(task)}`;
-    return {
-      changed: false,
-      taskId: task.id,
-      state: task.state,
-      head: task.head,
-      data: { next: nextStep(task) },
-      text,
-    };
+  const report = (seen: TaskSnapshot, what: string, step?: string): Answer => {
+    const { task, task: { id, state, head } } = seen;
+    const next = step?.replace("ID", id) ?? (isStalled(seen) ? stalledStep(task) : nextStep(task));
+    return { changed: false, taskId: id, state, head, data: { next }, text: `Task ${id} ${what}\nNext: ${next}` };
   };
   for (let signature = "", live: TaskSnapshot[] = [];; await pause(250)) {
     const now = refsSignature(repo);
@@ -2729,6 +2770,9 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
       if (live.length === 0) {
         return { changed: false, data: {}, text: "No task is live, so there is nothing to wait for" };
       }
+      const states = new Map(tasks.map(({ task }) => [task.id, task.state]));
+      const stuck = all.find(({ task }) => lostDependencies(task, (id) => states.get(id)).length > 0);
+      if (stuck) return report(stuck, "cannot start, because what it depends on is cancelled", CANCEL_STEP);
       const ready = all.find(({ task }) => ACTIONABLE.includes(task.state) && (isLive({ task, commit: "" })));
       if (ready) return report(ready, `is ${ready.task.state}`);
       for (const { task } of all) stateOf.set(task.id, task.state);
@@ -2863,9 +2907,12 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
   const missing = state === "queued" ? await missingFor(repo, task) : [];
+  const lost = lostDependencies(task, (id) => repo.events.get(TASKS + id)?.to);
   const isCleaning = state === "cancelling" || cleanup !== undefined && !cleanup.done;
   if (state === "queued" && !exists(`${repo.common}/worker/${id}`)) {
     note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
+  } else if (lost.length > 0) {
+    note(`it cannot start, because this is cancelled: ${lost.join(", ")} (${CANCEL_STEP.replace("ID", id)})`);
   } else if (missing.length > 0) note(`it starts when these are merged: ${missing.join(", ")}`);
   else if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
   else if ((state === "merging" || isCleaning) && !isBegunHere(repo, task)) {
@@ -2879,13 +2926,16 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
       problem("merge broke off after the base had moved: it is merged", () => settleMerge(repo, seen, true));
     } else {
       const what = base === merge.onto ? "before the base moved" : "and the base went elsewhere";
-      if (base === merge.onto) await undoCheckout(repo, task.base, merge);
-      const dirty = await baseCheckout(repo, task.base).then(() => undefined, (error) => error);
+      const isUndone = base === merge.onto && await checkoutAtMerge(repo, task.base, merge) !== undefined;
+      const dirty = isUndone ? undefined : await baseCheckout(repo, task.base).then(() => undefined, (error) => error);
       // It was clean when the merge began, but it may be a person's work, so it stays.
       if (dirty instanceof Failure) {
         note(`${dirty.message}\n  Parts of the merge, if nobody worked there: git reset --hard`);
       }
-      problem(`merge broke off, ${what}: it is approved, and to be merged again`, () => settleMerge(repo, seen, false));
+      problem(`merge broke off, ${what}: it is approved, and to be merged again`, async () => {
+        if (isUndone) await undoCheckout(repo, task.base, merge);
+        await settleMerge(repo, seen, false);
+      });
     }
   } else if (isLive(seen)) {
     const found = inspectPath(repo, path);
@@ -2918,18 +2968,20 @@ function isMoved({ common, worktrees }: Repo, id: string): boolean {
     exists(`${common}/worktrees/${id}/HEAD`);
 }
 
-/** Reverts a checkout that is at a merge commit, although its branch was not moved. */
-async function undoCheckout(
-  repo: Repo,
-  base: string,
-  { commit, onto }: { commit: string; onto: string },
-): Promise<void> {
+/** The base's checkout, if its files are those of a merge commit to which the branch was not moved. */
+async function checkoutAtMerge(repo: Repo, base: string, merge: MergeCommit): Promise<string | undefined> {
   const cwd = (await readWorktrees(repo)).find(({ branch, isBare }) => branch === base && !isBare)?.path;
-  if (cwd === undefined || !exists(`${cwd}/.git`)) return;
+  if (cwd === undefined || !exists(`${cwd}/.git`)) return undefined;
   await tryGit(repo, ["update-index", "-q", "--refresh"], { cwd });
-  const isAtMerge = (await tryGit(repo, ["diff-index", "--quiet", commit, "--"], { cwd })).code === 0;
-  const isAtBase = (await tryGit(repo, ["diff-index", "--quiet", onto, "--"], { cwd })).code === 0;
-  if (isAtMerge && !isAtBase) await git(repo, ["read-tree", "-m", "-u", commit, onto], { cwd });
+  const isAt = async (commit: string) =>
+    (await tryGit(repo, ["diff-index", "--quiet", commit, "--"], { cwd })).code === 0;
+  return await isAt(merge.commit) && !await isAt(merge.onto) ? cwd : undefined;
+}
+
+/** Reverts such a checkout. */
+async function undoCheckout(repo: Repo, base: string, merge: MergeCommit): Promise<void> {
+  const cwd = await checkoutAtMerge(repo, base, merge);
+  if (cwd !== undefined) await git(repo, ["read-tree", "-m", "-u", merge.commit, merge.onto], { cwd });
 }
 
 /** Finds branches, worktrees and refs without a task. */
