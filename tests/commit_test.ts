@@ -178,7 +178,8 @@ describe("mode commit", () => {
   it("merges two branches that each add a skill, with merge=union and one more sync", async () => {
     await using setting = await start("./skills/hq as zebra");
     const { box } = setting;
-    box.write(".gitattributes", ".skills merge=union\n.skills.lock merge=union\n");
+    const readme = Deno.readTextFileSync(new URL("../README.md", import.meta.url));
+    box.write(".gitattributes", /```text attributes\n([^]*?)```/.exec(readme)?.[1] ?? "");
     await commit(box, "attributes");
     for (const name of ["aa", "ab"]) {
       await box.git("switch", "-qc", name, "main");

@@ -2,8 +2,8 @@
  * Holds the READMEs against the programs: their commands are run, their examples are read, their lists are compared.
  *
  * A fenced block's language says what becomes of it. All `sh` blocks of README.md are run in their order, in a person's
- * repo, with an empty home, git servers under known hosts, and nothing installed but what the text names. `sh install`
- * installs that, and is only read. `sh release` is run in a repo with a program that is built and an origin to push to,
+ * repo, with an empty home, git servers under known hosts, and nothing installed but what `sh install` installs, for which
+ * programs of this machine stand in. `sh release` is run in a repo with a program that is built and an origin to push to,
  * `sh worker` in one with a brief and `worker` on the `PATH`. `text` blocks show what commands print.
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
@@ -90,6 +90,33 @@ async function runShell(box: Sandbox, script: string, environment: Record<string
   return stdout + stderr;
 }
 
+/** What every Debian has. */
+const BASE = "bash sh env cat cp ls chmod mkdir mktemp rm ln mv tr sed grep head tail sort uname id dirname basename";
+
+/**
+ * A `PATH` with nothing but what every Debian has, and the installers that the README calls. They put programs of this
+ * machine on the path, because a test needs no network.
+ */
+async function bareMachine(box: Sandbox): Promise<string> {
+  const bin = `${box.home}/bin`;
+  box.directory(bin);
+  const find = async (name: string) => (await succeed(["sh", "-c", `command -v ${name}`])).trim();
+  for (const name of BASE.split(" ")) Deno.symlinkSync(await find(name), `${bin}/${name}`);
+  const installer = (name: string, command: string, programs: Record<string, string>) => {
+    const links = Object.entries(programs).map(([name, path]) => `  ${name}) ln -s ${path} ${bin}/${name};;\n`).join(
+      "",
+    );
+    const rest = `for name; do case $name in\n${links}  *) echo "${name} has no $name" >&2; exit 1;; esac; done\n`;
+    box.write(`${bin}/${name}`, `#!/bin/sh\n[ "$1 $2" = "${command}" ] || exit 1\nshift 2\n${rest}`);
+    Deno.chmodSync(`${bin}/${name}`, 0o755);
+  };
+  installer("npm", "install --global", { deno: Deno.execPath() });
+  installer("apt-get", "install --yes", { direnv: await find("direnv"), git: await find("git") });
+  box.write(`${bin}/sudo`, '#!/bin/sh\nexec "$@"\n');
+  Deno.chmodSync(`${bin}/sudo`, 0o755);
+  return bin;
+}
+
 /** A person's repo with a program that is built, and a forge that it can be pushed to and fetched from. */
 async function maintainer(): Promise<Sandbox & { site: string; [Symbol.asyncDispose](): Promise<void> }> {
   const box = await person("release.ts");
@@ -133,9 +160,11 @@ function normalize(text: string): string {
 describe("README.md", () => {
   requires("git", "openssl", "direnv")("has commands that work in their order, for a new user", async () => {
     await using box = await Newcomer.start();
-    const commands = blocks("sh");
-    assert(commands.length >= 7, "Where are they?");
-    for (const script of commands) await runShell(box, script);
+    const PATH = await bareMachine(box);
+    const commands = [block("sh install"), ...blocks("sh")];
+    assert(commands.length >= 8, "Where are they?");
+    for (const script of commands) await runShell(box, script, { PATH });
+    assertEquals(box.read(`${box.home}/.bashrc`), 'eval "$(direnv hook bash)"\n');
     for (const name of ["pdf", "hq", "review-gate", "skill-doctor"]) {
       assert(isThere(box.at(`.claude/skills/${name}`)), name);
     }
@@ -212,14 +241,20 @@ describe("README.md", () => {
         ...{ source: "team/skills", sourceUrl: "https://git.example.org/team/skills.git", sourceType: "git" },
         ...{ ref: "main", skillPath: "skills/oncall/SKILL.md", computedHash: "x" },
       },
-      own: { source: "./tools", sourceType: "local", skillPath: "own/SKILL.md", computedHash: "x" },
+      own: { source: "tools", sourceType: "local", skillPath: "own/SKILL.md", computedHash: "x" },
+      lab: { source: "team/lab", sourceType: "gitlab", skillPath: "lab/SKILL.md", computedHash: "x" },
+      "My Skill": { source: "team/skills", sourceType: "github", skillPath: "my/SKILL.md", computedHash: "x" },
+      spaced: { source: "team/skills", sourceType: "github", skillPath: "my skill/SKILL.md", computedHash: "x" },
+      site: { source: "example.org", sourceType: "well-known", computedHash: "x" },
     };
     box.write("skills-lock.json", JSON.stringify({ version: 1, skills }));
     const lines = await runShell(box, block("sh migrate"));
     assertEquals(
       lines,
       "anthropics/skills/skills/pdf as pdf\nteam/skill#v1 as root\n" +
-        "https://git.example.org/team/skills.git//skills/oncall#main as oncall\n./tools/own as own\n",
+        "https://git.example.org/team/skills.git//skills/oncall#main as oncall\n./tools/own as own\n" +
+        "https://gitlab.com/team/lab//lab as lab\nteam/skills/my as my-skill\n" +
+        "# copy spaced of team/skills into skills/\n# copy site of example.org into skills/\n",
     );
     assertEquals(parseManifest(lines).errors, []);
   });
