@@ -2,19 +2,18 @@
  * Makes the standard library available, so that every task of `deno.json` works on a fresh machine.
  *
  * The scripts and the tests import `jsr:@std/...`, and `"vendor": true` has Deno keep what it fetches in
- * `vendor/`. Where JSR can be reached, Deno fetches, and that is all. Where it cannot, as behind a mirror
- * that carries npm packages and nothing else, `vendor/` gets the same code out of two npm packages,
- * compiled to JavaScript and laid out as Deno lays out what it has fetched. As soon as JSR can be
- * reached, that is thrown away.
+ * `vendor/`. Where JSR can be reached, Deno fetches them. Where only npm can, for example behind a mirror of
+ * npm packages, `vendor/` gets the same code from two npm packages, compiled to JavaScript and laid out
+ * as Deno lays out what it has fetched. It is removed as soon as JSR can be reached.
  *
- * Imports nothing: it runs before there is anything to import.
+ * This file imports nothing, because it runs before anything can be imported.
  */
 
 const root = decodeURIComponent(new URL("..", import.meta.url).pathname);
 const vendor = `${root}vendor`;
 
-/** Where `vendor/` is built and where it is removed: beside it, so that one rename does either. */
-const workshop = `${root}vendor.new`;
+/** Where `vendor/` is built, and removed: next to it, so that one rename does either. */
+const staging = `${root}vendor.new`;
 
 /** Where JSR is, if it is not where Deno looks by itself. Each registry has a folder in `vendor/`. */
 const registry = Deno.env.get("JSR_URL") ?? "";
@@ -84,7 +83,7 @@ const handwrittenTypes: Record<string, string> = {
       { _: (string | number)[], [name: string]: any };`,
 };
 
-// -------------------------------------------------------------------------------------- What is there
+// -------------------------------------------------------------------------------------- What is imported
 
 /** The scripts and the tests of this repo. */
 function entryPoints(): string[] {
@@ -138,9 +137,9 @@ async function askJsr(): Promise<string | undefined> {
 /** Has Deno fetch what the scripts and the tests import. */
 async function fillFromJsr(): Promise<void> {
   if (readStamp()?.from === "npm") {
-    remove(workshop);
-    Deno.renameSync(vendor, workshop);
-    remove(workshop);
+    remove(staging);
+    Deno.renameSync(vendor, staging);
+    remove(staging);
   }
   const args = ["cache", ...entryPoints()];
   const { success } = await new Deno.Command(Deno.execPath(), { args, cwd: root }).spawn().status;
@@ -155,31 +154,31 @@ type Packages = Map<string, Map<string, string>>;
 
 /** Builds a `vendor/` from the npm packages; gives what went wrong, if anything did. */
 async function fillFromNpm(): Promise<string | undefined> {
-  remove(workshop);
+  remove(staging);
   try {
     const problem = await download();
     if (problem !== undefined) return problem;
 
-    const dependencies = `${workshop}/sandbox/esm/deps`;
+    const dependencies = `${staging}/sandbox/esm/deps`;
     const [host] = [...Deno.readDirSync(dependencies)].map(({ name }) => name);
     const found: Packages = new Map([["testing", new Map([["bdd.js", bdd]])]]);
-    collect(`${workshop}/std`, found);
+    collect(`${staging}/std`, found);
     collect(`${dependencies}/${host}/@std`, found);
 
-    const scope = `${workshop}/vendor/${vendorFolder(registry || `https://${host}`)}/@std`;
+    const scope = `${staging}/vendor/${vendorFolder(registry || `https://${host}`)}/@std`;
     for (const [name, files] of found) await layOut(`${scope}/${name}`, name, files);
-    writeStamp(`${workshop}/vendor`, "npm");
+    writeStamp(`${staging}/vendor`, "npm");
     remove(vendor);
-    Deno.renameSync(`${workshop}/vendor`, vendor);
+    Deno.renameSync(`${staging}/vendor`, vendor);
   } finally {
-    remove(workshop);
+    remove(staging);
   }
 }
 
-/** Downloads the npm packages, each into a folder of the workshop; gives what went wrong, if anything did. */
+/** Downloads the npm packages, each into a directory in the staging directory; gives what went wrong, if anything did. */
 async function download(): Promise<string | undefined> {
-  for (const folder of Object.keys(packages)) Deno.mkdirSync(`${workshop}/${folder}`, { recursive: true });
-  const options = { cwd: workshop, seconds: seconds.npm };
+  for (const folder of Object.keys(packages)) Deno.mkdirSync(`${staging}/${folder}`, { recursive: true });
+  const options = { cwd: staging, seconds: seconds.npm };
   const names = Object.values(packages).map(({ name }) => name);
   // By itself, npm keeps trying for minutes where nobody answers.
   const impatience = ["--fetch-retries=1", "--fetch-retry-mintimeout=500", "--fetch-timeout=10000"];
@@ -187,7 +186,7 @@ async function download(): Promise<string | undefined> {
   if (problem !== undefined) return problem;
 
   for (const [folder, { name, tarball, sha512 }] of Object.entries(packages)) {
-    const hash = await crypto.subtle.digest("SHA-512", Deno.readFileSync(`${workshop}/${tarball}`));
+    const hash = await crypto.subtle.digest("SHA-512", Deno.readFileSync(`${staging}/${tarball}`));
     if (new Uint8Array(hash).toBase64() !== sha512) return `${name} is not what it was: its hash differs`;
     const problem = await run("tar", ["-xzf", tarball, "-C", folder, "--strip-components=1"], options);
     if (problem !== undefined) return problem;
@@ -272,7 +271,7 @@ function vendorFolder(url: string): string {
   return `${scheme}${host.replace(":", "_")}${pathname}`.replace(/\/$/, "");
 }
 
-// ------------------------------------------------------------------------------------- Small helpers
+// ------------------------------------------------------------------------------------- Helpers
 
 /** Runs a program to its end; gives what went wrong, if anything did. */
 async function run(

@@ -1,48 +1,79 @@
 /** Releases that are killed, and what else happens in `releases/` meanwhile. */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { execute, requires, succeed, tree } from "./helpers.ts";
+import { execute, isThere, requires, succeed, tree } from "./helpers.ts";
 import { encode, files, program, record, refuses, release, repo } from "./release_box.ts";
 
 describe("releases/", () => {
-  requires("strace")("has only whole files whenever a run is killed, and the next run completes them", async () => {
-    using box = await repo();
-    await release(box);
-    const before = tree(box.at("releases"));
-    box.write("out/tool.sh", program("1.1.0", `: '${"x".repeat(1e5)}'\n`));
-    await release(box);
-    const after = tree(box.at("releases"));
-    const restore = () => {
-      box.remove("releases");
-      for (const [path, text] of Object.entries(before)) box.write(`releases/${path}`, text.replace(/^\d+ /, ""));
-    };
-    const paths = ["", ".release.new", ...Object.keys(after)].flatMap((name) => ["-P", box.at(`releases/${name}`)]);
-    const start = await box.start();
-    let killed = 0;
-    for (const call of ["mkdir", "openat", "write", "fsync", "fdatasync", "rename", "unlink", "chmod", "ftruncate"]) {
-      for (let count = 1;; count++) {
-        restore();
-        const inject = `--inject=${call}:signal=SIGKILL:when=${count}`;
-        const words = ["strace", "-f", "-qq", "-o", "/dev/null", ...paths, inject, ...await box.call("out/tool.sh")];
-        if ((await execute(words, start)).status === 0) break;
-        killed++;
-        const now = tree(box.at("releases"));
-        const { ".release.new": _, ...whole } = now;
-        for (const [file, text] of Object.entries(whole)) {
-          assert(text === before[file] || text === after[file], `${file} after ${call} ${count}`);
-        }
-        const order = ["tool_1.1.0_noarch.tar.gz", "SHA256SUMS", "tool.json"];
-        const written = order.map((file) => whole[file] === after[file]);
-        assertEquals(written, written.toSorted().reverse(), `after ${call} ${count}`);
-        if (written[0] && !written[1]) {
-          const { stderr } = await box.run("verify");
-          assertStringIncludes(stderr, "tool_1.1.0_noarch.tar.gz: it is not in SHA256SUMS");
-        }
+  for (const [what, earlier] of [["a first release", []], ["an update", ["1.0.0"]]] as const) {
+    requires("strace")(`has only whole files whenever ${what} is killed, and the next run completes it`, async () => {
+      using box = await repo();
+      const releases = () => isThere(box.at("releases")) ? tree(box.at("releases")) : {};
+      for (const version of earlier) {
+        box.write("out/tool.sh", program(version));
         await release(box);
-        assertEquals(tree(box.at("releases")), after, `${call} ${count}`);
       }
+      const before = releases();
+      box.write("out/tool.sh", program("1.1.0", `: '${"x".repeat(1e5)}'\n`));
+      await release(box);
+      const after = releases();
+      const restore = () => {
+        box.remove("releases");
+        for (const [path, text] of Object.entries(before)) box.write(`releases/${path}`, text.replace(/^\d+ /, ""));
+      };
+      const paths = ["", ".release.new", ...Object.keys(after)].flatMap((name) => ["-P", box.at(`releases/${name}`)]);
+      const start = await box.start();
+      let killed = 0;
+      for (const call of ["mkdir", "openat", "write", "fsync", "fdatasync", "rename", "unlink", "chmod", "ftruncate"]) {
+        for (let count = 1;; count++) {
+          restore();
+          const inject = `--inject=${call}:signal=SIGKILL:when=${count}`;
+          const words = ["strace", "-f", "-qq", "-o", "/dev/null", ...paths, inject, ...await box.call("out/tool.sh")];
+          if ((await execute(words, start)).status === 0) break;
+          killed++;
+          const { ".release.new": _, ...whole } = releases();
+          for (const [file, text] of Object.entries(whole)) {
+            assert(text === before[file] || text === after[file], `${file} after ${call} ${count}`);
+          }
+          const order = ["tool_1.1.0_noarch.tar.gz", "SHA256SUMS", "tool.json"];
+          const written = order.map((file) => whole[file] === after[file]);
+          assertEquals(written, written.toSorted().reverse(), `after ${call} ${count}`);
+          if (written[0] && !written[1]) {
+            const { stderr } = await box.run("verify");
+            assertStringIncludes(stderr, "tool_1.1.0_noarch.tar.gz: it is not in SHA256SUMS");
+          }
+          await release(box);
+          assertEquals(releases(), after, `${call} ${count}`);
+        }
+      }
+      assert(killed >= 10, `${killed}`);
+    });
+  }
+
+  it("is committed and tagged by the next run if one with --commit is killed after any of its calls of git", async () => {
+    using box = await repo();
+    const git = (await succeed(["sh", "-c", "command -v git"])).trim();
+    box.write(
+      "../bin/git",
+      `#!/bin/sh\n${git} "$@"\nstatus=$?\necho >> "$COUNT"\n\
+[ "$(wc -l < "$COUNT")" -lt "$AT" ] || kill -9 $PPID\nexit $status\n`,
+    );
+    Deno.chmodSync(`${box.path}/bin/git`, 0o755);
+    const path = `${box.path}/bin:${Deno.env.get("PATH")}`;
+    const fresh = await box.git("rev-parse", "HEAD");
+    let at = 0;
+    for (let status = 1; status !== 0;) {
+      box.write("../count", "");
+      box.environment = { PATH: path, COUNT: `${box.path}/count`, AT: `${++at}` };
+      status = (await box.run("out/tool.sh", "--commit")).status;
+      box.environment = {};
+      await release(box, "--commit");
+      assertEquals(await box.git("status", "--porcelain"), "", `${at}`);
+      assertEquals(await box.git("log", "--format=%s", `${fresh.trim()}..tool-v1.0.0`), "release: tool 1.0.0\n");
+      await box.git("tag", "--delete", "tool-v1.0.0");
+      await box.git("reset", "--quiet", "--hard", fresh.trim());
     }
-    assert(killed >= 10, `${killed}`);
+    assert(at > 5, `${at}`);
   });
 
   it("keeps what somebody writes in it meanwhile, and needs nothing but itself", async () => {
