@@ -553,7 +553,7 @@ function fromHome(path: string): string {
 /** `path` for a reader: from the project, from the home, or absolute. */
 function show(path: string, project: Project): string {
   const inside = project.global ? undefined : below(project.directory, path);
-  return inside === undefined ? fromHome(path) : inside || ".";
+  return (inside === undefined ? fromHome(path) : inside || ".").replaceAll("\n", "\\n"); // not as a line of its own
 }
 
 /** A path, by default the manifest's, as one writes it in the working directory. */
@@ -1817,9 +1817,19 @@ function stateAfter({ next, recordedFor }: Pick<TargetPlan, "next" | "recordedFo
   return new Map([...next].filter(([, owned]) => owned.for.some((owner) => owner !== recordedFor)));
 }
 
+/** Directories that use-skills did not create and that have the desired content: `mode commit` commits them, too. */
+function satisfied(
+  { actions, recordedFor }: Pick<TargetPlan, "actions" | "recordedFor">,
+): [name: string, form: Form][] {
+  return actions.flatMap(({ name, actual, form, next }) =>
+    recordedFor && form && !next && actual.kind === "directory" && actual.isDesired ? [[name, form]] : []
+  );
+}
+
 /** The text of the target's `.gitattributes` after a deployment; `undefined` if it needs none. */
-function attributesAfter({ next, recordedFor }: Pick<TargetPlan, "next" | "recordedFor">): string | undefined {
-  return recordedFor !== undefined && next.values().some(({ copy }) => copy) ? ATTRIBUTES : undefined;
+function attributesAfter(plan: Pick<TargetPlan, "actions" | "next" | "recordedFor">): string | undefined {
+  const isCopied = plan.recordedFor !== undefined && plan.next.values().some(({ copy }) => copy);
+  return isCopied || satisfied(plan).length > 0 ? ATTRIBUTES : undefined;
 }
 
 /** Whether something is in a target that only a killed run leaves there. */
@@ -1966,7 +1976,7 @@ async function planTarget(
   const after = stateAfter({ next, recordedFor });
   const isSettled = !hasDebris(entries) && !actions.some(isChange) && renderState(after) === state.text &&
     (foreign.has(".gitignore") || renderIgnore(after) === ignore) &&
-    (foreign.has(".gitattributes") || attributesAfter({ next, recordedFor }) === attributes);
+    (foreign.has(".gitattributes") || attributesAfter({ actions, next, recordedFor }) === attributes);
   return { target, state, actions, next, recordedFor, foreign, isSettled };
 }
 
@@ -2238,13 +2248,6 @@ async function askGit(cwd: string, args: string[], paths: string[], end: string)
   const { code, stdout, stderr } = await child.output();
   if (code > 1) throw new Error(new TextDecoder().decode(stderr).split("\n")[0]);
   return new TextDecoder().decode(stdout);
-}
-
-/** Directories that use-skills did not create and that have the desired content: `mode commit` commits them, too. */
-function satisfied({ actions, recordedFor }: TargetPlan): [name: string, form: Form][] {
-  return actions.flatMap(({ name, actual, form, next }) =>
-    recordedFor && form && !next && actual.kind === "directory" && actual.isDesired ? [[name, form]] : []
-  );
 }
 
 /** Problems with what was deployed to be committed, but would not be the same in a clone. */

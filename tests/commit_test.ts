@@ -146,6 +146,7 @@ describe("mode commit", () => {
     await box.done();
     box.remove(".skills.lock");
     assertEquals(await box.done(), "");
+    assertEquals(box.read(".claude/skills/.gitattributes"), ATTRIBUTES);
     await commit(box, "deploy");
     const clone = cloneElsewhere(setting);
     clone.environment = { ...clone.environment, CI: "true" };
@@ -165,7 +166,7 @@ describe("mode commit", () => {
     box.write(".gitignore", "__pycache__/\n*.pyc\n");
     box.write(".claude/skills/pdf/__pycache__/x.pyc", "x");
     for (const args of [[], ["check"]]) assertEquals(await box.done(...args), "");
-    box.write(".claude/skills/pdf/x.pyc", "x");
+    box.write(".claude/skills/pdf/x\ny.pyc", "x");
     assertEquals(
       await box.fails(1, "check"),
       '.skills: A clone lacks .claude/skills/pdf/x.pyc, because git ignores it ("*.pyc" in .gitignore:2)\n' +
