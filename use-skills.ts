@@ -219,9 +219,9 @@ const MAX_MESSAGES = 2 ** 16;
 /** How many entries a manifest can have. */
 const MAX_ENTRIES = 5_000;
 
-/** The size limits of a manifest's line, of lockfiles and state files, and of other files that use-skills writes. */
+/** The size limits of a manifest's line, a lockfile, and other files that use-skills writes. */
 const MAX_LINE_BYTES = 4096;
-const MAX_RECORD_BYTES = 8 * 2 ** 20;
+const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
 const MAX_FILE_BYTES = 2 ** 20;
 
 /** The size limit of a file in a skill that is copied or hashed. */
@@ -978,7 +978,7 @@ function readEntries(manifest: string, project: Project): Pick<Files, "mode" | "
 
 function readLockfile(project: Project): Pick<Files, "lockfile" | "lockfileText"> {
   const path = lockfilePath(project);
-  const lockfileText = readProjectFile(path, project, MAX_RECORD_BYTES);
+  const lockfileText = readProjectFile(path, project, MAX_LOCKFILE_BYTES);
   const lockfile = lockfileText === undefined ? NO_LOCKFILE : parseLockfile(lockfileText, showHere(project, path));
   return { lockfile, lockfileText };
 }
@@ -1585,8 +1585,8 @@ function readState(target: string, entries: Names): State {
   const entry = entries.get(STATE_FILE);
   if (entry === undefined) return { entries: new Map() };
   if (!entry.isFile) throw new Error(`its ${STATE_FILE} is not a regular file: delete it`);
-  if (Deno.lstatSync(`${target}/${STATE_FILE}`).size > MAX_RECORD_BYTES) {
-    throw new Error(`its ${STATE_FILE} has more than ${MAX_RECORD_BYTES / 2 ** 20} MiB: delete it`);
+  if (Deno.lstatSync(`${target}/${STATE_FILE}`).size > MAX_FILE_BYTES) {
+    throw new Error(`its ${STATE_FILE} has more than ${MAX_FILE_BYTES / 2 ** 20} MiB: delete it`);
   }
   const text = Deno.readTextFileSync(`${target}/${STATE_FILE}`);
   const { version, entries: known } = attempt(() => JSON.parse(text)) ?? {};
@@ -3945,7 +3945,7 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
   const used = new Set<string>();
   for (const { manifest, targets } of [{ manifest: project.manifest, ...readIndex(project) }, ...readAllIndexes()]) {
     const owner = { ...projectAt(resolve("/", manifest, "..")), global: manifest === attempt(homeManifest) };
-    const lockfile = attempt(() => readOwnFile(`${manifest}.lock`, owner, MAX_RECORD_BYTES)) ?? "";
+    const lockfile = attempt(() => readOwnFile(`${manifest}.lock`, owner, MAX_LOCKFILE_BYTES)) ?? "";
     const states = [...targets.keys()].map((path) => attempt(() => readState(path, namesIn(path)).text) ?? "");
     for (const [tree] of [lockfile, ...states].join("\n").matchAll(/\b[0-9a-f]{40}\b/g)) used.add(tree);
     for (const [, url] of lockfile.matchAll(/"url":("(?:[^"\\]|\\.)*")/g)) {

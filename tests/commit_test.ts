@@ -169,7 +169,7 @@ describe("mode commit", () => {
     box.write(".claude/skills/pdf/x\ny.pyc", "x");
     assertEquals(
       await box.fails(1, "check"),
-      '.skills: A clone lacks .claude/skills/pdf/x.pyc, because git ignores it ("*.pyc" in .gitignore:2)\n' +
+      '.skills: A clone lacks .claude/skills/pdf/x\\ny.pyc, because git ignores it ("*.pyc" in .gitignore:2)\n' +
         '.skills:3: Cannot deploy "pdf" to .claude/skills: this copy was edited (compare: diff -r ' +
         `~/.local/share/use-skills/store/${await setting.hash("main:skills/pdf")}/pdf .claude/skills/pdf); ` +
         'move it away, or write "as NAME" after the entry\n',

@@ -31,7 +31,7 @@ describe("a state file", () => {
     ["that is a broken link", (test) => test.link(STATE, "../../../new"), "is not a regular file: delete it"],
     ["that is a link to /dev/zero", (test) => test.link(STATE, "/dev/zero"), "is not a regular file: delete it"],
     ["that is a directory", (test) => test.write(`${STATE}/precious`, "precious"), "is not a regular file: delete it"],
-    ["larger than 8 MiB", (test) => test.write(STATE, " ".repeat(2 ** 23 + 1)), "has more than 8 MiB: delete it"],
+    ["larger than 1 MiB", (test) => test.write(STATE, " ".repeat(2 ** 20 + 1)), "has more than 1 MiB: delete it"],
     [
       "of a newer version",
       (test) => test.write(STATE, '{"version":2}'),
