@@ -934,7 +934,7 @@ function parseLockfile(text: string, shown: string): Lockfile {
     const place = odd < 0 ? shown : `${shown}:${odd + 1}`;
     throw new UsageError(
       `${place} is not as use-skills writes it, or has an entry twice: after a merge, keep one of its lines, ` +
-        `otherwise restore the file from git`,
+        "otherwise restore the file from git",
     );
   }
   return lockfile;
@@ -983,7 +983,7 @@ function readLockfile(project: Project): Pick<Files, "lockfile" | "lockfileText"
   return { lockfile, lockfileText };
 }
 
-/** Reads what a command works on. `add` needs no manifest, and nothing that can't be read keeps anybody from `clean`. */
+/** Reads what a command works on. `add` needs no manifest, and `clean` works although something can't be read. */
 function readFiles(project: Project, command = "sync"): Files {
   if (command === "clean") {
     const lockfile = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
@@ -1511,6 +1511,10 @@ async function contentHash(directory: string, ignored?: readonly string[]): Prom
   return await treeHash(directory, ignored).catch(() => undefined);
 }
 
+function isLeftBehind(path: string): boolean {
+  return path.split("/").some((name) => LEFT_BEHIND.includes(name));
+}
+
 /** The hash of a copy: one of those expected, if it only differs by what other programs left in it. */
 async function copyHash(directory: string, expected: readonly (string | undefined)[]): Promise<string | undefined> {
   const hash = await contentHash(directory);
@@ -1851,6 +1855,12 @@ function isAsDeployed(path: string, project: Project, entries: Names, expected: 
     expected.entries().every(([name, { target }]) => isLink(name, target));
 }
 
+/** The files in a directory and their sizes, which are compared before contents are read. */
+function outline(directory: string): string {
+  return [...walk(directory)].filter(({ path, info }) => !info.isDirectory && !isLeftBehind(path))
+    .map(({ path, info }) => `${path}\0${info.size}`).sort().join("\n");
+}
+
 /** Looks at a name in a target. `entry` is what the target's listing says about it. */
 async function examine(
   path: string,
@@ -1861,9 +1871,11 @@ async function examine(
   if (entry.isDirectory) {
     const copies = formsOf(owned).flatMap(({ copy }) => copy ?? []);
     if (copies.length > 0) return { kind: "directory", hash: await copyHash(path, copies) };
-    const isSkill = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another source can be huge.
-    const wanted = form?.copy ?? (isSkill ? await contentHash(desired.source) : undefined);
-    return { kind: "directory", isDesired: wanted !== undefined && await copyHash(path, [wanted]) === wanted };
+    const hasSource = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another directory can be huge.
+    const isSimilar = !hasSource || attempt(() => outline(path) === outline(desired.source)) === true;
+    const wanted = form?.copy ?? (hasSource && isSimilar ? await contentHash(desired.source) : undefined);
+    const isDesired = isSimilar && wanted !== undefined && await copyHash(path, [wanted]) === wanted;
+    return { kind: "directory", isDesired };
   }
   if (!entry.isSymlink) return { kind: "file" };
   const text = Deno.readLinkSync(path);
@@ -2266,7 +2278,7 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
       if (!copy) others.add(`${target}/${name}`);
       if (skill && findRepo(resolve(skill, "..")) === repo) others.add(below(repo, skill)!);
       for (const { path: inside, info } of copy && exists(deployed) ? walk(deployed) : []) {
-        if (inside.split("/").some((part) => LEFT_BEHIND.includes(part))) continue;
+        if (isLeftBehind(inside)) continue;
         if (info.isFile) files.set(`${target}/${name}/${inside}`, isExecutable(info));
         else if (!info.isDirectory) others.add(`${target}/${name}/${inside}`);
       }
@@ -2409,7 +2421,8 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): M
       if (reference === undefined) continue;
       const record: Recorded = recorded.get(reference) ?? { targets: Object.create(null) }; // "constructor" is a valid directory
       recorded.set(reference, record);
-      if (next.has(name)) (record.targets[target] ??= []).push(name); // The others are not ours, but a clone knows their hash.
+      // Of a directory that is not ours, a clone only knows the hash.
+      if (next.has(name)) (record.targets[target] ??= []).push(name);
       const link = below(project.directory, resolve(path, text));
       const skill = lastSegment(desired.get(name)?.source ?? name);
       if (copy === undefined) record.link = isMany(reference) ? link?.replace(/\/[^/]*$/, "") : link;
@@ -2790,7 +2803,7 @@ class Repo implements Disposable {
     return found;
   }
 
-  /** The names that SKILL.md files give themselves. Only a name that can stand in `.skills` matters, so this is no YAML. */
+  /** The names in the front matter of `SKILL.md` files. Only what can be a skill's name matters, so this reads no YAML. */
   async readNames(hashes: readonly string[]): Promise<(string | undefined)[]> {
     const found = await this.fetchBlobs([...new Set(hashes)]);
     const names = [];
@@ -3813,7 +3826,7 @@ function addLines({ args, names, agents }: Request): (text: string) => string {
   };
 }
 
-/** Finds a skill by its name in a GitHub repo, as `OWNER/REPO@NAME` names it. `as` is its name if its directory has another. */
+/** Finds a skill by its name in a GitHub repo. `as` is that name if the skill's directory has another. */
 async function findSkill(word: string, isQuiet?: boolean): Promise<{ path: string; as?: string }> {
   const [, repo = "", name = "", ref = ""] = NAME_IN_REPO.exec(word) ?? [];
   const reference = parseReference(repo + ref) as GitEntry["reference"];

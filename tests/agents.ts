@@ -142,23 +142,26 @@ export function toldByClaude({ requests: [body] }: Model): Told[] {
 
 // ── Installation ────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** How long all downloads together may take, in minutes. */
+const MINUTES = 6;
+
 async function run(words: string[], options: Deno.CommandOptions = {}): Promise<boolean> {
   const [program = "", ...args] = words;
   return (await new Deno.Command(program, { args, stdin: "null", ...options }).output()).success;
 }
 
 /** Installs a version of an agent, if it isn't yet. Returns whether it is installed. */
-async function install(agent: Agent, version: string): Promise<boolean> {
+async function install(agent: Agent, version: string, signal: AbortSignal): Promise<boolean> {
   const directory = installDirectory(agent, version);
   const name = `${VERSIONS[agent][0]}@${version}`;
   if (areInstalled([agent])) return true;
   const temporary = `${directory}.new`;
-  for (let tries = 1; tries <= 3; tries++) {
+  for (let tries = 1; tries <= 3 && !signal.aborted; tries++) {
     console.log(`Installing ${name}`);
     await Deno.remove(temporary, { recursive: true }).catch(() => {});
     await Deno.mkdir(temporary, { recursive: true });
     await Deno.writeTextFile(`${temporary}/package.json`, "{}");
-    const options = { cwd: temporary, stdout: "inherit", stderr: "inherit" } as const;
+    const options = { cwd: temporary, stdout: "inherit", stderr: "inherit", signal } as const;
     if (await run(["npm", "install", "--no-audit", "--no-fund", "--progress", name], options)) {
       await Deno.remove(directory, { recursive: true }).catch(() => {});
       await Deno.rename(temporary, directory);
@@ -170,8 +173,9 @@ async function install(agent: Agent, version: string): Promise<boolean> {
   return false;
 }
 
-async function newestVersion(agent: Agent): Promise<string> {
-  const { stdout } = await new Deno.Command("npm", { args: ["view", VERSIONS[agent][0], "version"] }).output();
+async function newestVersion(agent: Agent, signal: AbortSignal): Promise<string> {
+  const args = ["view", VERSIONS[agent][0], "version"];
+  const { stdout } = await new Deno.Command("npm", { args, signal }).output();
   return new TextDecoder().decode(stdout).trim() || VERSIONS[agent][1];
 }
 
@@ -179,14 +183,15 @@ async function main(): Promise<number> {
   const { newest, more } = parseArgs(Deno.args, { boolean: ["newest", "more"] });
   const agents = more ? [...DEFAULT_AGENTS, ...MORE_AGENTS] : DEFAULT_AGENTS;
   const versions: Partial<Record<Agent, string>> = {};
-  for (const agent of agents) versions[agent] = newest ? await newestVersion(agent) : VERSIONS[agent][1];
+  const signal = AbortSignal.timeout(MINUTES * 60_000);
+  for (const agent of agents) versions[agent] = newest ? await newestVersion(agent, signal) : VERSIONS[agent][1];
   Deno.env.set(VERSIONS_VARIABLE, JSON.stringify(versions));
   const missing = agents.filter((agent) => !areInstalled([agent]));
   if (missing.length > 0) {
     console.log(`${missing.join(", ")}: about ${150 * missing.length} MB from npm, kept in ${cache}/use-skills/agents`);
   }
   for (const agent of missing) {
-    if (!await install(agent, versions[agent]!)) {
+    if (!await install(agent, versions[agent]!, signal)) {
       console.log("The registry does not deliver, so the tests with agents are left out");
       return 0;
     }

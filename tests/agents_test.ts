@@ -204,6 +204,7 @@ describe("real agents", () => {
         seen++;
       }
       assertEquals(Object.keys(await askClaude(box, ".")), expected["claude"]!.map(({ name }) => name));
+      await box.done("clean");
     }
     await box.done();
     seen += Object.keys(await askClaude(box, ".")).length;

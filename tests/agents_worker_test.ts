@@ -130,6 +130,7 @@ describe("a real agent", () => {
     };
     await using setting = await start({
       "Use the hq skill": [
+        { skill: "hq" },
         hq(`${WORKER} doctor --fix && ${WORKER} list`),
         hq(`${WORKER} spawn one --agent claude --paths one --brief - <<<'Goal: the file one.'`),
         hq(`${WORKER} spawn two --agent opencode --paths two --brief - <<<'Goal: the file two.'`),
@@ -146,13 +147,17 @@ describe("a real agent", () => {
       "worker of task one": work("one"),
       "worker of task two": work("two"),
     });
-    const { box } = setting;
+    const { box, model } = setting;
+    const skill = Deno.readTextFileSync(new URL("../skills/hq/SKILL.md", import.meta.url));
+    await box.commit(box.repo, { ".agents/skills/hq/SKILL.md": skill });
     const words = ["codex", "exec", "--sandbox", "danger-full-access", "Use the hq skill: make the files one and two."];
     const { stdout, stderr } = await execute(["timeout", "--kill-after=5", "180", ...words], await box.start(), 190);
     const said = stdout + stderr;
     const { data } = await box.do("list --all");
     const states = data.tasks.map(({ id, state }: { id: string; state: string }) => `${id} ${state}`);
     assertEquals(states, ["one merged", "two merged"], said);
+    const [lastLine = ""] = skill.trimEnd().split("\n").slice(-1);
+    assertEquals(JSON.stringify(model.requests).includes(JSON.stringify(lastLine).slice(1, -1)), true, lastLine);
     assertEquals([box.read("one"), box.read("two")], ["done\n", "done\n"]);
     assertEquals(isThere(box.tree("one")) || isThere(box.tree("two")), false);
   });
