@@ -1,0 +1,139 @@
+/** The command line of `worker`, and the globs that it accepts. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
+import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { globsMeet, globToRegExp, type Task, VERSION } from "../skills/hq/scripts/worker.ts";
+import { inBox } from "./worker_box.ts";
+
+describe("worker", () => {
+  it(
+    "prints its version and its help, which fits a terminal",
+    inBox(async (box) => {
+      assertEquals((await box.worker(["--version"])).stdout, `worker ${VERSION}\n`);
+      const { stdout, status } = await box.worker(["--help"]);
+      assertEquals(status, 0);
+      const lines = stdout.trimEnd().split("\n");
+      assert(lines.length <= 30 && lines.every((line) => line.length <= 80), stdout);
+      assertEquals((await box.worker(["help"])).stdout, stdout);
+      for (const group of ["review", "human"]) {
+        const rows = (await box.worker([group, "--help"])).stdout.split("\n").filter((line) => line.startsWith("  "));
+        assert(rows.length > 1 && rows.every((row) => row.startsWith(`  ${group} `)), rows.join("\n"));
+      }
+      for (const command of ["spawn", "review request-changes", "cancel", "metrics"]) {
+        const help = await box.worker([...command.split(" "), "--help"]);
+        assertStringIncludes(help.stdout, `Usage: worker ${command}`);
+      }
+    }),
+  );
+
+  const misuses: [string, string][] = [
+    ["", "Which command?"],
+    ["frobnicate", 'Unknown command \\"frobnicate\\"'],
+    ["list --frob", 'Unknown option \\"--frob\\"'],
+    ["list --cleanup", "--cleanup does not go with list"],
+    ["spawn --taskId x", "spawn needs --brief"],
+    ["spawn --taskId X/y --brief ../brief.md", "cannot be"],
+    ["spawn --taskId -x --brief ../brief.md --agent none", "cannot be an id"],
+    ["spawn --taskId x --brief ../none.md --agent none", "Cannot read --brief"],
+    ["spawn --taskId x --brief ../brief.md --agent gpt", "Unknown agent"],
+    ["spawn --taskId x --brief ../brief.md --agent none --base v9", "no branch"],
+    ["spawn --taskId x --brief ../brief.md -- ./not-there", "is not installed"],
+    ["submit", "Which task?"],
+    ["merge a b", "Unexpected"],
+    ["metrics --since yesterday", "--since is a date"],
+  ];
+  it(
+    "refuses what makes no sense with exit status 2, and changes nothing",
+    inBox(async (box) => {
+      await Promise.all(misuses.map(async ([line, message]) => {
+        const { status, stdout } = await box.worker(["--json", ...line.split(" ").filter(Boolean)]);
+        assertEquals(status, 2, `${line}: ${stdout}`);
+        assertStringIncludes(stdout, message);
+        assertStringIncludes(stdout, '"ok": false');
+      }));
+      assertEquals(await box.git("for-each-ref", "--format=%(refname)"), "refs/heads/main\n");
+    }),
+  );
+
+  it(
+    "ends with 3 for a task that is not there, 10 outside of a repo, and 2 for a setting that is wrong",
+    inBox(async (box) => {
+      assertEquals((await box.ask(3, "status nothing")).error?.code, "no_task");
+      assertEquals((await box.ask(10, "list", box.home)).error?.code, "git");
+      await box.git("config", "worker.wip", "9");
+      assertStringIncludes((await box.ask(2, "list")).error?.message ?? "", "3 to 7");
+    }),
+  );
+
+  it(
+    "prints on standard output only what was asked for",
+    inBox(async (box) => {
+      const spawn = await box.worker(["spawn", "--taskId=x", "--brief", "../brief.md", "--agent", "none"]);
+      assertEquals(spawn.stdout, "");
+      assertStringIncludes(spawn.stderr, box.tree("x"));
+      const list = await box.worker(["list"]);
+      assertMatch(list.stdout, /^ID .*\nx {3}working .* Do it\n$/);
+    }),
+  );
+
+  it(
+    "serves the repo it is run in: from a folder, a worktree, a hook, and a bare one",
+    inBox(async (box) => {
+      await box.spawnTask("x");
+      box.directory("deep/er");
+      const from = async (cwd: string, environment?: Record<string, string>) =>
+        (await box.do("list", cwd, environment)).data.tasks.map(({ id }: Task) => id);
+      assertEquals(await from(box.at("deep/er")), ["x"]);
+      assertEquals(await from(box.tree("x")), ["x"]);
+      assertEquals(await from(box.home, { GIT_DIR: box.at(".git"), GIT_INDEX_FILE: "nowhere" }), ["x"]);
+      await box.git("clone", "--quiet", "--bare", ".", "../bare.git");
+      const { data } = await box.do(
+        `spawn --taskId y --brief ${box.path}/brief.md --agent none`,
+        `${box.path}/bare.git`,
+      );
+      assertEquals(data.base, "refs/heads/main");
+      assertEquals(box.read(`${box.path}/bare.worktrees/y/a`), "1\n");
+    }),
+  );
+});
+
+describe("globToRegExp()", () => {
+  const rows: [glob: string, path: string, is: boolean][] = [
+    ["*.key", "deploy/server.key", true],
+    ["src/api", "src/api/v1/users.ts", true],
+    ["src/api", "lib/src/api/x", false],
+    ["src/*.ts", "src/a.ts", true],
+    ["src/*.ts", "src/a/b.ts", false],
+    ["src/**/b.ts", "src/b.ts", true],
+    ["auth.*", "AUTH.ts", true],
+    ["auth", "authors.md", false],
+    ["/.ci", ".ci/run", true],
+    ["/.ci", "sub/.ci/run", false],
+    ["*authori[sz]*", "Authorise.java", true],
+    ["a+(b).?", "a+(b).c", true],
+  ];
+  it("reads globs as .gitignore does", () => {
+    for (const [glob, path, is] of rows) assertEquals(globToRegExp(glob).test(`${path}/`), is, `${glob} ${path}`);
+  });
+});
+
+describe("globsMeet()", () => {
+  const rows: [a: string, b: string, meet: boolean][] = [
+    ["src/a/**", "src/b/**", false],
+    ["src/**", "src/b/c.ts", true],
+    ["src", "src/b", true],
+    ["*.ts", "docs/x.md", false],
+    ["*.ts", "src/x.ts", true],
+    ["src/a*.ts", "src/b*.ts", false],
+    ["src/a*.ts", "src/*b.ts", true],
+    ["**/x", "a/b/x/y", true],
+    ["src", "docs", false],
+    ["docs", "src/api", false],
+    ["live-1", "live-2", false],
+    ["*.md", "docs", true],
+  ];
+  it("says whether a path could match both", () => {
+    for (const [a, b, meet] of rows) {
+      assertEquals([globsMeet(a, b), globsMeet(b, a)], [meet, meet], `${a} ${b}`);
+    }
+  });
+});

@@ -1,0 +1,106 @@
+/** What `worker` shows: lists, overlaps and metrics. */
+import { assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
+import { describe, it } from "jsr:@std/testing@^1/bdd";
+import { succeed } from "./helpers.ts";
+import { inBox } from "./worker_box.ts";
+
+describe("worker list", () => {
+  it(
+    "is the same in a fresh clone with refs/worker/* fetched, and there what is reviewed is, too",
+    inBox(async (box) => {
+      const head = await box.submitted("x");
+      await box.spawnTask("y");
+      await box.approved("z");
+      await box.git("clone", "--quiet", ".", "../clone");
+      await box.git("-C", "../clone", "fetch", "--quiet", "origin", "refs/worker/*:refs/worker/*");
+      const clone = `${box.path}/clone`;
+      const rows = async (cwd: string) =>
+        // deno-lint-ignore no-explicit-any
+        (await box.do("list --all", cwd)).data.tasks.map(({ overlaps: _, reviewAge: __, alive: ___, ...row }: any) =>
+          row
+        );
+      assertEquals(await rows(clone), await rows(box.repo));
+      assertEquals((await box.do("review diff x", clone)).data.diff, await box.git("diff", "main", head));
+      assertEquals((await box.do("doctor --fix", clone)).data.problems, []);
+    }),
+  );
+
+  it(
+    "says the same, but for what runs, when .git/worker is deleted",
+    inBox(async (box) => {
+      await box.do(`spawn --taskId x --brief ../brief.md -- ${box.agent("exec sleep 1\n")}`);
+      await box.until(async () => (await box.do("list")).data.tasks[0].alive);
+      const before = (await box.do("list")).data;
+      box.remove(".git/worker");
+      before.tasks[0].alive = null;
+      delete before.tasks[0].silent;
+      assertEquals((await box.do("list")).data, before);
+    }),
+  );
+});
+
+describe("worker overlaps", () => {
+  it(
+    "finds what is committed, staged, unstaged, untracked and renamed, and what would conflict",
+    inBox(async (box) => {
+      await box.git("config", "worker.wip", "7");
+      for (const id of ["x", "y", "z", "v", "w"]) await box.spawnTask(id);
+      await box.commit("x", { a: "x\n" });
+      await box.commit("y", { a: "y\n" });
+      box.write(box.tree("z", "a"), "unstaged\n");
+      await box.git("-C", box.tree("v"), "mv", "--", "b", "-new\n");
+      box.write(box.tree("w", "-new\n"), "untracked\n");
+      box.write(box.tree("w", "b"), "staged\n");
+      await box.git("-C", box.tree("w"), "add", "b");
+      const { data } = await box.do("overlaps");
+      const found = data.pairs.map((
+        { tasks, files, conflicts }: { tasks: string[]; files: string[]; conflicts: string[] },
+      ) => [tasks.sort().join(), files, conflicts]).sort();
+      assertEquals(found, [["v,w", ["-new\n", "b"], []], ["x,y", ["a"], ["a"]], ["x,z", ["a"], []], [
+        "y,z",
+        ["a"],
+        [],
+      ]]);
+      assertEquals((await box.do("overlaps v")).data.pairs.length, 1);
+      assertMatch((await box.worker(["list"])).stdout, /^x .* overlaps y {2}/m); // what is committed
+    }),
+  );
+});
+
+describe("worker metrics", () => {
+  it(
+    "measures what the events tell",
+    inBox(async (box) => {
+      await box.approved("x");
+      await box.do("merge x");
+      await box.submitted("y");
+      // The times of events are what is measured: they are written anew, ten seconds apart.
+      for (const id of ["x", "y"]) {
+        let [parent, time] = ["", 1_800_000_000];
+        for (
+          const event of (await box.git("rev-list", "--first-parent", "--reverse", `refs/worker/tasks/${id}`)).trim()
+            .split("\n")
+        ) {
+          const message = await box.git("log", "-1", "--format=%B", event);
+          const date = `${time += 10} +0000`;
+          const environment = { ...box.environment, GIT_AUTHOR_DATE: date, GIT_COMMITTER_DATE: date };
+          const words = ["git", "commit-tree", `${event}^{tree}`, ...parent ? ["-p", parent] : [], "-m", message];
+          parent = (await succeed(words, { cwd: box.repo, environment })).trim();
+        }
+        await box.git("update-ref", `refs/worker/tasks/${id}`, parent);
+      }
+      const { data } = await box.do("metrics");
+      const ten = { count: 1, median: 10, p90: 10 };
+      const none = { count: 0, median: null, p90: null };
+      assertEquals(data.seconds, {
+        review_wait: ten,
+        review: ten,
+        rework: none,
+        merge_wait: { count: 1, median: 20, p90: 20 },
+      });
+      assertEquals([data.queue.depth, data.rounds.median, Object.values(data.mergedPerDay)], [1, 1, [1]]);
+      assertEquals((await box.do("metrics --since 2099-01-01")).data.seconds.review.count, 0);
+      assertStringIncludes((await box.worker(["metrics"])).stdout, "review_wait");
+    }),
+  );
+});
