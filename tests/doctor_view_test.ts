@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@st
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { direct, doctor, withManifest } from "./doctor_box.ts";
 import { PDF, Setting, skillFiles } from "./git_helpers.ts";
-import { isThere, skillText } from "./helpers.ts";
+import { isThere, requires, skillText, succeed } from "./helpers.ts";
 
 describe("doctor", () => {
   it("shows which agent sees which skill", async () => {
@@ -158,6 +158,21 @@ describe("doctor", () => {
       ".agents/skills: codex cannot be asked: it did not answer as expected\n",
     );
     assertEquals(isThere(box.at("started")), true);
+  });
+
+  requires("ps")("ends an agent that it asks if it is interrupted", async () => {
+    using box = direct();
+    box.skills(".agents/skills/hq");
+    box.write(`${box.path}/bin/codex`, "#!/bin/sh\necho $$ > pid\nexec sleep 60\n");
+    Deno.chmodSync(`${box.path}/bin/codex`, 0o755);
+    box.environment["PATH"] = `${box.path}/bin:${Deno.env.get("PATH")}`;
+    const child = await box.spawn("show", "--ask", "--yes");
+    while (!isThere(box.at("pid")) || box.read("pid") === "") await new Promise((go) => setTimeout(go, 10));
+    child.kill("SIGINT");
+    assertEquals((await child.output()).code, 130);
+    const isRunning = await succeed(["ps", "-o", "stat=", "-p", box.read("pid").trim()])
+      .then((state) => !state.startsWith("Z"), () => false);
+    assertEquals(isRunning, false);
   });
 
   it("does not read a huge SKILL.md, or one that is a device", async () => {

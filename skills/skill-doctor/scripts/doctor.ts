@@ -1030,6 +1030,15 @@ async function ask(agent: string, { start: directory }: Desired): Promise<Answer
   const options = { args, cwd: directory, detached: true, stdin, stdout: "piped", stderr: "null" } as const;
   const child = new Deno.Command(program, options).spawn();
   const kill = () => attempt(() => Deno.kill(-child.pid, "SIGKILL")); // with the processes that it started
+  const signals = [["SIGINT", 130], ["SIGTERM", 143]] as const;
+  const listeners = signals.map(([signal, status]) => {
+    const listener = () => {
+      kill();
+      Deno.exit(status);
+    };
+    Deno.addSignalListener(signal, listener);
+    return { signal, listener };
+  });
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => late.reject(new Error(`no answer within ${ASK_SECONDS} seconds`)), ASK_SECONDS * 1000);
   const answer = async () => {
@@ -1050,6 +1059,7 @@ async function ask(agent: string, { start: directory }: Desired): Promise<Answer
     clearTimeout(timer);
     kill();
     await child.status;
+    for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
   }
 }
 
