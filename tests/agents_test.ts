@@ -243,6 +243,22 @@ describe("real agents", () => {
     }
   });
 
+  it("see what skill-doctor says if a variable turns directories of OpenCode off", async () => {
+    for (const name of ["CLAUDE_CODE", "CLAUDE_CODE_SKILLS", "EXTERNAL_SKILLS"]) {
+      for (const value of ["1", "0"]) {
+        using box = new Sandbox();
+        await box.git("init", "-q");
+        box.skills(".claude/skills/a", ".agents/skills/b", ".opencode/skills/c", `${box.home}/.claude/skills/d`);
+        box.environment[`OPENCODE_DISABLE_${name}`] = value;
+        const { asked, problems } = await ask(box, ".", ["opencode"]);
+        assertEquals(problems, [], name);
+        const some = name === "EXTERNAL_SKILLS" ? ["c"] : ["b", "c"];
+        const names = asked["opencode"]!.map(({ name }) => name).sort();
+        assertEquals(names, value === "1" ? some : ["a", "b", "c", "d"], name);
+      }
+    }
+  });
+
   it("see what skill-doctor says, of skills with every peculiarity", async () => {
     using box = new Sandbox();
     await box.git("init", "-q");
@@ -329,6 +345,8 @@ describe("real agents", () => {
       await box.git("init", "-q");
       if (agent === "gemini") box.environment["GEMINI_CLI_TRUST_WORKSPACE"] = "true";
       const names = await fillDirectories(box, agent);
+      box.directory("deep");
+      assertEquals((await ask(box, "deep", [agent])).problems, []);
       const { asked, problems } = await ask(box, ".", [agent]);
       assertEquals(problems, []);
       const seen = agent === "qwen" ? await toldByQwen(box) : asked[agent]!.map(({ name }) => name);

@@ -123,6 +123,13 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
   zencoder: { project: ".zencoder/skills", home: "~/.zencoder/skills", source: "documentation" },
 };
 
+/** Variables with which a person keeps OpenCode from reading directories; source: tests with the real program. */
+const OPENCODE_SWITCHES: Readonly<Record<string, RegExp>> = {
+  OPENCODE_DISABLE_CLAUDE_CODE: /\/\.claude\/skills$/,
+  OPENCODE_DISABLE_CLAUDE_CODE_SKILLS: /\/\.claude\/skills$/,
+  OPENCODE_DISABLE_EXTERNAL_SKILLS: /\/\.(claude|agents)\/skills$/,
+};
+
 /** The agents that are always shown. */
 const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
 
@@ -666,7 +673,11 @@ function directoriesRead(agent: string, { targets, directory, start, global }: D
   const known = rulesOf(agent).duplicates === "home first" ? [...inHome, ...inProject] : [...inProject, ...inHome];
   const isKnown = new Set(known.map(realPath));
   const others = readsParents ? targets.filter(({ path, agents }) => agents.includes(agent) && !isKnown.has(path)) : [];
-  return [...new Set([...others.map(({ path }) => path), ...known])];
+  const off = Object.entries(OPENCODE_SWITCHES).filter(([name]) =>
+    agent === "opencode" && !/^(|0|false|no)$/i.test(Deno.env.get(name) ?? "")
+  );
+  return [...new Set([...others.map(({ path }) => path), ...known])]
+    .filter((path) => !off.some(([, pattern]) => pattern.test(path)));
 }
 
 /** The default agents, those of the manifest, and those whose own directory exists. */
