@@ -36,14 +36,14 @@ export const VERSION = "0.1.0";
 const HELP = `release ${VERSION}: from a built program to a tarball that Nix and people can fetch
 
 Usage: deno run -A release.ts FILE [OPTION...]     pack FILE into releases/
-       deno run -A release.ts verify [NAME]        check all that is in releases/
+       deno run -A release.ts verify [NAME]        check all of releases/
        deno run -A release.ts list                 show what is in releases/
 
       --name NAME          instead of FILE's name without its extension
       --version VERSION    instead of what FILE prints for --version
       --platform OS_ARCH   what FILE has to be for, as linux_amd64 or noarch
-      --ref REF            the branch or tag in the URL, instead of the default branch
-      --forge FORGE        how the server makes its URLs: forgejo, gitea, github or gitlab
+      --ref REF            the branch or tag in the URL, not the default branch
+      --forge FORGE        the server's URLs: those of forgejo, github, gitlab
       --url-base URL       the folder's URL, where it cannot be made from origin
       --commit             commit the release and tag it
   -n, --dry-run            go through all of it and write nothing
@@ -52,11 +52,11 @@ Usage: deno run -A release.ts FILE [OPTION...]     pack FILE into releases/
       --allow-older        though a newer version is released
       --no-run             do not run FILE to see which version it prints
       --remote             fetch what was released and compare it, too (verify)
-      --timeout SECONDS    how long one file may take (verify --remote), 60 by default
+      --timeout SECONDS    how long verify --remote may take for a file, else 60
   -h, --help               --version alone prints this program's
 
 A FILE called list or verify is ./list or ./verify.
-Exit status: 0 done or nothing to do, 1 refused or a problem found, 2 wrong usage`;
+Exit status: 0 done or nothing to do, 1 refused or a problem, 2 wrong usage`;
 
 const TEXTS = ["name", "version", "platform", "ref", "forge", "url-base", "timeout"] as const;
 const SWITCHES = [

@@ -38,5 +38,6 @@ describe("--help and --version", () => {
     assertMatch((await box.run("--version")).stdout, /^\d+\.\d+\.\d+\n$/);
     assertStringIncludes((await box.run("--help")).stdout, "Usage: deno run -A release.ts FILE");
     assertEquals((await box.run("--help")).stdout, (await box.run("-h")).stdout);
+    assertEquals((await box.run("--help")).stdout.split("\n").filter((line) => line.length > 80), []);
   });
 });

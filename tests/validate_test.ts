@@ -247,6 +247,7 @@ describe("doctor.ts", () => {
     using box = new Sandbox(DOCTOR);
     const help = await box.run("--help");
     assertEquals([help.status, help.stdout.startsWith("skill-doctor 0.2.0: ")], [0, true]);
+    assertEquals(help.stdout.split("\n").filter((line) => line.length > 80), []);
     assertEquals((await box.run("-V")).stdout, "0.2.0\n");
   });
 });

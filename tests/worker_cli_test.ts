@@ -18,9 +18,12 @@ describe("worker", () => {
         const rows = (await box.worker([group, "--help"])).stdout.split("\n").filter((line) => line.startsWith("  "));
         assert(rows.length > 1 && rows.every((row) => row.startsWith(`  ${group} `)), rows.join("\n"));
       }
-      for (const command of ["spawn", "review request-changes", "cancel", "metrics"]) {
-        const help = await box.worker([...command.split(" "), "--help"]);
-        assertStringIncludes(help.stdout, `Usage: worker ${command}`);
+      const commands = Array.from(stdout.matchAll(/^ {2}([a-z-]+(?: [a-z-]+)?)/gm), ([, command = ""]) => command);
+      assert(commands.length >= 20);
+      for (const command of commands) {
+        const help = (await box.worker([...command.split(" "), "--help"])).stdout;
+        assertStringIncludes(help, `Usage: worker ${command}`);
+        assert(help.split("\n").every((line) => line.length <= 80), help);
       }
     }),
   );

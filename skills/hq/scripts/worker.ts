@@ -3094,18 +3094,18 @@ const TEXTS = {
   "taskId": ["ID", "the task, also as the first word"],
   "timeout": ["SECONDS", "how long to wait, at most"],
   "brief": ["FILE", "what is to be done; - is standard input"],
-  "base": ["BRANCH", "what it starts from and is merged into, instead of the branch here"],
+  "base": ["BRANCH", "start from and merge into this branch, not the one here"],
   "agent": ["AGENT", "claude (the default), codex, opencode or none"],
   "report": ["FILE", "what was done, and how it was tested; - is standard input"],
   "question": ["TEXT", "what the worker cannot go on without"],
   "answer": ["TEXT", "what the worker is told"],
   "reason": ["TEXT", "why"],
-  "head": ["SHA", "the commit that was submitted, or the first 7 or more of its digits"],
+  "head": ["SHA", "the submitted commit, or its first 7 or more digits"],
   "findings": ["FILE", "what the worker is to know of the review; - is standard input"],
-  "check": ["COMMAND", "run this in a throwaway worktree of the merge commit first (worker.check)"],
+  "check": ["COMMAND", "run this in a temporary worktree of the merge commit"],
   "since": ["DATE", "only what ended since then: 2026-01-31, or a span as 7d or 12h"],
   "actor": ["NAME", "who does it"],
-  "op-id": ["ID", "when it comes again, the answer is the same and nothing is done"],
+  "op-id": ["ID", "given again, the answer is the same, nothing is done"],
 } as const;
 const LISTS = {
   "paths": ["GLOB...", "what it will change: paths from the root, or globs"],
@@ -3119,8 +3119,8 @@ const SWITCHES = {
   "accept": ["", "accept the head as it is, at the third request for changes"],
   "whole": ["", "all of the change, in any round"],
   "dry-run": ["", "do all but record it and move the base"],
-  "cleanup": ["", "save the worktree at refs/worker/backup/ID, then remove it and the branch"],
-  "discard": ["", "though there are ignored files or repos inside, which cannot be saved"],
+  "cleanup": ["", "save it in refs/worker/backup/ID, then remove it"],
+  "discard": ["", "although ignored files or repos in it can't be saved"],
   "fix": ["", "repair what can be repaired"],
   "json": ["", "print the answer as JSON"],
   "help": ["", "print this"],
@@ -3151,14 +3151,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   "spawn": {
     ...{ run: spawn, task: "named", options: "brief! base paths agent depends-on allow-overlap --" },
     summary: "make a task and launch its agent",
-    help: `Makes a task, its branch worker/ID and its worktree, and launches an agent in it.
-With -- COMMAND... that is run instead; the prompt is in the file $WORKER_PROMPT.`,
+    help: `Makes a task, its branch worker/ID and its worktree, and launches an agent in
+it, or COMMAND. The prompt is in the file $WORKER_PROMPT.`,
   },
   "list": {
     ...{ run: list, task: "none", options: "all", isLook: true },
     summary: "show all tasks",
-    help: `Shows the tasks. Marks what is stalled (working, with its process gone), how long a
-review waits, and which tasks have committed changes to the same files.`,
+    help: `Shows the tasks. Marks what is stalled (working, with its process gone), how
+long a review waits, and which tasks have committed changes to the same files.`,
   },
   "status": { run: status, task: "here", options: "", isLook: true, summary: "show all of one task" },
   "log": {
@@ -3171,16 +3171,16 @@ review waits, and which tasks have committed changes to the same files.`,
   "wait": {
     ...{ run: wait, task: "many", options: "timeout", isLook: true },
     summary: "wait until a task needs something",
-    help: `Waits until a task changes its state or stalls, and prints which, and the next step.
-Returns at once if no task is live, or if one of them needs something already.`,
+    help: `Waits until a task changes its state or stalls, and prints which, and the next
+step. Returns at once if no task is live, or if one needs something already.`,
   },
   "submit": { run: submit, task: "here", options: "report", summary: "hand in what is committed" },
   "block": { run: block, task: "here", options: "question!", summary: "ask, and wait for an answer" },
   "resume": {
     ...{ run: resume, task: "here", options: "answer" },
     summary: "put a task to work again",
-    help: `Puts a task to work again: one that asked or failed, one of which changes are asked for,
-or one whose agent is gone. The agent is started again.`,
+    help: `Puts a task to work again: one that asked or failed, one whose reviewer asked
+for changes, or one whose agent is gone. The agent is started again.`,
   },
   "fail": { run: fail, task: "named", options: "reason!", summary: "give up a task at work" },
   "review start": { run: review, task: "named", options: "head! actor! take", summary: "begin a review" },
@@ -3200,19 +3200,19 @@ or one whose agent is gone. The agent is started again.`,
   "human approve": {
     ...{ run: human, task: "named", options: "head! accept" },
     summary: "a person lets a task go on",
-    help: `Lets a task go on that waits for a person. Asks for a terminal, which a program that is
-run by the same user can have, too, so it proves no person.`,
+    help: `Lets a task go on that waits for a person. It needs a terminal. A program of the
+same user can have one, too, so it proves no person.`,
   },
   "human reject": {
     ...{ run: human, task: "named", options: "head! reason" },
     summary: "a person sends it back, or ends it",
-    help: "Sends a task back to its worker, or ends it after too many rounds. See human approve.",
+    help: "Sends a task back to its worker, or ends it after too many rounds.",
   },
   "overlaps": {
     ...{ run: overlaps, task: "any", options: "", isLook: true },
     summary: "show which tasks change the same files",
-    help: `Shows which files several live tasks change (committed, staged, unstaged, untracked),
-and which pairs of tasks would conflict.`,
+    help: `Shows which files several live tasks change (committed, staged, unstaged or
+untracked), and which pairs of tasks would conflict.`,
   },
   "merge": {
     run: merge,
@@ -3223,18 +3223,18 @@ and which pairs of tasks would conflict.`,
   "cancel": {
     ...{ run: cancel, task: "named", options: "reason cleanup discard timeout" },
     summary: "stop a task; --cleanup removes it",
-    help: "Stops a task and its agent, for a --reason. One that is over can be cleaned up, without.",
+    help: "Stops a task and its agent. One that is over needs no --reason to be cleaned up.",
   },
   "doctor": {
     ...{ run: doctor, task: "none", options: "fix" },
     summary: "find what killed commands left",
-    help: `Finds what killed commands left. Notes are for a person. The exit status is 0 whatever
-is found: the last line counts it, and --json lists it.`,
+    help: `Finds what killed commands left. Notes are for a person. The exit status is 0
+whatever is found: the last line counts it, and --json lists it.`,
   },
   "metrics": {
     ...{ run: metrics, task: "none", options: "since", isLook: true },
     summary: "show how long tasks wait",
-    help: "Shows how long tasks wait for review, are in review, in rework, and wait for their merge.",
+    help: "Shows how long tasks wait for review, are reviewed, reworked, and wait again.",
   },
 };
 
@@ -3273,9 +3273,9 @@ function helpFor(command: string): string {
   const needed = needs.map((name) => ` --${name} ${OPTIONS[name]?.[0]}`).join("");
   const rows = takes.flatMap((name) => OPTIONS[name] ? [[`  --${name} ${OPTIONS[name][0]}`, OPTIONS[name][1]]] : []);
   const words = takes.includes("--") ? " [-- COMMAND...]" : "";
-  return `Usage: worker ${command}${task}${needed} [OPTION...]${words}\n\n${known.help ?? known.summary}\n\n${
-    table(rows)
-  }`;
+  const usage = `Usage: worker ${command}${task}${needed}`;
+  const gap = usage.length > 60 ? "\n  " : " ";
+  return `${usage}${gap}[OPTION...]${words}\n\n${known.help ?? known.summary}\n\n${table(rows)}`;
 }
 
 /** The parsed command line, which {@linkcode checkArguments} checks. */

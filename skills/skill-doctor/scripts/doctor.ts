@@ -146,9 +146,10 @@ const MAX_STATE_BYTES = 8 * 2 ** 20;
 const help = () =>
   `skill-doctor ${VERSION}: shows which skills agents see, and validates skills
 Usage: doctor.ts [show] [OPTION...] | validate DIR... [OPTION...]
-  show              show the skills that each agent sees, and all problems (default)
+  show              show the skills that each agent sees, and problems (default)
   validate DIR...   validate skills against the Agent Skills specification
-      --ask         start installed agents and ask them (${Object.keys(QUESTIONS).join(", ")})
+      --ask         start installed agents and ask them what they see:
+                    ${Object.keys(QUESTIONS).join(", ")}
       --yes         don't ask whether --ask may start them
   -q, --quiet       print only problems
       --json        print one JSON object
