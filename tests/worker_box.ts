@@ -2,8 +2,9 @@
  * What the tests of `worker.ts` share: repos in temporary folders, and ways to drive the program in them.
  */
 import { assertEquals } from "jsr:@std/assert@^1";
+import { it } from "jsr:@std/testing@^1/bdd";
 import type { State, Task } from "../skills/hq/scripts/worker.ts";
-import { execute, type Result, Sandbox, type Start, succeed } from "./helpers.ts";
+import { execute, isThere, type Result, Sandbox, type Start, succeed } from "./helpers.ts";
 
 /** The script alone in a folder, as it is shipped, and where Deno keeps what it makes of it. */
 const shipped = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "shipped-" }));
@@ -185,4 +186,26 @@ export function tally(results: readonly Result[]): Record<number, number> {
 /** Whether a process is there, and not only its entry. */
 export async function isRunning(pid: string): Promise<boolean> {
   return await succeed(["ps", "-o", "stat=", "-p", pid]).then((out) => !out.startsWith("Z"), () => false);
+}
+
+/** Options that cancel a task and remove its worktree. */
+export const CLEANUP = "--reason enough --cleanup";
+
+/** Where a process's environment and more can be read. */
+export const itOnLinux = Deno.build.os === "linux" ? it : it.skip;
+
+/** The numbers in a file, one a line; none where it is not there. */
+export function pidsIn(path: string): string[] {
+  return isThere(path) ? Deno.readTextFileSync(path).split("\n").filter(Boolean) : [];
+}
+
+/** Ends processes that may have ended already. */
+export function end(pids: readonly string[]): void {
+  for (const pid of pids) {
+    try {
+      Deno.kill(Number(pid), "SIGKILL");
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
 }

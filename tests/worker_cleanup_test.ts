@@ -2,33 +2,12 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { isThere, requires, succeed } from "./helpers.ts";
-import { type Box, inBox, isRunning } from "./worker_box.ts";
-
-const CLEANUP = "--reason enough --cleanup";
-
-/** Where a process's environment and more can be read. */
-const itOnLinux = Deno.build.os === "linux" ? it : it.skip;
+import { type Box, CLEANUP, end, inBox, isRunning, itOnLinux, pidsIn } from "./worker_box.ts";
 
 /** The paths of a task's backup. */
 async function saved(box: Box, id: string): Promise<string[]> {
   const names = await box.git("ls-tree", "-r", "-z", "--name-only", `refs/worker/backup/${id}`);
   return names.split("\0").filter(Boolean);
-}
-
-/** The numbers in a file, one a line; none where it is not there. */
-function pidsIn(path: string): string[] {
-  return isThere(path) ? Deno.readTextFileSync(path).split("\n").filter(Boolean) : [];
-}
-
-/** Ends processes that may have ended already. */
-function end(pids: readonly string[]): void {
-  for (const pid of pids) {
-    try {
-      Deno.kill(Number(pid), "SIGKILL");
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-  }
 }
 
 describe("worker cancel --cleanup", () => {

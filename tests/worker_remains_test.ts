@@ -5,9 +5,7 @@
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { isThere } from "./helpers.ts";
-import { type Box, inBox, isRunning } from "./worker_box.ts";
-
-const CLEANUP = "--reason enough --cleanup";
+import { type Box, CLEANUP, inBox, isRunning } from "./worker_box.ts";
 
 /** A name that isn't UTF-8, for a shell. */
 const ODD_NAME = `"$(printf 'ignored-\\351')"`;
