@@ -33,7 +33,7 @@ async function loadLibraries() {
 /** The version of this program. */
 export const VERSION = "0.1.0";
 
-const HELP = `release ${VERSION}: from a built program to a tarball that Nix and people can fetch
+const HELP = `release ${VERSION}: packs a built program into a tarball that users and Nix can fetch
 
 Usage: deno run -A release.ts FILE [OPTION...]     pack FILE into releases/
        deno run -A release.ts verify [NAME]        check all of releases/
@@ -41,21 +41,21 @@ Usage: deno run -A release.ts FILE [OPTION...]     pack FILE into releases/
 
       --name NAME          instead of FILE's name without its extension
       --version VERSION    instead of what FILE prints for --version
-      --platform OS_ARCH   what FILE has to be for, as linux_amd64 or noarch
+      --platform OS_ARCH   refuse FILE if it is for another platform
       --ref REF            the branch or tag in the URL, not the default branch
       --forge FORGE        the server's URLs: those of forgejo, github, gitlab
-      --url-base URL       the folder's URL, where it cannot be made from origin
+      --url-base URL       the URL of releases/, if origin doesn't determine it
       --commit             commit the release and tag it
-  -n, --dry-run            go through all of it and write nothing
+  -n, --dry-run            run all checks and write nothing
       --json               print the release's record, or the list, as JSON
-      --allow-dirty        though there are uncommitted changes
-      --allow-older        though a newer version is released
-      --no-run             do not run FILE to see which version it prints
+      --allow-dirty        in spite of uncommitted changes
+      --allow-older        in spite of a newer version
+      --no-run             don't run FILE to find out its version
       --remote             fetch what was released and compare it, too (verify)
       --timeout SECONDS    how long verify --remote may take for a file, else 60
-  -h, --help               --version alone prints this program's
+  -h, --help               --version without FILE prints this program's version
 
-A FILE called list or verify is ./list or ./verify.
+Write a FILE named list or verify as ./list or ./verify.
 Exit status: 0 done or nothing to do, 1 refused or a problem, 2 wrong usage`;
 
 const TEXTS = ["name", "version", "platform", "ref", "forge", "url-base", "timeout"] as const;
@@ -336,12 +336,12 @@ export function untar(archive: Uint8Array<ArrayBuffer>): Member {
   const number = (offset: number, length: number) =>
     /^ *[0-7]+ *$/.test(text(offset, length)) ? parseInt(text(offset, length), 8) : NaN;
   const header = archive.slice(0, BLOCK).fill(0x20, 148, 156);
-  if (header.length < BLOCK || number(148, 8) !== sum(header)) throw new Refusal("there is no tar archive in it");
-  if (!["0", ""].includes(text(156, 1))) throw new Refusal("it begins with something else than a plain file");
+  if (header.length < BLOCK || number(148, 8) !== sum(header)) throw new Refusal("it contains no tar archive");
+  if (!["0", ""].includes(text(156, 1))) throw new Refusal("its first entry is not a regular file");
   const length = number(124, 12);
   const end = BLOCK + Math.ceil(length / BLOCK) * BLOCK;
-  if (!(end + 2 * BLOCK <= archive.length)) throw new Refusal("its archive is cut short");
-  if (archive.subarray(BLOCK + length).some((byte) => byte !== 0)) throw new Refusal("it holds more than one file");
+  if (!(end + 2 * BLOCK <= archive.length)) throw new Refusal("its archive is truncated");
+  if (archive.subarray(BLOCK + length).some((byte) => byte !== 0)) throw new Refusal("it contains more than one file");
   return {
     name: [text(345, 155), text(0, 100)].filter((part) => part !== "").join("/"),
     mode: (number(100, 8) & 0o7777).toString(8).padStart(4, "0"),
@@ -366,8 +366,8 @@ async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuf
 async function gunzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
   const limit = LIMITS.program + 4 * BLOCK;
   const unpacked = await readUpTo(limit, inPieces(bytes).pipeThrough(new DecompressionStream("gzip")))
-    .catch(() => Promise.reject(new Refusal("it is not a whole gzip file, and nothing else")));
-  if (unpacked.length > limit) throw new Refusal(`there is more than ${size(LIMITS.program)} in it`);
+    .catch(() => Promise.reject(new Refusal("it is not exactly one complete gzip file")));
+  if (unpacked.length > limit) throw new Refusal(`it unpacks to more than ${size(LIMITS.program)}`);
   return unpacked;
 }
 
@@ -424,7 +424,7 @@ function identifyElf(header: DataView, bytes: Uint8Array): Identity {
   const known = ELF_MACHINES.get(machine);
   if (order !== 1 || known?.bits !== (wide ? 64 : 32)) {
     const which = `${wide ? 64 : 32}-bit ${order === 1 ? "little" : "big"}-endian machine ${machine}`;
-    throw new Refusal(`it is an ELF file for a ${which}, which has no name here`);
+    throw new Refusal(`it is an ELF file for a ${which}, which is not supported`);
   }
   if (system !== 0 && system !== 3) throw new Refusal(`it is an ELF file for another system than Linux (${system})`);
   const other = ELF_NO_PROGRAMS.get(type);
@@ -442,7 +442,7 @@ function identifyElf(header: DataView, bytes: Uint8Array): Identity {
     const needed = end > bytes.length
       ? end
       : address(view, segment + 8, segment + 4) + address(view, segment + 32, segment + 16);
-    if (needed > bytes.length) throw new Refusal(`it is cut short: ${bytes.length} bytes of at least ${needed}`);
+    if (needed > bytes.length) throw new Refusal(`it is truncated: ${bytes.length} of at least ${needed} bytes`);
     if (view.getUint32(segment, true) === 3) isDynamic = true; // PT_INTERP
   }
   return { platform: `linux_${known.name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
@@ -450,7 +450,7 @@ function identifyElf(header: DataView, bytes: Uint8Array): Identity {
 
 function machO(type: number): string {
   const name = MACH_O_MACHINES.get(type);
-  if (name === undefined) throw new Refusal(`it is a Mach-O file for machine ${type}, which has no name here`);
+  if (name === undefined) throw new Refusal(`it is a Mach-O file for machine ${type}, which is not supported`);
   return name;
 }
 
@@ -458,7 +458,7 @@ function machO(type: number): string {
 function identifyUniversal(bytes: Uint8Array): Identity {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const count = bytes.length < 8 ? 0 : view.getUint32(4);
-  if (count === 0 || count > 20) throw new Refusal("it begins as a universal Mach-O file does, and is none");
+  if (count === 0 || count > 20) throw new Refusal("it begins like a universal Mach-O file, but is none");
   const step = view.getUint32(0) === 0xcafebabf ? 32 : 20;
   const offsets = Array.from({ length: count }, (_, index) => 8 + index * step);
   const types = offsets.filter((offset) => offset + 4 <= bytes.length).map((offset) => view.getUint32(offset));
@@ -470,9 +470,9 @@ function identifyUniversal(bytes: Uint8Array): Identity {
 /** Identifies a script, with a first line that nixpkgs can rewrite. Source: `man 2 execve`; `patch-shebangs.sh` of nixpkgs. */
 function identifyScript(bytes: Uint8Array): Identity {
   const line = new TextDecoder().decode(bytes.subarray(0, 1024)).split("\n", 1)[0] ?? "";
-  if (line.endsWith("\r")) throw new Refusal("its first line ends in CR LF, so that no system finds what is to run it");
+  if (line.endsWith("\r")) throw new Refusal("its first line ends with CR LF, so no system finds its interpreter");
   const [, path = "", words = ""] = /^#!\s*(\S+)\s*(.*?)\s*$/.exec(line) ?? [];
-  if (path.startsWith("/nix/")) throw new Refusal(`it is run by ${path}, which others do not have`);
+  if (path.startsWith("/nix/")) throw new Refusal(`its interpreter ${path} does not exist on other machines`);
   const program = basename(path) === "env" ? /^(?:-S\s+)?(?!-)([^\s="']+)(?=\s|$)/.exec(words)?.[1] : path;
   if (program) return { platform: "noarch", kind: "script", interpreter: basename(program) };
   throw new Refusal(
@@ -498,12 +498,12 @@ function readProgram(file: string): Program {
   try {
     target = Deno.statSync(path);
   } catch (error) {
-    throw refuse(info.isSymlink ? `it is a link to ${Deno.readLinkSync(path)}, which is not there` : explain(error));
+    throw refuse(info.isSymlink ? `it is a link to ${Deno.readLinkSync(path)}, which does not exist` : explain(error));
   }
-  if (!target.isFile) throw refuse(target.isDirectory ? "it is a directory" : "it is not a plain file");
+  if (!target.isFile) throw refuse(target.isDirectory ? "it is a directory" : "it is not a regular file");
   if (target.size === 0) throw refuse("it is empty");
   if (target.size > LIMITS.program) {
-    throw refuse(`it has ${size(target.size)}, and ${size(LIMITS.program)} is the most`);
+    throw refuse(`it has ${size(target.size)}, more than ${size(LIMITS.program)}`);
   }
 
   const archive = emptyArchive(target.size);
@@ -632,14 +632,14 @@ function folderUrl(root: string, options: Options, tag: string, file: string, be
       return url.href.replace(/\/*$/, "");
     }
     throw new UsageError(
-      `--url-base has to be a URL that anybody may use as it is, not ${quote(withoutSecrets(base))}`,
+      `--url-base must be a URL without user, password, query and fragment, not ${quote(withoutSecrets(base))}`,
     );
   }
   const address = queryGit(root, "remote", "get-url", "origin");
   const recorded = Object.values(before?.platforms ?? {})[0]?.url.replace(/\/[^/]*$/, "");
   // For example, a clone of a clone has the releases, but not the address from which they are fetched.
   if (recorded !== undefined && (address === undefined || /^(\.|\/|file:)/.test(address))) {
-    printStep("url", "as it was for the release before, since none can be made from origin");
+    printStep("url", "as for the earlier release, because origin determines none");
     return recorded;
   }
   if (address === undefined) {
@@ -647,7 +647,7 @@ function folderUrl(root: string, options: Options, tag: string, file: string, be
   }
   const remote = parseRemote(address);
   if (remote === undefined) {
-    throw new Refusal(`Cannot make a URL for ${quote(withoutSecrets(address))}, where origin is: give --url-base`);
+    throw new Refusal(`origin is ${quote(withoutSecrets(address))}, which determines no URL: give --url-base`);
   }
   const known = options.forge ?? HOSTS[new URL(remote.site).hostname] ?? queryGit(root, "config", "release.forge");
   const forge = known ?? "forgejo";
@@ -656,7 +656,7 @@ function folderUrl(root: string, options: Options, tag: string, file: string, be
     throw new UsageError(`Unknown forge ${quote(forge)}: one of ${Object.keys(FORGES).join(", ")}`);
   }
   const { kind, name } = findRef(root, options.ref, tag, file);
-  printStep("url", `as ${forge} has it${known ? "" : " (a guess; else give --forge)"}, of ${kind} ${name}`);
+  printStep("url", `on ${forge}${known ? "" : " (assumed; otherwise give --forge)"}, from ${kind} ${name}`);
   return write(remote, { kind, name: encodePath(name) }, FOLDER);
 }
 
@@ -669,7 +669,7 @@ function findRef(root: string, wanted: string | undefined, tag: string, file: st
     "",
   );
   const name = wanted ?? main ?? current;
-  if (name === undefined) throw new Refusal("No branch is checked out to make the URL with: give --ref BRANCH");
+  if (name === undefined) throw new Refusal("No branch is checked out, so the URL needs --ref BRANCH");
   if (name === current || is(`refs/heads/${name}`) || is(`refs/remotes/origin/${name}`)) {
     if (name !== current) {
       printStep("note", `the URL works when this is on ${name}; you are on ${current ?? "no branch"}`);
@@ -683,7 +683,7 @@ function findRef(root: string, wanted: string | undefined, tag: string, file: st
   if (queryGit(root, "cat-file", "-e", `refs/tags/${name}:${FOLDER}/${file}`) !== undefined) {
     return { kind: "tag", name };
   }
-  throw new Refusal(`The tag ${name} (--ref) is there, without ${file}, and tags do not move: give --ref BRANCH`);
+  throw new Refusal(`The tag ${name} (--ref) exists without ${file}, and tags must not move: give --ref BRANCH`);
 }
 
 // ── The folder ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -744,7 +744,7 @@ function readFolder(root: string): Folder {
   const path = join(root, FOLDER);
   const info = lstat(path);
   if (info && !info.isDirectory) {
-    throw new Refusal(`${path} has to be a directory, and is ${info.isSymlink ? "a link" : "a file"}`);
+    throw new Refusal(`${path} must be a directory, but is ${info.isSymlink ? "a link" : "a file"}`);
   }
   const entries = info ? [...Deno.readDirSync(path)].filter(({ name }) => name !== TEMPORARY) : [];
   const files = entries.filter(({ isFile }) => isFile).map(({ name }) => name).sort(byCode);
@@ -761,7 +761,7 @@ function readFolder(root: string): Folder {
     if (line.trim() === "" || folder.sums.get(file) === hash) continue;
     const place = `${FOLDER}/${SUMS}:${index + 1}`;
     if (file === "") {
-      throw new Refusal(`${place}: ${quote(line)} is no hash and a file: after a merge, keep all such lines`);
+      throw new Refusal(`${place}: ${quote(line)} is not a hash and a file name: after a merge, keep only such lines`);
     }
     if (folder.sums.has(file)) {
       throw new Refusal(`${place}: a second hash of ${file}: keep the one that git log has first`);
@@ -793,7 +793,7 @@ function readRelease(folder: Folder, name: string): Release | undefined {
     return release;
   } catch (error) {
     throw new Refusal(
-      `${FOLDER}/${file} is no record of a release: ${explain(error)}. Get it back from git, or put it right`,
+      `${FOLDER}/${file} is not a valid record: ${explain(error)}. Restore it from git, or correct it`,
     );
   }
 }
@@ -843,7 +843,7 @@ async function plan(folder: Folder, target: Target, tarball: Uint8Array<ArrayBuf
   const [hex, hash] = [digest.toHex(), `sha256-${digest.toBase64()}`];
   if ((folder.sums.get(file) ?? hex) !== hex) {
     throw new Refusal(
-      `${FOLDER}/${file} was released with other bytes, says ${SUMS}, and is gone: get it back from git`,
+      `${FOLDER}/${file} is missing, and ${SUMS} has another hash for it: restore it from git`,
     );
   }
   const recorded = readRelease(folder, name);
@@ -1009,7 +1009,7 @@ function findRoot(): string {
   const [root, reason] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes).trim());
   if (success && root) return root;
   throw new Refusal(
-    `${FOLDER}/ is a folder at the root of a git repo, and ${Deno.cwd()} is in none:\n${reason || "a bare one"}`,
+    `${Deno.cwd()} is not in the working tree of a git repo:\n${reason || "the repo is bare"}`,
   );
 }
 
@@ -1023,7 +1023,7 @@ function checkTree(root: string, program: string): void {
   const more = changes.length > 5 ? `\n  and ${changes.length - 5} more` : "";
   throw new Refusal(
     `There are uncommitted changes in ${root}:\n${changes.slice(0, 5).map((line) => `  ${line}`).join("\n")}${more}\n` +
-      "Commit or stash them, so that the release is of something that others have, or give --allow-dirty",
+      "Commit or stash them, or give --allow-dirty",
   );
 }
 
@@ -1032,7 +1032,7 @@ function checkComplete({ committed, files }: Folder): void {
   const missing = committed.find((file) => !files.includes(file) && (file === SUMS || /\.(json|tar\.gz)$/.test(file)));
   if (missing === undefined) return;
   throw new Refusal(
-    `${FOLDER}/${missing} is committed, and not here: get it back (git restore ${FOLDER}, or git sparse-checkout add ${FOLDER})`,
+    `${FOLDER}/${missing} is committed, but missing here: restore it (git restore ${FOLDER}, or git sparse-checkout add ${FOLDER})`,
   );
 }
 
@@ -1043,7 +1043,7 @@ function checkKept(root: string, files: string[], tarball: string): void {
     const [, place, pattern = "", path] = /^(.*:\d+):(.*)\t(.*)$/.exec(line) ?? [];
     if (place === undefined || pattern.startsWith("!")) continue;
     const orEnd = place.startsWith(FOLDER) ? "" : `, or end .gitignore with the lines\n  !/${FOLDER}/\n  !/${FOLDER}/*`;
-    throw new Refusal(`git ignores ${path}, because of ${quote(pattern)} in ${place}: take that out${orEnd}`);
+    throw new Refusal(`git ignores ${path}, because of ${quote(pattern)} in ${place}: remove that${orEnd}`);
   }
   const path = `${FOLDER}/${tarball}`;
   const names = ["text", "crlf", "eol", "filter", "ident", "working-tree-encoding"];
@@ -1076,8 +1076,8 @@ function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean):
   const isBelow = head !== undefined && queryGit(root, "merge-base", "--is-ancestor", there, head) !== undefined;
   if (isBelow && !isNew) return;
   throw new Refusal(
-    `The tag ${tag} is there already, on another commit (${there.slice(0, 12)}) than the release would be: ` +
-      `release another version, or remove it (git tag --delete ${tag}) if nobody has it`,
+    `The tag ${tag} already exists, on another commit (${there.slice(0, 12)}): ` +
+      `release another version, or delete it (git tag --delete ${tag}) if nobody uses it`,
   );
 }
 
@@ -1094,7 +1094,7 @@ function checkCommit(root: string, folder: Folder, { tag }: Target, files: strin
   if (!is("check-ref-format", `refs/tags/${tag}`)) throw new Refusal(`${quote(tag)} cannot be a tag in git`);
   const other = folder.files.find((file) => folder.sums.has(file) && ![...folder.committed, ...files].includes(file));
   if (other === undefined) return;
-  throw new Refusal(`${FOLDER}/${other} is not committed, and ${SUMS}, which would be, has it: commit that first`);
+  throw new Refusal(`${FOLDER}/${other} is not committed, but ${SUMS} lists it: commit it first`);
 }
 
 /** Commits files of `releases/` and nothing else, and tags the commit, unless that is done. */
@@ -1109,7 +1109,7 @@ function commit(root: string, files: string[], { name, version, tag }: Target): 
   for (const path of paths.filter((each) => each.endsWith(".tar.gz"))) {
     if (git(root, "rev-parse", `HEAD:${path}`) === git(root, "hash-object", "--no-filters", "--", path)) continue;
     throw new Refusal(
-      `git has committed other bytes than are in ${path}: undo it (git reset --soft HEAD~1), and see .gitattributes`,
+      `git has committed other bytes than ${path} contains: undo it (git reset --soft HEAD~1), and see .gitattributes`,
     );
   }
   if (queryGit(root, "rev-parse", "--verify", "--quiet", `refs/tags/${tag}`) === undefined) {
@@ -1132,7 +1132,7 @@ function lock(root: string): Deno.FsFile {
     return handle;
   }
   handle.close();
-  throw new Refusal(`Another release.ts is at work in ${root}: run it again when that has finished`);
+  throw new Refusal(`Another release.ts is running in ${root}: try again when it has finished`);
 }
 
 /**
@@ -1169,18 +1169,18 @@ async function findVersion(program: Program, name: string, { version: wanted, ru
   const [first, ...others] = new Set(printed);
   if (wanted !== undefined && first !== undefined && !printed.some((each) => each.replace(/^v/, "") === wanted)) {
     throw new Refusal(
-      `${name} prints version ${first}, not ${wanted}: build it anew, or give --no-run if it is right all the same`,
+      `${name} prints version ${first}, not ${wanted}: build it again, or give --no-run if that is correct`,
     );
   }
   const version = wanted ?? first;
-  if (version === undefined) throw new Refusal(`Which version is ${name}? Say it with --version: ${problem}`);
+  if (version === undefined) throw new Refusal(`The version of ${name} is unknown: ${problem}. Give --version`);
   if (wanted === undefined && others.length > 0) {
-    throw new Refusal(`${name} prints several versions, ${printed.join(" and ")}: say which it is with --version`);
+    throw new Refusal(`${name} prints several versions, ${printed.join(" and ")}: give --version`);
   }
   checkVersion(version, `What ${name} prints for --version`, Refusal);
-  printStep("version", first !== undefined ? `${version}, as it prints` : `${version}; ${problem}`);
+  printStep("version", first !== undefined ? `${version}, printed by the program` : `${version}; ${problem}`);
   if (first === undefined && run) {
-    printStep("note", `the install check of ${name}.nix runs ${name} --version, and wants to see ${version}`);
+    printStep("note", `the install check of ${name}.nix runs ${name} --version, and expects ${version}`);
   }
   return version;
 }
@@ -1188,7 +1188,7 @@ async function findVersion(program: Program, name: string, { version: wanted, ru
 function checkVersion(version: string, whence: string, Problem: typeof Refusal): void {
   if (isVersion(version)) return;
   const [hint, example] = /^v\d/.test(version)
-    ? ['has a "v" in front', version.slice(1)]
+    ? ['begins with "v"', version.slice(1)]
     : ["is not semantic versioning, MAJOR.MINOR.PATCH and perhaps -PRERELEASE and +BUILD", "1.2.3"];
   throw new Problem(`${whence}, ${quote(version)}, ${hint}: give --version ${example}`);
 }
@@ -1219,19 +1219,19 @@ async function readReleased(
   const bytes = Deno.readFileSync(join(folder.path, file));
   const recorded = folder.sums.get(file);
   if (recorded !== undefined && recorded !== (await sha256(bytes)).toHex()) {
-    throw new Refusal(`${path} is not what ${SUMS} has the hash of: get it back from git`);
+    throw new Refusal(`${path} does not match its hash in ${SUMS}: restore it from git`);
   }
   const archive = await gunzip(bytes).catch((error) => {
-    throw new Refusal(`${path} cannot be read, ${explain(error)}: get it back from git`);
+    throw new Refusal(`${path} cannot be read, ${explain(error)}: restore it from git`);
   });
   if (isSame(archive, program.archive)) return bytes;
   const isHeader = isSame(archive.subarray(BLOCK), program.archive.subarray(BLOCK));
   if (recorded === undefined && !folder.committed.includes(file)) {
-    throw new Refusal(`${path} is there with another content, and was never released: remove it, and run this again`);
+    throw new Refusal(`${path} exists with other content, but was never released: remove it, and run this again`);
   }
   throw new Refusal(
-    `${path} is released already, with another ${isHeader ? "name or time (SOURCE_DATE_EPOCH) in it" : "content"}: ` +
-      "a released version never changes, so release another one",
+    `${path} is already released with another ${isHeader ? "name or time (SOURCE_DATE_EPOCH)" : "content"}: ` +
+      "a released version never changes, so release another version",
   );
 }
 
@@ -1274,13 +1274,16 @@ function checkRelease(root: string, folder: Folder, target: Target, program: Pro
   if (!options["allow-dirty"]) checkTree(root, program.path);
   const newest = newestVersion(folder, name) ?? version;
   if (!options["allow-older"] && compareVersions(version, newest) < 0) {
-    throw new Refusal(`${name} ${newest} is released, and ${version} is older: give --allow-older if that is meant`);
+    throw new Refusal(`${name} ${newest} is released, and ${version} is older: give --allow-older if this is intended`);
   }
   checkKept(root, files, file);
   const isNew = !folder.committed.flatMap(parseTarball).some((each) => each.name === name && each.version === version);
   checkTag(root, tag, isNew, options.commit);
   if (options.commit) checkCommit(root, folder, target, files);
-  printStep("tree", options["allow-dirty"] ? "not looked at (--allow-dirty)" : `all is committed but ${FOLDER}/`);
+  printStep(
+    "tree",
+    options["allow-dirty"] ? "not checked (--allow-dirty)" : `everything is committed, except ${FOLDER}/`,
+  );
 }
 
 /** Fails for a tarball that forges refuse, and warns about a large one. */
@@ -1295,7 +1298,7 @@ function checkSize({ path, files }: Folder, { file, build }: Plan): void {
   if (build.size <= LIMITS.warning) return;
   const others = files.filter((each) => each !== file).map((each) => Deno.lstatSync(join(path, each)).size);
   const total = others.reduce((sum, each) => sum + each, build.size);
-  printStep("warning", `with it ${FOLDER}/ has ${size(total)}, and every clone has all that ever was in there`);
+  printStep("warning", `${FOLDER}/ now has ${size(total)}, and every clone contains its whole history`);
 }
 
 /** Releases a program. */
@@ -1317,10 +1320,10 @@ async function release(path: string, options: Options): Promise<void> {
 
   const { name, version, url, files, record } = planned;
   if ((readText(folder, `${name}.nix`) ?? nixPackage(name)) !== nixPackage(name)) {
-    printStep("note", `${FOLDER}/${name}.nix was changed by somebody, and is left as it is`);
+    printStep("note", `${FOLDER}/${name}.nix was edited, and stays as it is`);
   }
-  if (isDone) printStep("done", `${name} ${version} is released already, with just this content`);
-  else printStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? ", if this were no dry run" : ""}`);
+  if (isDone) printStep("done", `${name} ${version} is already released with this content`);
+  else printStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? " (not in a dry run)" : ""}`);
   if (!isDone && !isDry) writeFolder(root, files);
   const made = options.commit && !isDry ? commit(root, filesOf(folder, target), target) : "";
   if (made !== "") printStep("commit", made);
@@ -1370,7 +1373,7 @@ async function examine(folder: Folder, tarball: Tarball, release: Release | unde
   const facts = { file: tarball.file, size: bytes.length, hash: `sha256-${hash.toBase64()}`, kind, interpreter };
   for (const [key, fact] of Object.entries(facts)) {
     const said = build[key as keyof Build];
-    if (said !== fact) wrong.push(`${tarball.name}.json has the ${key} ${said}, and it is ${fact}`);
+    if (said !== fact) wrong.push(`${tarball.name}.json says that the ${key} is ${said}, but it is ${fact}`);
   }
   return wrong;
 }
@@ -1379,11 +1382,11 @@ async function examine(folder: Folder, tarball: Tarball, release: Release | unde
 function examineRecord(folder: Folder, name: string, release: Release): string[] {
   const missing = Object.entries(release.platforms)
     .filter(([platform]) => !folder.files.includes(`${name}_${release.version}_${platform}.tar.gz`))
-    .map(([platform]) => `it names a tarball for ${platform}, which is not there`);
+    .map(([platform]) => `it names a tarball for ${platform}, which is missing`);
   const newest = newestVersion(folder, name);
   return [
-    ...release.name === name ? [] : [`it is of ${quote(release.name)}`],
-    ...newest === release.version ? [] : [`it is of ${release.version}, and ${newest} is there`],
+    ...release.name === name ? [] : [`it is for ${quote(release.name)}`],
+    ...newest === release.version ? [] : [`it is for ${release.version}, but ${newest} exists`],
     ...Object.keys(release.platforms).length > 0 ? [] : ["it names no platform"],
     ...missing,
   ];
@@ -1396,17 +1399,17 @@ async function examineRemote({ url, hash, size: length }: Build, seconds: number
     // Some servers declare a tarball as compressed content, which would be decompressed during the transfer.
     const headers = { "accept-encoding": "identity" };
     response = await fetch(url, { headers, signal: AbortSignal.timeout(seconds * 1000) });
-    if (response.status === 404) return [`${url} is not there (404): is it pushed, and may everybody read it?`];
+    if (response.status === 404) return [`${url} was not found (404): is it pushed, and can everybody read it?`];
     if (!response.ok) return [`${url} answers ${response.status} ${response.statusText}`];
     const bytes = await readUpTo(length, response.body ?? new Blob().stream());
     const got = `sha256-${(await sha256(bytes)).toBase64()}`;
     if (got === hash) return [];
     const isPage = /text\/html/.test(response.headers.get("content-type") ?? "") ||
       /^\s*<(!doctype|html)/i.test(new TextDecoder().decode(bytes.subarray(0, 256)));
-    if (isPage) return [`${url} gives a web page, of login perhaps, and not the file`];
-    if (bytes.length > length) return [`${url} gives more than the ${length} bytes that it should`];
-    if (bytes.length < length) return [`${url} gives ${bytes.length} bytes of ${length}`];
-    return [`${url} gives another content, with the hash ${got}`];
+    if (isPage) return [`${url} returns a web page, perhaps a login, instead of the file`];
+    if (bytes.length > length) return [`${url} returns more than ${length} bytes`];
+    if (bytes.length < length) return [`${url} returns ${bytes.length} of ${length} bytes`];
+    return [`${url} returns other content, with the hash ${got}`];
   } catch (error) {
     if (error instanceof DOMException) return [`${url} took longer than ${seconds} seconds`];
     const cause = explain(error instanceof Error && error.cause || error).replace(/^.*client error \(\w+\): /, "");
@@ -1435,8 +1438,8 @@ async function verify(name: string | undefined, options: Options): Promise<boole
     const release = attempt(() => readRelease(folder, each));
     const record = release instanceof Error ? undefined : release;
     if (release instanceof Error) report(`${each}.json`, [explain(release)]);
-    else report(`${each}.json`, record ? examineRecord(folder, each, record) : ["it is not there"], "all is there");
-    if (!folder.files.includes(`${each}.nix`)) report(`${each}.nix`, ["it is not there"]);
+    else report(`${each}.json`, record ? examineRecord(folder, each, record) : ["it is missing"], "complete");
+    if (!folder.files.includes(`${each}.nix`)) report(`${each}.nix`, ["it is missing"]);
     for (const tarball of folder.tarballs.filter(({ name }) => name === each)) {
       report(tarball.file, await examine(folder, tarball, record));
     }
@@ -1446,7 +1449,7 @@ async function verify(name: string | undefined, options: Options): Promise<boole
   }
   for (const file of folder.sums.keys()) {
     if (!folder.files.includes(file) && isMeant(parseTarball(file)[0])) {
-      report(file, [`${SUMS} has it, and it is not there`]);
+      report(file, [`it is in ${SUMS}, but missing`]);
     }
   }
   for (const file of folder.files.filter((each) => each.endsWith(".tar.gz") && parseTarball(each).length === 0)) {

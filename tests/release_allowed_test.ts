@@ -31,7 +31,7 @@ describe("release FILE allows", () => {
     box.remove("releases");
     await box.git("checkout", "--quiet", "releases");
     assertStringIncludes(box.read("releases/SHA256SUMS"), "\r\n");
-    assertStringIncludes((await release(box)).stderr, "released already");
+    assertStringIncludes((await release(box)).stderr, "already released");
     box.write("out/tool.sh", program("1.1.0"));
     await release(box, "--commit");
     assertEquals((await box.run("verify")).status, 0);
@@ -59,7 +59,7 @@ describe("release FILE allows", () => {
     const { stdout } = await release(box, "--commit");
     await box.git("checkout", "--quiet", "-b", "side");
     const again = await release(box);
-    assertStringIncludes(again.stderr, "released already");
+    assertStringIncludes(again.stderr, "already released");
     assertEquals(again.stdout, stdout);
     const message = "the URL works when this is on main; you are on side";
     assertStringIncludes((await release(box, "--ref", "main", "-n")).stderr, message);

@@ -30,7 +30,7 @@ describe("untar()", () => {
   const rows: [string, Uint8Array<ArrayBuffer>, string][] = [
     ["a second file", longer, "more than one file"],
     ["no checksum", good.slice().fill(0, 148, 156), "no tar archive"],
-    ["an end that is missing", good.slice(0, 1024), "cut short"],
+    ["an end that is missing", good.slice(0, 1024), "truncated"],
     ["nothing", new Uint8Array(), "no tar archive"],
   ];
   for (const [name, bytes, message] of rows) {

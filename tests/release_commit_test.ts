@@ -40,7 +40,7 @@ describe("release FILE --commit", () => {
     await release(box, "--name", "other");
     assertStringIncludes(
       await refuses(box, 1, "out/tool.sh", "--commit"),
-      "releases/other_1.0.0_noarch.tar.gz is not committed, and SHA256SUMS, which would be, has it",
+      "releases/other_1.0.0_noarch.tar.gz is not committed, but SHA256SUMS lists it: commit it first",
     );
   });
 
@@ -54,7 +54,7 @@ describe("release FILE --commit", () => {
     Deno.chmodSync(box.at(".git/hooks/pre-commit"), 0o755);
     assertStringIncludes(
       await box.fails(1, "out/tool.sh", "--commit"),
-      `git has committed other bytes than are in ${path}`,
+      `git has committed other bytes than ${path} contains`,
     );
     assertEquals(await box.git("tag"), "");
   });

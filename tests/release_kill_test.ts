@@ -99,7 +99,7 @@ describe("releases/", () => {
     const message = await refuses(box, 1, "out/tool.sh");
     assertStringIncludes(
       message,
-      "is there with another content, and was never released: remove it, and run this again",
+      "exists with other content, but was never released: remove it, and run this again",
     );
   });
 
@@ -112,7 +112,7 @@ describe("releases/", () => {
     try {
       using writer = await Deno.open(fifo, { write: true }); // opens when the first run has come to read it
       const message = await box.fails(1, "out/tool.sh", "--version", "1.0.0", "--no-run");
-      assertStringIncludes(message, "Another release.ts is at work");
+      assertStringIncludes(message, "Another release.ts is running");
       writer.writeSync(encode("1.0.0\n"));
     } finally {
       const { success } = await first.output();

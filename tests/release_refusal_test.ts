@@ -14,7 +14,7 @@ describe("release FILE refuses", () => {
       (box) => (box.remove("out/tool.sh"), box.link("out/tool.sh", "nowhere")),
       [],
       1,
-      "it is a link to nowhere, which is not there",
+      "it is a link to nowhere, which does not exist",
     ],
     ["a file of no known kind", (box) => box.write("out/tool.sh", "hello"), [], 1, "neither an ELF file"],
     [
@@ -30,7 +30,7 @@ describe("release FILE refuses", () => {
       () => {},
       ["--version", "v1.0.0"],
       2,
-      '--version, "v1.0.0", has a "v" in front: give --version 1.0.0',
+      '--version, "v1.0.0", begins with "v": give --version 1.0.0',
     ],
     ["a version of two numbers", () => {}, ["--version", "1.0"], 2, '--version, "1.0", is not semantic versioning'],
     ["a version with zeros in front", () => {}, ["--version", "1.0.01"], 2, "is not semantic versioning"],
@@ -39,14 +39,14 @@ describe("release FILE refuses", () => {
       (box) => box.write("out/tool.sh", program("v1.0.0")),
       [],
       1,
-      'What tool prints for --version, "v1.0.0", has a "v" in front',
+      'What tool prints for --version, "v1.0.0", begins with "v"',
     ],
     [
       "a program that prints no version, where none is given",
       (box) => box.write("out/tool.sh", "#!/bin/sh\n"),
       [],
       1,
-      "Which version is tool? Say it with --version: it prints no version",
+      "The version of tool is unknown: it prints no version for --version. Give --version",
     ],
     [
       "a program that fails, whatever it prints",
@@ -60,7 +60,7 @@ describe("release FILE refuses", () => {
       (box) => box.write("out/tool.sh", "#!/bin/sh\necho tool with libfoo 2.3.4, version 1.0.0\n"),
       [],
       1,
-      "tool prints several versions, 2.3.4 and 1.0.0: say which",
+      "tool prints several versions, 2.3.4 and 1.0.0: give --version",
     ],
     [
       "a version that cannot be in a tag, with --commit",
@@ -88,14 +88,14 @@ describe("release FILE refuses", () => {
       (box) => box.git("tag", "old"),
       ["--ref", "old"],
       1,
-      "The tag old (--ref) is there, without tool_1.0.0_noarch.tar.gz",
+      "The tag old (--ref) exists without tool_1.0.0_noarch.tar.gz",
     ],
     [
       "no version with --no-run",
       () => {},
       ["--no-run"],
       1,
-      "Which version is tool? Say it with --version: it was not run",
+      "The version of tool is unknown: it was not run (--no-run). Give --version",
     ],
     ["another version than it prints", () => {}, ["--version", "1.0.1"], 1, "tool prints version 1.0.0, not 1.0.1"],
     [
@@ -141,7 +141,7 @@ describe("release FILE refuses", () => {
       },
       [],
       1,
-      "The tag tool-v1.0.0 is there already, on another commit",
+      "The tag tool-v1.0.0 already exists, on another commit",
     ],
     [
       "a tag that --commit would have to move",
@@ -162,14 +162,14 @@ describe("release FILE refuses", () => {
       (box) => box.write("releases/SHA256SUMS", "<<<<<<< HEAD\n"),
       [],
       1,
-      'releases/SHA256SUMS:1: "<<<<<<< HEAD" is no hash and a file',
+      'releases/SHA256SUMS:1: "<<<<<<< HEAD" is not a hash and a file name',
     ],
     [
       "a record that cannot be read",
       (box) => box.write("releases/tool.json", "{"),
       [],
       1,
-      "releases/tool.json is no record",
+      "releases/tool.json is not a valid record",
     ],
     [
       "a date that is none",
@@ -199,7 +199,7 @@ describe("release FILE refuses", () => {
     await release(box, "--commit");
     box.write("out/tool.sh", program("1.0.0", "# new\n"));
     box.remove("releases");
-    const message = "releases/SHA256SUMS is committed, and not here: get it back (git restore releases";
+    const message = "releases/SHA256SUMS is committed, but missing here: restore it (git restore releases";
     assertStringIncludes(await refuses(box, 1, "out/tool.sh", "--commit"), message);
     await box.git("sparse-checkout", "set", "--no-cone", "/*", "!/releases/");
     assertStringIncludes(await refuses(box, 1, "out/tool.sh", "--allow-dirty"), message);
@@ -209,7 +209,7 @@ describe("release FILE refuses", () => {
     using box = await repo();
     await box.git("tag", "tool-v1.0.0");
     await release(box);
-    assertStringIncludes(await refuses(box, 1, "out/tool.sh", "--commit"), "The tag tool-v1.0.0 is there already");
+    assertStringIncludes(await refuses(box, 1, "out/tool.sh", "--commit"), "The tag tool-v1.0.0 already exists");
   });
 
   it("what git ignores, until its advice is taken", async () => {
@@ -260,7 +260,7 @@ describe("release FILE refuses", () => {
       "--version",
       "1.0.0",
     );
-    assertStringIncludes(message, "released already, with another content: a released version never changes");
+    assertStringIncludes(message, "already released with another content: a released version never changes");
     box.write("out/tool.sh", program("1.0.0"));
     box.environment = { SOURCE_DATE_EPOCH: "0" };
     assertStringIncludes(await refuses(box, 1, "out/tool.sh"), "another name or time (SOURCE_DATE_EPOCH)");
@@ -272,10 +272,13 @@ describe("release FILE refuses", () => {
     const tarball = "releases/tool_1.0.0_noarch.tar.gz";
     const bytes = Deno.readFileSync(box.at(tarball));
     box.write(tarball, "version https://git-lfs.example.org/spec/v1\n");
-    assertStringIncludes(await refuses(box, 1, "out/tool.sh"), `${tarball} is not what SHA256SUMS has the hash of`);
+    assertStringIncludes(await refuses(box, 1, "out/tool.sh"), `${tarball} does not match its hash in SHA256SUMS`);
     box.remove(tarball);
     box.write("out/tool.sh", program("1.0.0", "# new\n"));
-    assertStringIncludes(await refuses(box, 1, "out/tool.sh"), `${tarball} was released with other bytes`);
+    assertStringIncludes(
+      await refuses(box, 1, "out/tool.sh"),
+      `${tarball} is missing, and SHA256SUMS has another hash for it`,
+    );
     box.write("out/tool.sh", program("1.0.0"));
     await release(box);
     assertEquals(Deno.readFileSync(box.at(tarball)), bytes);
@@ -309,7 +312,7 @@ describe("release FILE refuses", () => {
     assertEquals(isThere(box.at("releases")), false);
     box.write("out/tool.sh", noise.subarray(0, 11 * 2 ** 20));
     const { stderr } = await release(box, "--version", "1.0.0", "--no-run");
-    assertMatch(stderr, /^warning +with it releases\/ has 11\.0 MiB/m);
+    assertMatch(stderr, /^warning +releases\/ now has 11\.0 MiB/m);
   });
 
   it("a command line that it does not know", async () => {

@@ -93,20 +93,35 @@ describe("the URL", () => {
     await box.git("remote", "set-url", "origin", "https://me:s3cret/s3cret@git.example.org/tool.git?token=s3cret");
     box.write("out/tool.sh", program("1.0.1"));
     const message = await refuses(box, 1, "out/tool.sh");
-    assertStringIncludes(message, '"https://git.example.org/tool.git", where origin is: give --url-base');
+    assertStringIncludes(
+      message,
+      'origin is "https://git.example.org/tool.git", which determines no URL: give --url-base',
+    );
   });
 
   const refused: [what: string, origin: string, args: string[], status: number, message: string][] = [
     ["no origin", "", [], 1, 'no remote "origin"'],
-    ["a folder", "/srv/tool", [], 1, 'Cannot make a URL for "/srv/tool"'],
+    ["a folder", "/srv/tool", [], 1, 'origin is "/srv/tool", which determines no URL'],
     ["a forge that is not known", HTTPS, ["--forge", "svn"], 2, 'Unknown forge "svn": one of forgejo, gitea'],
     ["a branch that is not there", HTTPS, ["--ref", "nosuch"], 1, 'no branch or tag "nosuch"'],
-    ["a base that is no URL", HTTPS, ["--url-base", "example.org"], 2, 'as it is, not "example.org"'],
-    ["a base with a password", HTTPS, ["--url-base", "https://me:s3cret@x.org"], 2, 'as it is, not "https://x.org"'],
-    ["a base with a token", HTTPS, ["--url-base", "https://x.org/?t=s3cret"], 2, 'as it is, not "https://x.org/"'],
-    ["a name that only ssh knows", "git@work:me/tool.git", [], 1, 'Cannot make a URL for "git@work:me/tool.git"'],
+    ["a base that is no URL", HTTPS, ["--url-base", "example.org"], 2, 'and fragment, not "example.org"'],
+    [
+      "a base with a password",
+      HTTPS,
+      ["--url-base", "https://me:s3cret@x.org"],
+      2,
+      'and fragment, not "https://x.org"',
+    ],
+    ["a base with a token", HTTPS, ["--url-base", "https://x.org/?t=s3cret"], 2, 'and fragment, not "https://x.org/"'],
+    [
+      "a name that only ssh knows",
+      "git@work:me/tool.git",
+      [],
+      1,
+      'origin is "git@work:me/tool.git", which determines no URL',
+    ],
   ];
-  it("is as it was for the release before where origin gives none, as in a clone of a clone", async () => {
+  it("is that of the earlier release if origin determines none, as in a clone of a clone", async () => {
     using box = await repo(program("1.0.0"), HTTPS);
     await release(box, "--commit");
     const before = JSON.parse(box.read("releases/tool.json")).platforms.noarch.url;

@@ -39,18 +39,22 @@ describe("verify", () => {
       (box) => box.write("releases/tool.json", JSON.stringify({ ...record(box), platforms: {} })),
       `${file}: it is not in tool.json: release it again`,
     ],
-    ["one that is gone", (box) => box.remove(`releases/${file}`), `${file}: SHA256SUMS has it, and it is not there`],
+    ["one that is gone", (box) => box.remove(`releases/${file}`), `${file}: it is in SHA256SUMS, but missing`],
     ["one that the record names and that is gone", (box) => {
       box.remove(`releases/${file}`);
       box.write("releases/SHA256SUMS", "");
-    }, "tool.json: it names a tarball for noarch, which is not there"],
-    ["no gzip file", (box) => box.write(`releases/${file}`, "<html>"), `${file}: it is not a whole gzip file`],
+    }, "tool.json: it names a tarball for noarch, which is missing"],
+    [
+      "no gzip file",
+      (box) => box.write(`releases/${file}`, "<html>"),
+      `${file}: it is not exactly one complete gzip file`,
+    ],
     ["one that is cut short", (box) => {
       box.write(`releases/${file}`, Deno.readFileSync(box.at(`releases/${file}`)).slice(0, -9));
-    }, `${file}: it is not a whole gzip file`],
+    }, `${file}: it is not exactly one complete gzip file`],
     ["something behind the gzip file", (box) => {
       box.write(`releases/${file}`, new Uint8Array([...Deno.readFileSync(box.at(`releases/${file}`)), 1]));
-    }, `${file}: it is not a whole gzip file, and nothing else`],
+    }, `${file}: it is not exactly one complete gzip file`],
     [
       "a second member",
       (box) => replace(box, new Uint8Array([...good.subarray(0, 1024), ...good])),
@@ -76,42 +80,46 @@ describe("verify", () => {
     [
       "another size in the record",
       (box) => edit(box, "releases/tool.json", /"size": \d+/, '"size": 1'),
-      "tool.json has the size 1",
+      "tool.json says that the size is 1",
     ],
     [
       "another hash in the record",
       (box) => edit(box, "releases/tool.json", /sha256-../, "sha256-AA"),
-      "tool.json has the hash sha256-AA",
+      "tool.json says that the hash is sha256-AA",
     ],
     [
       "another interpreter in the record",
       (box) => edit(box, "releases/tool.json", '"sh"', '"zsh"'),
-      "tool.json has the interpreter zsh, and it is sh",
+      "tool.json says that the interpreter is zsh, but it is sh",
     ],
     [
       "another version in the record",
       (box) => edit(box, "releases/tool.json", '"1.0.0"', '"0.9.0"'),
-      "it is of 0.9.0, and 1.0.0 is there",
+      "it is for 0.9.0, but 1.0.0 exists",
     ],
     [
       "a record of something else",
       (box) => edit(box, "releases/tool.json", '"tool"', '"other"'),
-      'tool.json: it is of "other"',
+      'tool.json: it is for "other"',
     ],
-    ["no package", (box) => box.remove("releases/tool.nix"), "tool.nix: it is not there"],
+    ["no package", (box) => box.remove("releases/tool.nix"), "tool.nix: it is missing"],
     ["two hashes of one tarball", (box) => {
       box.write("releases/SHA256SUMS", `${box.read("releases/SHA256SUMS")}${"0".repeat(64)}  ${file}\n`);
     }, `SHA256SUMS:2: a second hash of ${file}`],
-    ["a record that holds nothing", (box) => box.write("releases/tool.json", "null"), "tool.json is no record"],
+    [
+      "a record that holds nothing",
+      (box) => box.write("releases/tool.json", "null"),
+      "tool.json is not a valid record",
+    ],
     ["a folder in the place of a tarball", (box) => {
       box.remove(`releases/${file}`);
       box.directory(`releases/${file}`);
-    }, `${file}: SHA256SUMS has it, and it is not there`],
-    ["no record", (box) => box.remove("releases/tool.json"), "tool.json: it is not there"],
+    }, `${file}: it is in SHA256SUMS, but missing`],
+    ["no record", (box) => box.remove("releases/tool.json"), "tool.json: it is missing"],
     [
       "a record with a merge conflict in it",
       (box) => edit(box, "releases/tool.json", "{", "<<<<<<< HEAD\n{"),
-      "tool.json is no record",
+      "tool.json is not a valid record",
     ],
     [
       "a tarball of no version",
@@ -153,7 +161,7 @@ describe("verify", () => {
     box.write(`releases/${file}`, "");
     assertEquals((await box.run("verify", "other")).status, 0);
     box.remove(`releases/${file}`);
-    assertStringIncludes(await box.fails(1, "verify", "tool"), `${file}: SHA256SUMS has it, and it is not there`);
+    assertStringIncludes(await box.fails(1, "verify", "tool"), `${file}: it is in SHA256SUMS, but missing`);
     assertStringIncludes(await box.fails(1, "verify", "nosuch"), 'No "nosuch" is released; there are other, tool');
   });
 
@@ -178,19 +186,19 @@ describe("verify", () => {
     ["the file, said to be a web page", (_, bytes) => {
       return new Response(bytes, { headers: { "content-type": "text/html" } });
     }, undefined],
-    ["another file", (_, bytes) => new Response(bytes.toReversed()), "gives another content, with the hash sha256-"],
+    ["another file", (_, bytes) => new Response(bytes.toReversed()), "returns other content, with the hash sha256-"],
     [
       "a web page",
       () => new Response("<!DOCTYPE html>", { headers: { "content-type": "text/html" } }),
-      "gives a web page, of login perhaps",
+      "returns a web page, perhaps a login",
     ],
-    ["a web page that is not called one", () => new Response("\n<html>"), "gives a web page, of login perhaps"],
-    ["404", () => new Response("", { status: 404 }), "is not there (404): is it pushed"],
+    ["a web page that is not called one", () => new Response("\n<html>"), "returns a web page, perhaps a login"],
+    ["404", () => new Response("", { status: 404 }), "was not found (404): is it pushed"],
     ["500", () => new Response("", { status: 500 }), "answers 500"],
-    ["less", (_, bytes) => new Response(bytes.slice(1)), "bytes of "],
+    ["less", (_, bytes) => new Response(bytes.slice(1)), " bytes"],
     ["what breaks off", "HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\nxx", "broke off: "],
     ["what is no answer", "SSH-2.0-x\r\n", "cannot be fetched: invalid HTTP version"],
-    ["what never ends", () => new Response(endless()), "gives more than the "],
+    ["what never ends", () => new Response(endless()), "returns more than "],
     ["redirects without end", ({ url }) => Response.redirect(url), "redirects"],
     ["nothing in time", () => new Promise(() => {}), "took longer than 0.5 seconds", ["--timeout", "0.5"]],
   ];
