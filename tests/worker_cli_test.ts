@@ -35,7 +35,7 @@ describe("worker", () => {
     ["list --cleanup", "--cleanup does not go with list"],
     ["spawn --taskId x", "spawn needs --brief"],
     ["spawn --taskId X/y --brief ../brief.md", "cannot be"],
-    ["spawn --taskId -x --brief ../brief.md --agent none", "cannot be an id"],
+    ["spawn --taskId -x --brief ../brief.md --agent none", "is not a valid ID"],
     ["spawn --taskId x --brief ../none.md --agent none", "Cannot read --brief"],
     ["spawn --taskId x --brief ../brief.md --agent gpt", "Unknown agent"],
     ["spawn --taskId x --brief ../brief.md --agent none --base v9", "no branch"],

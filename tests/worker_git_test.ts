@@ -210,7 +210,7 @@ describe("worker", () => {
       await box.until(() => isThere(`${box.path}/at-work`));
       await fetch();
       const { problems, notes } = (await box.do("doctor --fix", clone)).data;
-      const what = "merge is at work on another machine, or broke off there";
+      const what = "merge is running on another machine, or was interrupted there";
       assertEquals([problems, notes[0]], [[], { taskId: "x", what }]);
       child.kill("SIGINT");
       await child.output();
@@ -241,7 +241,7 @@ describe("worker", () => {
       for (const isEmpty of [false, true]) {
         box.remove(box.tree("x"));
         if (isEmpty) Deno.mkdirSync(box.tree("x"));
-        assertStringIncludes((await box.do("doctor --fix")).data.problems[0].what, "it is made again");
+        assertStringIncludes((await box.do("doctor --fix")).data.problems[0].what, "it is created again");
         assertEquals(box.read(box.tree("x", "c")), "1\n");
       }
     }),

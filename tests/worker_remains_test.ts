@@ -122,7 +122,7 @@ describe("worker doctor", () => {
       box.remove(".git/worker");
       const { data } = await box.do("doctor --fix", `${box.path}/clone`);
       assertEquals(data.notes.map(({ what }: { what: string }) => what), [
-        "merge is at work on another machine, or broke off there",
+        "merge is running on another machine, or was interrupted there",
       ]);
       await box.heal();
       assertEquals((await box.do("merge x")).state, "merged");

@@ -27,7 +27,7 @@ describe("worker submit", () => {
       await box.spawnTask("x");
       const { taskId, command, error } = await box.ask(4, "submit", box.tree("x"));
       assertEquals([taskId, command, error?.code], ["x", "submit", "state"]);
-      assertStringIncludes(error?.message ?? "", "Nothing is committed");
+      assertStringIncludes(error?.message ?? "", "has no commit that refs/heads/main lacks");
       await box.commit("x", { c: "1\n" });
       box.write(box.tree("x", "a"), "changed\n");
       assertStringIncludes((await box.ask(4, "submit", box.tree("x"))).error?.message ?? "", "a");
@@ -186,11 +186,11 @@ describe("worker human", () => {
       const head = await box.submitted("x", { ".ci/run": "x\n" });
       await box.ask(4, `human approve x --head ${head}`, undefined, { ...person, WORKER_TASK: "y" });
       const refused = await box.ask(8, `human approve x --head ${head}`);
-      assertStringIncludes(refused.error?.message ?? "", "has to be a terminal");
+      assertStringIncludes(refused.error?.message ?? "", "must be a terminal");
       assertEquals(await box.state("x"), "needs_human");
       await box.ask(5, `human approve x --head ${(await box.resolve("main"))!}`, undefined, person);
       const { stderr } = await box.worker(["human", "approve", "x", "--head", head], undefined, person);
-      assertStringIncludes(stderr, "proves no person");
+      assertStringIncludes(stderr, "does not prove that a person did");
       assertEquals(await box.state("x"), "submitted");
       await box.ask(4, `human approve x --head ${head}`, undefined, person);
       await box.do(`review start x --head ${head} --actor eve`);

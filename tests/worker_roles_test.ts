@@ -26,7 +26,7 @@ describe("a worker", () => {
       ];
       for (const line of refused) {
         const { error } = await box.ask(4, line, undefined, { WORKER_TASK: "x", ...PERSON });
-        assertStringIncludes(error?.message ?? "", 'The worker of task "x" may only submit, ask, and look', line);
+        assertStringIncludes(error?.message ?? "", 'The worker of task "x" may only submit, ask and read', line);
       }
       for (const line of ["list", "status y", "log x", "review diff y", "overlaps", "metrics", "doctor"]) {
         await box.do(line, undefined, { WORKER_TASK: "x" });
@@ -74,7 +74,7 @@ describe("a worker", () => {
     inBox(async (box) => {
       box.write("../nul.md", "Do it\0\n");
       const { error } = await box.ask(2, "spawn x --brief ../nul.md --agent none");
-      assertStringIncludes(error?.message ?? "", "it has a NUL character");
+      assertStringIncludes(error?.message ?? "", "it contains a NUL");
       assertEquals(await box.resolve("refs/worker/tasks/x"), undefined);
     }),
   );
@@ -87,7 +87,7 @@ describe("a worker", () => {
       await box.do("cancel x --reason over");
       assertEquals(
         (await box.ask(5, "spawn x --brief ../brief.md --agent none")).error?.hint,
-        "worker cancel x --cleanup makes it free",
+        "worker cancel x --cleanup frees the ID",
       );
       await box.do("cancel x --cleanup");
       box.write(box.tree("x", "mine"), "1\n");
@@ -115,7 +115,7 @@ describe("a worker", () => {
       const left = box.read(`${pids}.other`).trim();
       try {
         for (const pid of box.read(pids).trim().split("\n")) assertEquals(await isRunning(pid), false, pid);
-        assertStringIncludes(stderr, `which go on: sleep (process ${left})`);
+        assertStringIncludes(stderr, `which are still running: sleep (process ${left})`);
         assertEquals(await isRunning(left), true);
       } finally {
         Deno.kill(Number(left), "SIGKILL");
@@ -142,7 +142,7 @@ describe("a reviewer", () => {
       const other = await box.ask(4, `review approve x --head ${head} --actor bob`);
       assertStringIncludes(other.error?.message ?? "", "Only eve, who reviews task");
       const taken = await box.ask(4, `review start x --head ${head} --actor bob --take`);
-      assertStringIncludes(taken.error?.message ?? "", "eve is still at work");
+      assertStringIncludes(taken.error?.message ?? "", "eve is still reviewing task");
       assertEquals((await box.do("list")).data.tasks[0].reviewerGone, false);
       reviewer.kill("SIGKILL");
       await reviewer.status;

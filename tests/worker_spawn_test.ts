@@ -11,7 +11,7 @@ describe("worker spawn", () => {
       const reply = await box.spawnTask("x", "--paths src/** docs");
       assertEquals([reply.changed, reply.state, reply.head], [true, "working", undefined]);
       assertEquals(await box.git("-C", box.tree("x"), "branch", "--show-current"), "worker/x\n");
-      assertEquals(await box.events("x"), ["Queue: Do it", "Start: worktree and branch are made, agent none"]);
+      assertEquals(await box.events("x"), ["Queue: Do it", "Start: branch and worktree created, agent none"]);
       const message = await box.git("log", "-1", "--format=%(trailers)", "refs/worker/tasks/x");
       assertMatch(message, /^Task-Id: x\nOp-Id: \S+\nActor: hq\nFrom: queued\nTo: working\n/);
       assertEquals(await box.git("show", "refs/worker/tasks/x:brief.md"), box.read("../brief.md"));
@@ -66,7 +66,7 @@ describe("worker spawn", () => {
       await box.git("config", "worker.reviewQueue", "1");
       await box.spawnTask("x", "--paths src/**");
       const overlap = await box.ask(7, "spawn --taskId y --brief ../brief.md --agent none --paths src/a.ts");
-      assertStringIncludes(overlap.error?.message ?? "", "src/a.ts meets src/** of x");
+      assertStringIncludes(overlap.error?.message ?? "", "src/a.ts overlaps src/** of x");
       assertEquals(await box.resolve("refs/worker/tasks/y"), undefined);
       await box.spawnTask("y", "--paths src/a.ts --allow-overlap");
       await box.commit("x", { c: "1" });
@@ -149,7 +149,7 @@ describe("worker spawn", () => {
     inBox(async (box) => {
       box.write(`${box.home}/.gitconfig`, "[commit]\ngpgSign = true\n[gpg]\nprogram = false\n");
       await box.git("config", "worker.dir", box.at("inside"));
-      assertStringIncludes((await box.ask(2, "list")).error?.message ?? "", "outside of the repo");
+      assertStringIncludes((await box.ask(2, "list")).error?.message ?? "", "outside the repo");
       await box.git("config", "worker.dir", "~/trees");
       await box.spawnTask("x");
       const tree = `${box.home}/trees/x`;

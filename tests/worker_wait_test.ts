@@ -88,7 +88,8 @@ describe("worker merge and cancel", () => {
       const other = `worker merge x (process ${child.pid})`;
       assertEquals({ status, stderr }, {
         status: 5,
-        stderr: `Waiting for: ${other}\nworker: This is still at work after 1 seconds: ${other}\nTry again later\n`,
+        stderr:
+          `Waiting for: ${other}\nworker: Another command is still running after 1 seconds: ${other}\nTry again later\n`,
       });
       await box.ask(5, "cancel x --reason over --timeout 0");
       child.kill("SIGTERM");

@@ -34,7 +34,7 @@ const EXIT = {
 
 /** The states of a task. `live` tasks count against the limit, `waiting` ones against the review queue. */
 const STATES = {
-  queued: { live: true, waiting: false, next: "worker doctor --fix, if no spawn is at work" },
+  queued: { live: true, waiting: false, next: "worker doctor --fix, if no spawn is running" },
   working: { live: true, waiting: false, next: "worker wait ID" },
   blocked: { live: true, waiting: false, next: "worker resume ID --answer TEXT" },
   submitted: { live: true, waiting: true, next: "worker review start ID --head HEAD --actor NAME" },
@@ -46,8 +46,8 @@ const STATES = {
   changes_requested: { live: true, waiting: false, next: "worker resume ID" },
   approved: { live: true, waiting: false, next: "worker merge ID --check COMMAND" },
   needs_human: { live: true, waiting: false, next: "a person: worker human approve ID --head HEAD" },
-  merging: { live: true, waiting: false, next: "worker doctor --fix, if no merge is at work" },
-  cancelling: { live: true, waiting: false, next: "worker doctor --fix, if no cancel is at work" },
+  merging: { live: true, waiting: false, next: "worker doctor --fix, if no merge is running" },
+  cancelling: { live: true, waiting: false, next: "worker doctor --fix, if no cancel is running" },
   merged: { live: false, waiting: false, next: "worker cancel ID --cleanup, when its worktree is not needed" },
   cancelled: { live: false, waiting: false, next: "worker cancel ID --cleanup, when its worktree is not needed" },
   failed: {
@@ -242,7 +242,7 @@ function makeWritable(path: string): void {
 async function readGiven(option: string, path: string): Promise<string> {
   try {
     const text = path === "-" ? await new Response(Deno.stdin.readable).text() : Deno.readTextFileSync(path);
-    if (text.includes("\0")) throw new Error("it has a NUL character, which no command line can have");
+    if (text.includes("\0")) throw new Error("it contains a NUL, which no command line can contain");
     if (text.trim() !== "") return text;
   } catch (error) {
     throw new Failure("usage", `Cannot read --${option} ${quote(path)}: ${explain(error)}`);
@@ -302,7 +302,7 @@ function checkGlob(glob: string, from: string): void {
   try {
     globToRegExp(glob);
   } catch {
-    throw new Failure("usage", `${from} ${quote(glob)} is no glob: what stands in [] has to be in order`);
+    throw new Failure("usage", `${from} ${quote(glob)} is not a glob: a range in [] is in the wrong order`);
   }
 }
 
@@ -507,7 +507,7 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
     const number = Number(given ?? value);
     if (given?.trim() !== "" && Number.isInteger(number) && number >= least && number <= most) return [name, number];
     const range = most === Infinity ? `${least} or more` : `${least} to ${most}`;
-    throw new Failure("usage", `git config worker.${name} is ${quote(given ?? "")}, and has to be ${range}`);
+    throw new Failure("usage", `git config worker.${name} is ${quote(given ?? "")}: it must be ${range}`);
   });
   const paths = set.get("worker.humanpath") ?? [];
   for (const path of paths) checkGlob(path, "git config worker.humanPath");
@@ -544,14 +544,14 @@ function worktreesFolder(common: string, set: string | undefined): string {
   if (set === undefined) {
     const folder = `${main}.worktrees`;
     if (main !== "" && !main.includes("/.git/")) return exists(folder) ? Deno.realPathSync(folder) : folder;
-    throw new Failure("usage", `There is no good place beside ${common}`, "git config worker.dir /a/folder/of/its/own");
+    throw new Failure("usage", `There is no place for worktrees next to ${common}`, "git config worker.dir /DIRECTORY");
   }
   const given = set.replace(/^~(?=\/)/, Deno.env.get("HOME") ?? "~").replace(/\/+$/, "");
   const folder = exists(given) ? Deno.realPathSync(given) : given; // git has real paths
   if (folder.startsWith("/") && folder !== main && !folder.startsWith(`${main}/`)) return folder;
   throw new Failure(
     "usage",
-    `git config worker.dir is ${quote(set)}, and has to be an absolute path outside of the repo`,
+    `git config worker.dir is ${quote(set)}: it must be an absolute path outside the repo`,
   );
 }
 
@@ -621,7 +621,7 @@ async function mergeTrees(
   const told = paths.length > 0
     ? paths
     : messages.filter((text) => text.startsWith("CONFLICT")).map((text) => text.trim());
-  return { tree, conflicts: output.code === 0 ? [] : told.length > 0 ? told : ["of a kind that git does not name"] };
+  return { tree, conflicts: output.code === 0 ? [] : told.length > 0 ? told : ["of an unknown kind"] };
 }
 
 /** Whether a commit is an ancestor of another one. */
@@ -644,7 +644,7 @@ async function lock(repo: Repo, name: string): Promise<Disposable> {
     isTold = true;
     if (performance.now() < end) continue;
     file.close();
-    throw new Failure("race", `This is still at work after ${timeout} seconds: ${other}`, "Try again later");
+    throw new Failure("race", `Another command is still running after ${timeout} seconds: ${other}`, "Try again later");
   }
   Deno.writeTextFileSync(path, `worker ${text} (process ${Deno.pid})\n`);
   repo.refs = undefined;
@@ -792,7 +792,7 @@ async function readTask(repo: Repo, id: string): Promise<TaskSnapshot> {
   const all = repo.refs ?? await readRefs(repo, ...names);
   const [seen] = await tasksAt(repo, new Map([...all].filter(([ref]) => names.includes(ref))));
   if (seen !== undefined) return seen;
-  throw new Failure("no_task", `There is no task ${quote(id)}`, "worker list shows those there are");
+  throw new Failure("no_task", `There is no task ${quote(id)}`, "worker list shows the existing ones");
 }
 
 /** Writes an event's commit, without publishing it. */
@@ -988,7 +988,7 @@ function clearPartial(repo: Repo, id: string): void {
 /** Creates a task's branch and worktree, if they are missing. */
 async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promise<void> {
   const [path, name] = [worktreeOf(repo, task.id), `worker/${task.id}`];
-  const inTheWay = (what: string, hint: string) => new Failure("state", `Cannot make ${path}: ${what}`, hint);
+  const inTheWay = (what: string, hint: string) => new Failure("state", `Cannot create ${path}: ${what}`, hint);
   const isNew = task.state === "queued";
   const makeNew = ["worktree", "add", "--quiet", "--no-track", "-b", name, path, task.start];
   if (isNew) clearPartial(repo, task.id);
@@ -1004,7 +1004,7 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
   const isPartial = isNew && known?.locked === "initializing";
   if (found === "worktree" && !isPartial) return;
   if (found === "foreign" && !isPartial) {
-    throw inTheWay("something that is no worktree of this repo is there", "Move it away; it is left as it is");
+    throw inTheWay("it exists, and is no worktree of this repo", "Move it away");
   }
   if (elsewhere) throw inTheWay(`its branch is checked out in ${elsewhere.path}`, "Check out another branch there");
   if (known?.locked !== undefined && !isPartial) {
@@ -1132,7 +1132,7 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
     throw new Failure("state", `The branch worker/${id} is checked out in ${elsewhere}`, "Check out another there");
   }
   if (found === "foreign") {
-    const hint = "Move it away; it is left as it is";
+    const hint = "Move it away";
     throw new Failure("loses_work", `${path} is no worktree of this repo any more: something else is there`, hint);
   }
   if (locked !== undefined) {
@@ -1140,7 +1140,7 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
     throw new Failure("loses_work", `${path} is locked${locked && ` (${locked})`}: somebody wants to keep it`, hint);
   }
   if (losses.length === 0 || discard) return;
-  const message = `What is ignored, or a repo of its own, would be lost in ${path}:${listSome(losses)}`;
+  const message = `Ignored files or nested repos would be lost in ${path}:${listSome(losses)}`;
   throw new Failure("loses_work", message, "Copy what is needed, then give --discard");
 }
 
@@ -1269,7 +1269,7 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
   if (now !== head) {
     throw new Failure(
       "race",
-      `The branch worker/${id} is at ${now}, and ${head ?? "nothing"} of it is saved: it is left`,
+      `The branch worker/${id} is at ${now}, but ${head ?? "nothing"} is saved, so it stays`,
       `worker cancel ${id} --cleanup saves it, too`,
     );
   }
@@ -1587,7 +1587,7 @@ async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
 /** A note about processes that were not ended. */
 function leftNote(others: Processes["others"]): string {
   const list = others.map(({ pid, name }) => `${name} (process ${pid})`).join(", ");
-  return list && `\nIts agent has started these, which go on: ${list}`;
+  return list && `\nIts agent has started these processes, which are still running: ${list}`;
 }
 
 function pause(milliseconds: number): Promise<void> {
@@ -1606,7 +1606,7 @@ function requireTransition({ task }: TaskSnapshot, command: string): State {
   if (from.includes(task.state)) return to;
   const what = `Cannot ${command} task ${quote(task.id)}: it is ${task.state}`;
   if (task.state !== "needs_human") {
-    throw new Failure("state", `${what}, and has to be ${from.join(" or ")}`, `worker status ${task.id}`);
+    throw new Failure("state", `${what}, not ${from.join(" or ")}`, `worker status ${task.id}`);
   }
   const reasons = checkpointList(task);
   throw new Failure("needs_human", `${what}. A person has to decide:${listSome(reasons)}`, humanHint(task));
@@ -1633,7 +1633,7 @@ function checkHead({ task, branch }: TaskSnapshot, given: string): void {
 function checkUnmoved({ task: { id, head }, branch }: Pick<TaskSnapshot, "task" | "branch">): void {
   if (branch === head || branch === undefined) return; // In another clone, there is only the commit.
   const message = `Task ${quote(id)} was submitted at ${head}, and branch worker/${id} is at ${branch}`;
-  throw new Failure("race", message, `What was said of ${head} is void: worker submit ${id}`);
+  throw new Failure("race", message, `Verdicts about ${head} are void: worker submit ${id}`);
 }
 
 /** Whether a new task may have the id of one that was cancelled, and of which nothing is left. */
@@ -1648,9 +1648,9 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
   const same = tasks.find((each) => each.task.id === id);
   if (same && !isReusable(same)) {
     const hint = same.task.state === "cancelled"
-      ? `worker cancel ${id} --cleanup makes it free`
-      : "worker list --all shows which ids are taken";
-    throw new Failure("race", `There is a task ${quote(id)} already`, hint);
+      ? `worker cancel ${id} --cleanup frees the ID`
+      : "worker list --all shows which IDs are used";
+    throw new Failure("race", `Task ${quote(id)} already exists`, hint);
   }
   const unknown = dependsOn.find((each) => !tasks.some(({ task }) => task.id === each));
   if (unknown !== undefined) throw new Failure("no_task", `There is no task ${quote(unknown)} to depend on`);
@@ -1670,12 +1670,18 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
   if (mayOverlap) return;
   const meetings = live.filter((other) => !dependsOn.includes(other.id)).flatMap((other) =>
     paths.flatMap((mine) =>
-      other.paths.filter((theirs) => globsMeet(mine, theirs)).map((theirs) => `${mine} meets ${theirs} of ${other.id}`)
+      other.paths.filter((theirs) => globsMeet(mine, theirs)).map((theirs) =>
+        `${mine} overlaps ${theirs} of ${other.id}`
+      )
     )
   );
   if (meetings.length === 0) return;
   const hint = "Wait for that one, narrow --paths, or give --allow-overlap";
-  throw new Failure("conflict", `Task ${quote(id)} would change what another one does:${listSome(meetings)}`, hint);
+  throw new Failure(
+    "conflict",
+    `Task ${quote(id)} would change the same files as another one:${listSome(meetings)}`,
+    hint,
+  );
 }
 
 /** The size of a change, and its paths. A rename has two. */
@@ -1724,7 +1730,7 @@ function checkpointsOf(config: Config, { paths, lines, renames, hidden, scripts 
   if (guarded.length > 0) checkpoints.push({ kind: "paths", detail: guarded.slice(0, 20).join(", ") });
   if (scripts.length > 0) checkpoints.push({ kind: "paths", detail: `the scripts in ${scripts.join(", ")}` });
   if (hidden.length > 0) {
-    checkpoints.push({ kind: "hidden", detail: `no lines are shown of ${hidden.slice(0, 20).join(", ")}` });
+    checkpoints.push({ kind: "hidden", detail: `git shows no lines of ${hidden.slice(0, 20).join(", ")}` });
   }
   if (lines > config.humanLines) checkpoints.push({ kind: "lines", detail: `${lines} of ${config.humanLines}` });
   const [most, kind] = [config.humanRenames, "renames" as const];
@@ -1773,7 +1779,7 @@ async function spawn(call: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   if (call.isRepeated) return await finishSpawn(repo, await readTask(repo, id));
   if (!/^[a-z0-9][a-z0-9-]{0,63}$/.test(id)) {
-    throw new Failure("usage", `${quote(id)} cannot be an id: up to 64 of a-z, 0-9 and -, not beginning with -`);
+    throw new Failure("usage", `${quote(id)} is not a valid ID: use up to 64 of a-z, 0-9 and -, but no - at the start`);
   }
   const agent = options.agent ?? (options.rest.length > 0 ? "none" : "claude");
   if (!Object.hasOwn(AGENTS, agent)) {
@@ -1781,7 +1787,7 @@ async function spawn(call: Call): Promise<Answer> {
   }
   const [program] = options.rest.length > 0 ? options.rest : AGENTS[agent]?.("", []) ?? [];
   if (program !== undefined && !isProgram(program)) {
-    throw new Failure("usage", `${program} is not installed, or not on the PATH`, "--agent none launches nothing");
+    throw new Failure("usage", `${program} is not installed, or not on the PATH`, "--agent none starts no agent");
   }
   const brief = await readGiven("brief", options.brief ?? "");
   const base = options.base ?? repo.head;
@@ -1790,12 +1796,12 @@ async function spawn(call: Call): Promise<Answer> {
     ? ""
     : (await tryGit(repo, ["symbolic-ref", "--quiet", fullName(base)])).out.trim();
   if (options.base === undefined && base.startsWith(BRANCHES)) {
-    throw new Failure("usage", `Here the branch of a task is checked out, ${base}: give --base BRANCH`);
+    throw new Failure("usage", `The branch of a task is checked out here, ${base}: give --base BRANCH`);
   }
   for (const path of options.paths) checkGlob(path, "--paths");
   const odd = options.paths.find((path) => /^!|[{}]/.test(path));
   if (odd !== undefined) {
-    throw new Failure("usage", `--paths ${quote(odd)} has a "!" or braces: give each path by itself`);
+    throw new Failure("usage", `--paths ${quote(odd)} contains "!" or braces: list the paths separately`);
   }
 
   const task: Task = {
@@ -1831,14 +1837,14 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
   const start = refs.get(task.base);
   if (start === undefined || !task.base.startsWith("refs/heads/")) {
     const name = task.base.replace("refs/heads/", "");
-    throw new Failure("usage", `There is no branch ${quote(name)} here to work on and to merge into (--base)`);
+    throw new Failure("usage", `There is no branch ${quote(name)} to start from and merge into (--base)`);
   }
   checkAdmission(repo.config, tasks, task, mayOverlap);
   folderOf(repo, task.id); // what tells this machine from others that fetch the task
   const [queued, files] = [{ ...task, start }, { "brief.md": brief }];
   if (refs.has(BRANCHES.slice(0, -1))) {
     const hint = "git branch -m worker ANOTHER-NAME";
-    throw new Failure("state", "There is a branch named worker, so git can't make one named worker/ID", hint);
+    throw new Failure("state", "There is a branch named worker, so git can't create one named worker/ID", hint);
   }
   const before = tasks.find((each) => each.task.id === task.id);
   if (before && inspectPath(repo, worktreeOf(repo, task.id)) !== "nothing") {
@@ -1875,7 +1881,7 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
     base.replace("refs/heads/", "")
   }`;
   const answer = answerFor(task, text, { branch: `worker/${id}`, base, start, agent });
-  const subject = `Start: worktree and branch are made, agent ${agent}`;
+  const subject = `Start: branch and worktree created, agent ${agent}`;
   // The commit is written while the worktree is created. It is published later.
   const [made, written] = await Promise.allSettled([
     ensureWorktree(repo, ready),
@@ -1947,8 +1953,10 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   const report = options.report === undefined ? undefined : await readGiven("report", options.report);
   await checkCommitted(repo, seen);
   const from = (await tryGit(repo, ["merge-base", task.base, branch])).out.trim();
-  if (from === "") throw new Failure("git", `worker/${id} and ${task.base} have no commit in common, or one is gone`);
-  if (from === branch) throw new Failure("state", `Nothing is committed on worker/${id} that is not in ${task.base}`);
+  if (from === "") {
+    throw new Failure("git", `worker/${id} and ${task.base} have no commit in common, or one is missing`);
+  }
+  if (from === branch) throw new Failure("state", `worker/${id} has no commit that ${task.base} lacks`);
   const size = await measure(repo, from, branch);
 
   const round = task.round + 1;
@@ -1997,9 +2005,13 @@ async function checkCommitted(repo: Repo, { task, branch }: TaskSnapshot): Promi
   const entries = out.split("\0").filter(Boolean);
   const changed = entries.filter((entry) => !entry.startsWith("?? "));
   if (changed.length > 0) {
-    throw new Failure("state", `Not all is committed in ${cwd}:${listSome(changed)}`, "Commit it, or restore it");
+    throw new Failure(
+      "state",
+      `There are uncommitted changes in ${cwd}:${listSome(changed)}`,
+      "Commit or restore them",
+    );
   }
-  if (entries.length > 0) printError(`Not in the submission, as git does not track it:${listSome(statusPaths(out))}`);
+  if (entries.length > 0) printError(`Untracked files are not submitted:${listSome(statusPaths(out))}`);
 }
 
 async function block({ repo, id, operation, options }: Call): Promise<Answer> {
@@ -2017,7 +2029,7 @@ async function resume(call: Call): Promise<Answer> {
   const to = requireTransition(seen, "resume");
   const { state } = seen.task;
   if (state === "queued" && options.answer !== undefined) {
-    throw new Failure("usage", `Task ${quote(id)} has not begun, so it has no question: leave out --answer`);
+    throw new Failure("usage", `Task ${quote(id)} has not started, so it has no question: leave out --answer`);
   }
   if (state === "queued") return await finishSpawn(repo, seen);
   if (state === "working" && processOf(repo, id)?.isAlive) {
@@ -2027,7 +2039,7 @@ async function resume(call: Call): Promise<Answer> {
     throw new Failure("usage", `Task ${quote(id)} has a question: give --answer TEXT`, seen.task.question);
   }
   if (state === "approved" && options.answer === undefined) {
-    const message = `Task ${quote(id)} is approved: give --answer TEXT, which says what its worker is to change`;
+    const message = `Task ${quote(id)} is approved: give --answer TEXT, which says what its worker should change`;
     throw new Failure("usage", message, `worker merge ${id}`);
   }
   const question = state === "blocked" ? seen.task.question : undefined;
@@ -2067,7 +2079,11 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   const { actor } = operation;
   const isAuthor = task.authors.some((author) => author.toLowerCase() === actor.toLowerCase());
   if (isAuthor) {
-    throw new Failure("state", `${actor} made task ${quote(id)}, and may not review it`, "--actor is who reviews");
+    throw new Failure(
+      "state",
+      `${actor} is an author of task ${quote(id)}, and may not review it`,
+      "--actor names the reviewer",
+    );
   }
   if (command === "review start" && task.state === "reviewing" && task.reviewer === actor) {
     checkHead(seen, options.head ?? "");
@@ -2077,7 +2093,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   if (isTaken && isReviewerGone(repo, task) === false) {
     throw new Failure(
       "state",
-      `${task.reviewer} is still at work on the review of task ${quote(id)}`,
+      `${task.reviewer} is still reviewing task ${quote(id)}`,
       `worker wait ${id}`,
     );
   }
@@ -2093,7 +2109,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   const requests = task.requests + (to === "changes_requested" ? 1 : 0);
   const tooMany: Checkpoint[] = requests <= repo.config.rounds || to !== "changes_requested"
     ? []
-    : [{ kind: "rounds", detail: `changes are asked for ${requests} times, over ${repo.config.rounds}` }];
+    : [{ kind: "rounds", detail: `changes were requested ${requests} times, more than ${repo.config.rounds}` }];
   // Computed again, because a worker's process computed them at submit.
   const checkpoints = to === "approved"
     ? checkpointsOf(repo.config, await measure(repo, task.from ?? task.start, head))
@@ -2115,10 +2131,10 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
 async function human({ repo, command, id, operation, options }: Call): Promise<Answer> {
   const isPerson = Deno.stdin.isTerminal() || Deno.env.get("WORKER_HUMAN") === "1";
   if (!isPerson || Deno.env.has("WORKER_TASK")) {
-    const message = `worker ${command} is for a person: no worker may, and standard input has to be a terminal`;
+    const message = `worker ${command} is for a person: no worker may run it, and standard input must be a terminal`;
     throw new Failure("needs_human", message, "Have a person run this in a terminal");
   }
-  printError("Note: a program that is run by the same user can do this, too. It is recorded, and proves no person.");
+  printError("Note: another program of this user can do this, too. What is recorded does not prove that a person did.");
   const seen = await readTask(repo, id);
   const to = requireTransition(seen, command);
   checkHead(seen, options.head ?? "");
@@ -2129,7 +2145,7 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
   const isApproval = command === "human approve";
   const reason = options.reason ?? "A person rejected this";
   if (options.accept && !kinds.includes("rounds")) {
-    throw new Failure("usage", `--accept is for a task whose changes were asked for too often, not ${quote(id)}`);
+    throw new Failure("usage", `--accept is only for a task with too many requests for changes, not ${quote(id)}`);
   }
   const approved = options.accept ? "approved" : task.next ?? to;
   const state = isApproval ? approved : kinds.includes("rounds") ? "failed" : to;
@@ -2204,7 +2220,7 @@ async function merge(call: Call): Promise<Answer> {
   checkUnmoved(seen);
   const missing = await missingFor(repo, task);
   if (missing.length > 0) {
-    const message = `Task ${quote(id)} depends on what is not merged: ${missing.join(", ")}`;
+    const message = `Task ${quote(id)} depends on tasks that are not merged: ${missing.join(", ")}`;
     throw new Failure("state", message, "Merge those first");
   }
   const checkout = await baseCheckout(repo, task.base);
@@ -2253,7 +2269,7 @@ function isBegunHere(repo: Repo, { id, operation }: Task): boolean {
 async function baseCheckout(repo: Repo, base: string): Promise<string | undefined> {
   const user = baseInUse(repo, base);
   if (user !== undefined) {
-    throw new Failure("state", `${base} is in the middle of a ${user}`, `git ${user} ends it, one way or the other`);
+    throw new Failure("state", `${base} is in the middle of a ${user}`, `Finish or abort it with git ${user}`);
   }
   const [checkout, second] = (await readWorktrees(repo)).filter(({ branch, isBare }) => branch === base && !isBare);
   if (second !== undefined) {
@@ -2266,15 +2282,13 @@ async function baseCheckout(repo: Repo, base: string): Promise<string | undefine
   const path = checkout?.path === repo.common ? await checkoutHere(repo) : checkout?.path;
   if (path === undefined) return undefined;
   if (!exists(path)) {
-    throw new Failure("state", `${base} is checked out in ${path}, which is gone`, "git worktree prune");
+    throw new Failure("state", `${base} is checked out in ${path}, which does not exist`, "git worktree prune");
   }
   const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all"];
   const out = await git(repo, status, { cwd: path });
   if (out === "") return path;
-  const message = `${base} is checked out in ${path}, with changes that are not committed:${
-    listSome(statusPaths(out))
-  }`;
-  throw new Failure("loses_work", message, "Commit them there, or have them elsewhere");
+  const message = `${base} is checked out in ${path}, with uncommitted changes:${listSome(statusPaths(out))}`;
+  throw new Failure("loses_work", message, "Commit or stash them there");
 }
 
 /** The unfinished operation that involves a branch, such as a rebase, which would move it later. */
@@ -2334,7 +2348,7 @@ async function checkMerge(repo: Repo, { task: { id } }: TaskSnapshot, commit: st
       const message = `The ${what} of task ${
         quote(id)
       } ended with status ${code} on the merge commit ${commit}: ${command}`;
-      const hint = `worker resume ${id} --answer TEXT has its worker put that right; it gets the output, too`;
+      const hint = `worker resume ${id} --answer TEXT lets its worker fix that; it gets the output, too`;
       throw new Failure("check_failed", message, hint, output);
     }
   });
@@ -2458,7 +2472,7 @@ async function settleMerge(repo: Repo, seen: TaskSnapshot, isMerged: boolean, er
   const data = { base, ...isMerged && { commit: merge?.commit } };
   const text = `Task ${id} is merged into ${base}, as ${merge?.commit}`;
   const why = error ??
-    new Failure("race", `The merge of task ${quote(id)} broke off`, "Merge again, with the same --check");
+    new Failure("race", `The merge of task ${quote(id)} was interrupted`, "Merge again, with the same --check");
   const answer = { ...answerFor(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
   const subject = isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`;
   const files = output === undefined ? undefined : { [file]: `${error?.message}\n\n${output}\n` };
@@ -2478,7 +2492,7 @@ async function cancel(call: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
   const { state } = seen.task;
-  if (options.discard && !options.cleanup) throw new Failure("usage", "--discard goes with --cleanup");
+  if (options.discard && !options.cleanup) throw new Failure("usage", "--discard needs --cleanup");
   if (call.isRepeated) return await finishCancel(repo, seen);
   const isOver = state === "merged" || state === "cancelled";
   if (isOver && !options.cleanup && state === "cancelled") {
@@ -2486,7 +2500,7 @@ async function cancel(call: Call): Promise<Answer> {
   }
   const to = isOver && options.cleanup ? state : requireTransition(seen, "cancel");
   const reason = options.reason ?? (state === "cancelling" ? seen.task.reason : undefined);
-  if (reason === undefined && !isOver) throw new Failure("usage", "Why is it cancelled? Give --reason TEXT");
+  if (reason === undefined && !isOver) throw new Failure("usage", "cancel needs --reason TEXT");
   if (options.cleanup) {
     const found = await inspect(repo, id);
     if (isOver && found.found === "nothing" && found.branch === undefined) {
@@ -2874,7 +2888,7 @@ async function doctor({ repo, options }: Call): Promise<Answer> {
   const open = tasks.filter((seen) => isLive(seen) || seen.task.cleanup?.done === undefined && seen.task.cleanup);
   for (const { task: { id } } of open) {
     using free = await tryLock(repo, `task-${id}`);
-    if (free === undefined) await take({ taskId: id, what: "a command is at work on it just now" });
+    if (free === undefined) await take({ taskId: id, what: "a command is running on it" });
     // Read again, because it may have changed before the lock was taken.
     else {
       const findings = await readTask(repo, id).then((seen) => examine(repo, seen))
@@ -2914,25 +2928,25 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   } else if (lost.length > 0) {
     note(`it cannot start, because this is cancelled: ${lost.join(", ")} (${CANCEL_STEP.replace("ID", id)})`);
   } else if (missing.length > 0) note(`it starts when these are merged: ${missing.join(", ")}`);
-  else if (state === "queued") problem("spawn broke off: it is done again", () => finishSpawn(repo, seen));
+  else if (state === "queued") problem("spawn was interrupted: it is run again", () => finishSpawn(repo, seen));
   else if ((state === "merging" || isCleaning) && !isBegunHere(repo, task)) {
-    note(`${state === "merging" ? "merge" : "cancel"} is at work on another machine, or broke off there`);
+    note(`${state === "merging" ? "merge" : "cancel"} is running on another machine, or was interrupted there`);
   } else if (isCleaning) {
-    problem("cancel broke off: it goes on", () => finishCancel(repo, seen));
+    problem("cancel was interrupted: it is completed", () => finishCancel(repo, seen));
   } else if (state === "merging") {
     const base = (await readRefs(repo, task.base)).get(task.base);
-    if (merge === undefined || base === undefined) note(`merge broke off, and ${task.base} is not here to tell how`);
+    if (merge === undefined || base === undefined) note(`merge was interrupted, and ${task.base} does not exist here`);
     else if (await isAncestor(repo, merge.commit, base)) {
-      problem("merge broke off after the base had moved: it is merged", () => settleMerge(repo, seen, true));
+      problem("merge was interrupted after the base had moved: it is recorded", () => settleMerge(repo, seen, true));
     } else {
-      const what = base === merge.onto ? "before the base moved" : "and the base went elsewhere";
+      const what = base === merge.onto ? "before the base moved" : "and the base has moved elsewhere";
       const isUndone = base === merge.onto && await checkoutAtMerge(repo, task.base, merge) !== undefined;
       const dirty = isUndone ? undefined : await baseCheckout(repo, task.base).then(() => undefined, (error) => error);
       // It was clean when the merge began, but it may be a person's work, so it stays.
       if (dirty instanceof Failure) {
-        note(`${dirty.message}\n  Parts of the merge, if nobody worked there: git reset --hard`);
+        note(`${dirty.message}\n  If nobody worked there, these are parts of the merge: git reset --hard`);
       }
-      problem(`merge broke off, ${what}: it is approved, and to be merged again`, async () => {
+      problem(`merge was interrupted, ${what}: the task is approved again`, async () => {
         if (isUndone) await undoCheckout(repo, task.base, merge);
         await settleMerge(repo, seen, false);
       });
@@ -2941,19 +2955,19 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
     const found = inspectPath(repo, path);
     if (branch === undefined) note(`the branch worker/${id} is not in this repo`);
     else if (found === "foreign" && isMoved(repo, id)) {
-      problem(`the repo or ${path} was moved: git is told`, () => git(repo, ["worktree", "repair", path]));
-    } else if (found === "foreign") note(`${path} is no worktree of this repo: something else is there`);
-    else if (found !== "worktree") problem(`${path} is gone: it is made again`, () => ensureWorktree(repo, seen));
+      problem(`the repo or ${path} was moved: git is told the new path`, () => git(repo, ["worktree", "repair", path]));
+    } else if (found === "foreign") note(`${path} exists, and is no worktree of this repo`);
+    else if (found !== "worktree") problem(`${path} is missing: it is created again`, () => ensureWorktree(repo, seen));
     const known = found === "worktree" ? (await readWorktrees(repo)).find((each) => each.path === path) : undefined;
     if (known?.locked !== undefined) note(`${path} is locked`);
     const observation = observe(repo, seen);
     if (state === "working" && isPending(repo, id)) {
-      problem("its agent was not started: it is", () => launch(repo, seen));
+      problem("its agent was not started: it is started", () => launch(repo, seen));
     } else if (observation.stalled) {
       note("stalled, its process is gone: worker resume starts another, worker fail gives up");
     }
     if (observation.moved) {
-      note(`its branch left ${task.head}: what was said of that is void, until it is submitted again`);
+      note(`its branch has moved from ${task.head}: verdicts about that are void until it is submitted again`);
     }
   }
   return findings;
@@ -2997,7 +3011,7 @@ async function examineRest(repo: Repo, tasks: readonly TaskSnapshot[]): Promise<
     .filter(({ path }) => !ids.has(path.slice(repo.worktrees.length + 1).replace(/^\.check-/, "")));
   const odd = [...(await readRefs(repo, TASKS)).keys()].filter((ref) => !ids.has(ref.slice(TASKS.length)));
   return [
-    ...odd.map((ref) => ({ what: `${ref} is no task that this program has written` })),
+    ...odd.map((ref) => ({ what: `${ref} is not a task of this program` })),
     ...orphans.map((name) => ({ what: `branch worker/${name} belongs to no task` })),
     ...stray.map(({ path }) => ({ what: `worktree ${path} belongs to no task` })),
   ];
@@ -3013,7 +3027,7 @@ function staleLocks({ common }: Repo): Finding[] {
       if (isDirectory || !name.endsWith(".lock")) continue;
       const age = secondsSince(Deno.lstatSync(path).mtime?.toISOString() ?? "");
       found.push({
-        what: `${path} is ${formatDuration(age)} old: if no git is at work, remove it (this program does not)`,
+        what: `${path} is ${formatDuration(age)} old: if no git is running, remove it`,
       });
     }
   };
@@ -3093,32 +3107,32 @@ function percentiles(values: readonly number[]): { count: number; median: number
 const TEXTS = {
   "taskId": ["ID", "the task, also as the first word"],
   "timeout": ["SECONDS", "how long to wait, at most"],
-  "brief": ["FILE", "what is to be done; - is standard input"],
+  "brief": ["FILE", "the task; - is standard input"],
   "base": ["BRANCH", "start from and merge into this branch, not the one here"],
   "agent": ["AGENT", "claude (the default), codex, opencode or none"],
-  "report": ["FILE", "what was done, and how it was tested; - is standard input"],
-  "question": ["TEXT", "what the worker cannot go on without"],
+  "report": ["FILE", "what was done and tested; - is standard input"],
+  "question": ["TEXT", "what the worker needs to know"],
   "answer": ["TEXT", "what the worker is told"],
   "reason": ["TEXT", "why"],
   "head": ["SHA", "the submitted commit, or its first 7 or more digits"],
-  "findings": ["FILE", "what the worker is to know of the review; - is standard input"],
+  "findings": ["FILE", "what must change, and why; - is standard input"],
   "check": ["COMMAND", "run this in a temporary worktree of the merge commit"],
   "since": ["DATE", "only what ended since then: 2026-01-31, or a span as 7d or 12h"],
   "actor": ["NAME", "who does it"],
   "op-id": ["ID", "given again, the answer is the same, nothing is done"],
 } as const;
 const LISTS = {
-  "paths": ["GLOB...", "what it will change: paths from the root, or globs"],
-  "depends-on": ["ID...", "what has to be merged before it"],
+  "paths": ["GLOB...", "the paths that it will change, or globs"],
+  "depends-on": ["ID...", "the tasks that must be merged before it"],
 } as const;
 const SWITCHES = {
-  "allow-overlap": ["", "though a live task's --paths meet these"],
-  "all": ["", "everything: tasks that are over, or the whole log"],
-  "follow": ["", "go on printing until the agent ends (-f)"],
+  "allow-overlap": ["", "although these overlap a live task's --paths"],
+  "all": ["", "also finished tasks, or the whole log"],
+  "follow": ["", "continue printing until the agent ends (-f)"],
   "take": ["", "take over from a reviewer that is gone"],
   "accept": ["", "accept the head as it is, at the third request for changes"],
   "whole": ["", "all of the change, in any round"],
-  "dry-run": ["", "do all but record it and move the base"],
+  "dry-run": ["", "merge and check, but don't record it or move the base"],
   "cleanup": ["", "save it in refs/worker/backup/ID, then remove it"],
   "discard": ["", "although ignored files or repos in it can't be saved"],
   "fix": ["", "repair what can be repaired"],
@@ -3150,8 +3164,8 @@ interface Command {
 const COMMANDS: Readonly<Record<string, Command>> = {
   "spawn": {
     ...{ run: spawn, task: "named", options: "brief! base paths agent depends-on allow-overlap --" },
-    summary: "make a task and launch its agent",
-    help: `Makes a task, its branch worker/ID and its worktree, and launches an agent in
+    summary: "create a task and start its agent",
+    help: `Creates a task, its branch worker/ID and its worktree, and starts an agent in
 it, or COMMAND. The prompt is in the file $WORKER_PROMPT.`,
   },
   "list": {
@@ -3174,38 +3188,38 @@ long a review waits, and which tasks have committed changes to the same files.`,
     help: `Waits until a task changes its state or stalls, and prints which, and the next
 step. Returns at once if no task is live, or if one needs something already.`,
   },
-  "submit": { run: submit, task: "here", options: "report", summary: "hand in what is committed" },
+  "submit": { run: submit, task: "here", options: "report", summary: "submit what is committed" },
   "block": { run: block, task: "here", options: "question!", summary: "ask, and wait for an answer" },
   "resume": {
     ...{ run: resume, task: "here", options: "answer" },
-    summary: "put a task to work again",
-    help: `Puts a task to work again: one that asked or failed, one whose reviewer asked
-for changes, or one whose agent is gone. The agent is started again.`,
+    summary: "continue a task",
+    help: `Continues a task that asked or failed, whose reviewer requested changes, or
+whose agent is gone. The agent is started again.`,
   },
-  "fail": { run: fail, task: "named", options: "reason!", summary: "give up a task at work" },
+  "fail": { run: fail, task: "named", options: "reason!", summary: "give up a task" },
   "review start": { run: review, task: "named", options: "head! actor! take", summary: "begin a review" },
   "review approve": {
     ...{ run: review, task: "named", options: "head! actor! findings" },
-    summary: "say that it may be merged",
+    summary: "approve a task",
   },
   "review request-changes": {
     ...{ run: review, task: "named", options: "head! actor! findings!" },
-    summary: "say what has to change",
+    summary: "request changes",
   },
   "review diff": {
     ...{ run: reviewDiff, task: "named", options: "whole", isLook: true },
-    summary: "print what is to be reviewed",
+    summary: "print the change to review",
     help: "Prints exactly what was submitted, and from the second round on the fix alone.",
   },
   "human approve": {
     ...{ run: human, task: "named", options: "head! accept" },
-    summary: "a person lets a task go on",
-    help: `Lets a task go on that waits for a person. It needs a terminal. A program of the
+    summary: "a person approves a task",
+    help: `Approves a task that waits for a person. It needs a terminal. A program of the
 same user can have one, too, so it proves no person.`,
   },
   "human reject": {
     ...{ run: human, task: "named", options: "head! reason" },
-    summary: "a person sends it back, or ends it",
+    summary: "a person rejects a task",
     help: "Sends a task back to its worker, or ends it after too many rounds.",
   },
   "overlaps": {
@@ -3227,7 +3241,7 @@ untracked), and which pairs of tasks would conflict.`,
   },
   "doctor": {
     ...{ run: doctor, task: "none", options: "fix" },
-    summary: "find what killed commands left",
+    summary: "find and repair what killed commands left",
     help: `Finds what killed commands left. Notes are for a person. The exit status is 0
 whatever is found: the last line counts it, and --json lists it.`,
   },
@@ -3366,14 +3380,14 @@ async function perform(command: string, options: Options): Promise<Answer> {
   const worker = Deno.env.get("WORKER_TASK");
   const isWorker = command === "submit" || command === "block";
   if (worker && !(isWorker && id === worker) && !known.isLook && !(command === "doctor" && !options.fix)) {
-    const message = `The worker of task ${quote(worker)} may only submit, ask, and look: not ${command}${
+    const message = `The worker of task ${quote(worker)} may only submit, ask and read: not ${command}${
       id && ` ${id}`
     }`;
-    throw new Failure("state", message, "What else is to be done, say in the report or in a question");
+    throw new Failure("state", message, "Write anything else into the report or a question");
   }
   const timeout = Number(options.timeout ?? Infinity);
   if (!(timeout >= 0)) {
-    throw new Failure("usage", `--timeout has to be a number of seconds, not ${quote(`${options.timeout}`)}`);
+    throw new Failure("usage", `--timeout must be a number of seconds, not ${quote(`${options.timeout}`)}`);
   }
   repo.caller = { text: `${command} ${id}`.trim(), timeout };
   const actor = (options.actor ?? (isWorker ? `worker/${id}` : worker ? `worker/${worker}` : "hq")).trim();
