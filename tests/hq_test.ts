@@ -107,7 +107,7 @@ const AFTERWARDS: readonly Record<string, string>[] = [
 ];
 
 describe("skills/hq", () => {
-  requires("git")("does what it says, block by block", async () => {
+  requires("git")("works as documented, block by block", async () => {
     using hq = await new Headquarters().open();
     let expected: Record<string, string> = {};
     let said = "";
@@ -139,7 +139,7 @@ describe("skills/hq", () => {
     assertEquals(isThere(`${hq.repo}.worktrees/fix-dates`), false);
   });
 
-  requires("git")("knows how each agent is launched", async () => {
+  requires("git")("documents how each agent is started", async () => {
     using hq = await new Headquarters().open();
     const rows = Deno.readTextFileSync(`${checkout}skills/hq/references/agents.md`)
       .matchAll(/^\| `(\w+)` \| `(.+)` \| /gm);
@@ -165,7 +165,7 @@ describe("skills/hq", () => {
     for (const agent of DEFAULT_AGENTS) assertStringIncludes(text, VERSIONS[agent][1]);
   });
 
-  requires("git")("is installed as its README says", async () => {
+  requires("git")("can be installed as its README says", async () => {
     using hq = await new Headquarters().open();
     const [link = "", unpack = ""] = blocks("hq/README.md").filter(({ language }) => language === "sh install")
       .map(({ text }) => text);
@@ -208,7 +208,7 @@ describe("skills/hq", () => {
 });
 
 describe("skills/review-gate", () => {
-  requires("git")("does what it says with git alone", async () => {
+  requires("git")("works with git alone", async () => {
     using hq = await new Headquarters().open();
     await hq.shell("git switch -qc feature && echo more >>src/main.txt && git commit -qam more && git switch -q main");
     const script = blocks("review-gate/SKILL.md").filter(({ language }) => language === "sh").map(({ text }) => text)
@@ -218,7 +218,7 @@ describe("skills/review-gate", () => {
     assertEquals((await hq.shell("git worktree list")).stdout.trim().split("\n").length, 1);
   });
 
-  requires("git")("takes its range from worker and gives it the verdict", async () => {
+  requires("git")("gets its range from worker and records the verdict", async () => {
     using hq = await new Headquarters().open();
     await hq.shell("echo 'Export as CSV' | worker spawn --taskId export-csv --brief -");
     await hq.states();
@@ -233,7 +233,7 @@ describe("skills/review-gate", () => {
 });
 
 describe("skills", () => {
-  requires("git")("are as the specification has it", async () => {
+  requires("git")("are valid", async () => {
     using box = new Sandbox("skills/skill-doctor/scripts/doctor.ts");
     assertEquals(
       await box.done("validate", ...["hq", "review-gate", "skill-doctor"].map((name) => `${checkout}skills/${name}`)),
@@ -248,7 +248,7 @@ describe("releases/worker", () => {
   const record = () => JSON.parse(Deno.readTextFileSync(`${checkout}releases/worker.json`));
   const tarball = (version: string) => `${checkout}releases/worker_${version}_noarch.tar.gz`;
 
-  requires("git", "tar")("holds the worker as it is, or an older version of it", async () => {
+  requires("git", "tar")("contains this worker, or an older version", async () => {
     using hq = await new Headquarters().open();
     const [, version = ""] = (await hq.shell("worker --version")).stdout.match(/^worker (\S+)\n$/) ?? [];
     assert(isThere(tarball(record().version)), "the newest release is not there");
@@ -260,7 +260,7 @@ describe("releases/worker", () => {
     assert(now === released, `skills/hq/scripts/worker.ts is not what was released as ${version}: raise its VERSION`);
   });
 
-  requires("git", "tar")("runs from the tarball alone, with nothing but Deno and git", async () => {
+  requires("git", "tar")("contains all that the worker needs, except Deno and git", async () => {
     using hq = await new Headquarters().open();
     await hq.shell(
       `mkdir ${hq.path}/only ${hq.path}/unpacked; tar -xzf ${tarball(record().version)} -C ${hq.path}/unpacked`,

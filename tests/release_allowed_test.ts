@@ -5,7 +5,7 @@ import { execute } from "./helpers.ts";
 import { elf, files, program, record, refuses, release, repo } from "./release_box.ts";
 
 describe("release FILE allows", () => {
-  it("a program that was built in the tree and is not committed, and with --allow-dirty all else", async () => {
+  it("an uncommitted program, and with --allow-dirty any other change", async () => {
     using box = await repo();
     box.write("built", program("1.0.0"));
     assertEquals((await box.run("built", "--name", "tool")).status, 0);
@@ -22,7 +22,7 @@ describe("release FILE allows", () => {
     assertStringIncludes((await release(box, "--version", "2.0.0")).stderr, "it is not for this machine");
   });
 
-  it("text=auto, which leaves archives alone, and other line ends", async () => {
+  it("text=auto, which doesn't change archives, and other line ends", async () => {
     using box = await repo();
     box.write(".gitattributes", "* text=auto eol=crlf\n");
     await box.git("add", ".");
@@ -38,7 +38,7 @@ describe("release FILE allows", () => {
     assertEquals(await box.git("status", "--porcelain"), "");
   });
 
-  it("a program by a link, as that of a Nix build", async () => {
+  it("a link to a program, such as the result of a Nix build", async () => {
     using box = await repo();
     box.link("result", "out/tool.sh");
     const { status, stderr } = await box.run("result");
@@ -46,7 +46,7 @@ describe("release FILE allows", () => {
     assertEquals(files(box).at(-1), "result_1.0.0_noarch.tar.gz");
   });
 
-  it("the tag of the release in the URL, and then tells to make it", async () => {
+  it("the tag of the release in the URL, and then says how to create it", async () => {
     using box = await repo();
     const { stdout, stderr } = await release(box, "--ref", "tool-v1.0.0");
     assertStringIncludes(stdout, "/raw/tag/tool-v1.0.0/");
@@ -54,7 +54,7 @@ describe("release FILE allows", () => {
     assertStringIncludes(stderr, commands);
   });
 
-  it("nothing new to be written for the same content from another branch, and says where the URL works", async () => {
+  it("the same content from another branch, writes nothing, and says when the URL works", async () => {
     using box = await repo();
     const { stdout } = await release(box, "--commit");
     await box.git("checkout", "--quiet", "-b", "side");
@@ -66,13 +66,13 @@ describe("release FILE allows", () => {
     assertStringIncludes((await release(box, "--ref", "side")).stdout, "/raw/branch/side/");
   });
 
-  it("a version that the program does not print, and says that the install check will want it", async () => {
+  it("a version that the program doesn't print, and says that the install check expects it", async () => {
     using box = await repo("#!/bin/sh\n");
     const { stderr } = await release(box, "--version", "1.0.0");
     assertStringIncludes(stderr, "the install check of tool.nix runs tool --version");
   });
 
-  it("to be run from within the folder", async () => {
+  it("to be run in releases/", async () => {
     using box = await repo();
     await release(box);
     box.write("out/tool.sh", program("1.1.0"));

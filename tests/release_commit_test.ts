@@ -4,7 +4,7 @@ import { describe, it } from "jsr:@std/testing@^1/bdd";
 import { elf, refuses, release, repo } from "./release_box.ts";
 
 describe("release FILE --commit", () => {
-  it("commits the release and nothing else, tags it, and does neither twice", async () => {
+  it("commits only the release, tags it, and does both once", async () => {
     using box = await repo();
     box.write("staged.c", "");
     await box.git("add", "staged.c");
@@ -22,7 +22,7 @@ describe("release FILE --commit", () => {
     assertEquals(await box.git("for-each-ref"), before);
   });
 
-  it("goes on where an earlier run ended, and leaves the tag where it is for a second platform", async () => {
+  it("completes an earlier run, and keeps the tag for a second platform", async () => {
     using box = await repo(elf(62, 64));
     const options = ["--version", "1.0.0", "--no-run"];
     await release(box, ...options);
@@ -35,7 +35,7 @@ describe("release FILE --commit", () => {
     assertEquals(await box.git("rev-parse", "tool-v1.0.0^{commit}", "HEAD^"), `${tagged}${tagged}`);
   });
 
-  it("refuses while another program's tarball, which would be listed, is not committed", async () => {
+  it("refuses if another program's tarball is listed but not committed", async () => {
     using box = await repo();
     await release(box, "--name", "other");
     assertStringIncludes(
@@ -44,7 +44,7 @@ describe("release FILE --commit", () => {
     );
   });
 
-  it("finds out when other bytes were committed, and makes no tag then", async () => {
+  it("creates no tag if other bytes were committed", async () => {
     using box = await repo();
     const path = "releases/tool_1.0.0_noarch.tar.gz";
     box.write(
@@ -59,7 +59,7 @@ describe("release FILE --commit", () => {
     assertEquals(await box.git("tag"), "");
   });
 
-  it("says what git says when a hook refuses, and can be run again", async () => {
+  it("prints git's message if a hook refuses, and can be run again", async () => {
     using box = await repo();
     box.write(".git/hooks/pre-commit", "#!/bin/sh\necho not today >&2\nexit 1\n");
     Deno.chmodSync(box.at(".git/hooks/pre-commit"), 0o755);

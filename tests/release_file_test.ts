@@ -19,7 +19,7 @@ import {
 } from "./release_box.ts";
 
 describe("release FILE", () => {
-  it("writes a tarball, its hash, its record and its package, and prints its URL alone", async () => {
+  it("writes a tarball, its hash, its record and its package, and prints only the URL", async () => {
     using box = await repo();
     const { stdout, stderr } = await release(box);
     const file = "tool_1.0.0_noarch.tar.gz";
@@ -47,7 +47,7 @@ describe("release FILE", () => {
     }
   });
 
-  requires("tar", "sha256sum", "python3")("is read by tar, Python and sha256sum", async () => {
+  requires("tar", "sha256sum", "python3")("can be read by tar, Python and sha256sum", async () => {
     using box = await repo();
     await release(box);
     const cwd = box.at("releases");
@@ -62,7 +62,7 @@ describe("release FILE", () => {
     assertEquals(await succeed([`${cwd}/tool`], { cwd }), "tool 1.0.0\n");
   });
 
-  it("writes bytes that depend on the file, the name, the version and SOURCE_DATE_EPOCH alone", async () => {
+  it("writes bytes that depend only on the file, the name, the version and SOURCE_DATE_EPOCH", async () => {
     const tarball = async (prepare: (box: Sandbox) => void, umask = "022", ...args: string[]) => {
       using box = await repo();
       prepare(box);
@@ -92,7 +92,7 @@ describe("release FILE", () => {
     assertEquals(stamps(box.at("releases")), before);
   });
 
-  it("takes the name and the version from options, and the folder from any place in the repo", async () => {
+  it("uses the name and the version from options, and works in any directory of the repo", async () => {
     using box = await repo("#!/bin/sh\n");
     box.directory("some/where");
     const args = await box.call("../../out/tool.sh", "--name", "my_tool.x", "--version", "2.0.0-rc.1+b.5");
@@ -108,7 +108,7 @@ describe("release FILE", () => {
     assertStringIncludes(stderr, "prints no version");
   });
 
-  it("adds a second platform to a version, starts anew with the next, and keeps the older tarballs", async () => {
+  it("adds a second platform to a version, starts a new record for the next version, and keeps older tarballs", async () => {
     using box = await repo(elf(62, 64));
     const options = ["--version", "1.0.0", "--no-run"];
     await release(box, ...options);
@@ -138,7 +138,7 @@ describe("release FILE", () => {
     assertEquals((await box.run("verify")).status, 0);
   });
 
-  it("leaves alone a package that a person has changed, and all that it has not made", async () => {
+  it("keeps an edited package and other files", async () => {
     using box = await repo();
     await release(box);
     box.write("releases/tool.nix", "mine");
@@ -154,7 +154,7 @@ describe("release FILE", () => {
     assertEquals(record(box).version, "1.1.0");
   });
 
-  it("writes nothing with --dry-run, and says what it would", async () => {
+  it("writes nothing with --dry-run, and says what it would write", async () => {
     using box = await repo();
     const before = stamps(box.repo);
     const { stdout, stderr } = await release(box, "-n", "--commit");
@@ -170,7 +170,7 @@ describe("release FILE", () => {
     assertEquals(stdout, box.read("releases/tool.json"));
   });
 
-  it("works where it was pasted, in a repo without deno.json", async () => {
+  it("works as a pasted file in a repo without deno.json", async () => {
     using box = await repo();
     const { script, environment } = await installed("release.ts");
     box.write("release.ts", Deno.readTextFileSync(script));

@@ -76,7 +76,7 @@ describe("releases/", () => {
     assert(at > 5, `${at}`);
   });
 
-  it("keeps what somebody writes in it meanwhile, and needs nothing but itself", async () => {
+  it("keeps files that are written there at the same time", async () => {
     using box = await repo();
     for (let index = 0; index < 200; index++) box.write(`releases/notes/${index}`, "");
     const child = await box.spawn("out/tool.sh", "--allow-dirty");
@@ -91,7 +91,7 @@ describe("releases/", () => {
     assertEquals([...Deno.readDirSync(box.at(".git"))].some(({ name }) => name.startsWith("release")), false);
   });
 
-  it("says so if a tarball is there that was never released, and leaves it", async () => {
+  it("reports and keeps a tarball that was never released", async () => {
     using box = await repo();
     await release(box);
     box.write("releases/tool_1.1.0_noarch.tar.gz", Deno.readFileSync(box.at("releases/tool_1.0.0_noarch.tar.gz")));
@@ -103,7 +103,7 @@ describe("releases/", () => {
     );
   });
 
-  requires("mkfifo")("is written by one run at a time; the other says so", async () => {
+  requires("mkfifo")("is written by one run at a time, and another run says so", async () => {
     using box = await repo(`#!/bin/sh\ncat "$FIFO"\n`);
     const fifo = box.at("out/fifo");
     await succeed(["mkfifo", fifo]);

@@ -5,7 +5,7 @@ import { Sandbox } from "./helpers.ts";
 import { program, release, repo } from "./release_box.ts";
 
 describe("list", () => {
-  it("prints a table of what is released, by name, the newest first, or the same as JSON", async () => {
+  it("prints a table of releases by name, the newest first, or JSON", async () => {
     using box = await repo();
     assertEquals((await box.run("list")).stdout, "");
     for (const version of ["1.9.0", "1.10.0", "1.10.0-rc.1"]) {

@@ -56,7 +56,7 @@ describe("identify()", () => {
     });
   }
 
-  it("knows a real program of this machine", async () => {
+  it("identifies a real program of this machine", async () => {
     using box = await repo(Deno.readFileSync("/bin/true"));
     const platform = `${Deno.build.os}_${Deno.build.arch === "aarch64" ? "arm64" : "amd64"}`;
     await release(box, "--version", "1.0.0", "--no-run", "--platform", platform);

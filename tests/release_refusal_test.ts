@@ -194,7 +194,7 @@ describe("release FILE refuses", () => {
     });
   }
 
-  it("to forget what is committed, when the folder is gone or was never checked out", async () => {
+  it("to continue if committed files are missing or not checked out", async () => {
     using box = await repo();
     await release(box, "--commit");
     box.write("out/tool.sh", program("1.0.0", "# new\n"));
@@ -205,14 +205,14 @@ describe("release FILE refuses", () => {
     assertStringIncludes(await refuses(box, 1, "out/tool.sh", "--allow-dirty"), message);
   });
 
-  it("a tag that was made before its release, with --commit", async () => {
+  it("a tag that is older than its release, with --commit", async () => {
     using box = await repo();
     await box.git("tag", "tool-v1.0.0");
     await release(box);
     assertStringIncludes(await refuses(box, 1, "out/tool.sh", "--commit"), "The tag tool-v1.0.0 already exists");
   });
 
-  it("what git ignores, until its advice is taken", async () => {
+  it("ignored files, until its advice is followed", async () => {
     for (const pattern of ["*.tar.gz", "releases/", "/releases/*", "SHA256*"]) {
       using box = await repo();
       box.write(".git/info/exclude", `${pattern}\n`);
@@ -224,7 +224,7 @@ describe("release FILE refuses", () => {
     }
   });
 
-  requires("setpriv")("what it may not read or write, and says where that is", async () => {
+  requires("setpriv")("unreadable and unwritable files, with their paths", async () => {
     using box = await repo();
     await release(box);
     box.write("out/tool.sh", program("1.1.0"));
@@ -246,7 +246,7 @@ describe("release FILE refuses", () => {
     assertEquals(isThere(box.at(".git/release.ts")), false);
   });
 
-  it("a released version with another content, whatever is allowed", async () => {
+  it("a released version with other content, with any option", async () => {
     using box = await repo();
     await release(box);
     box.write("out/tool.sh", program("1.0.0", "# new\n"));
@@ -266,7 +266,7 @@ describe("release FILE refuses", () => {
     assertStringIncludes(await refuses(box, 1, "out/tool.sh"), "another name or time (SOURCE_DATE_EPOCH)");
   });
 
-  it("a tarball that was damaged, or that is gone and would come back with other bytes", async () => {
+  it("a damaged tarball, and a missing one that would get other bytes", async () => {
     using box = await repo();
     await release(box);
     const tarball = "releases/tool_1.0.0_noarch.tar.gz";
@@ -284,7 +284,7 @@ describe("release FILE refuses", () => {
     assertEquals(Deno.readFileSync(box.at(tarball)), bytes);
   });
 
-  it("takes a tarball that another gzip has packed for what it is", async () => {
+  it("not a tarball that another gzip has packed", async () => {
     using box = await repo();
     await release(box);
     const tarball = "releases/tool_1.0.0_noarch.tar.gz";
@@ -296,7 +296,7 @@ describe("release FILE refuses", () => {
     await succeed(["sha256sum", "-c", "SHA256SUMS"], { cwd: box.at("releases") });
   });
 
-  it("a program that does not answer", async () => {
+  it("a program that doesn't end", async () => {
     using box = await repo("#!/bin/sh\nsleep 12 &\n");
     assertStringIncludes(await refuses(box, 1, "out/tool.sh"), "it did not end within 10 seconds");
   });
@@ -315,7 +315,7 @@ describe("release FILE refuses", () => {
     assertMatch(stderr, /^warning +releases\/ now has 11\.0 MiB/m);
   });
 
-  it("a command line that it does not know", async () => {
+  it("an unknown command line", async () => {
     using box = await repo();
     const rows: [args: string[], message: string][] = [
       [[], "Usage: release.ts FILE (see --help)"],
@@ -329,7 +329,7 @@ describe("release FILE refuses", () => {
     for (const [args, message] of rows) assertStringIncludes(await refuses(box, 2, ...args), message);
   });
 
-  it("what is in no repo", async () => {
+  it("a program outside a repo", async () => {
     using box = new Sandbox("release.ts");
     box.write("tool.sh", program("1.0.0"));
     box.environment = { GIT_CEILING_DIRECTORIES: box.path };

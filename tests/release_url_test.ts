@@ -75,7 +75,7 @@ describe("the URL", () => {
     });
   }
 
-  it("names the default branch of origin, else the one that is checked out, and the forge that git config names", async () => {
+  it("contains the default branch of origin, otherwise the current one, and uses the forge in git's configuration", async () => {
     using box = await repo(program("1.0.0"), "https://git.example.org/me/tool");
     await box.git("checkout", "--quiet", "-b", "side");
     assertStringIncludes((await release(box, "-n")).stdout, "/raw/branch/side/");
@@ -86,7 +86,7 @@ describe("the URL", () => {
     assertStringIncludes((await release(box, "-n")).stdout, "/-/raw/trunk/");
   });
 
-  it("has no credentials in it, nor has any message or file", async () => {
+  it("contains no credentials, nor does any message or file", async () => {
     using box = await repo(program("1.0.0"), "https://me:s3cret@git.example.org/me/tool.git");
     const { stdout, stderr } = await release(box, "--commit");
     assertEquals([stdout, stderr, JSON.stringify(tree(box.at("releases")))].join().match(/s3cret|me:/), null);

@@ -141,7 +141,7 @@ describe("verify", () => {
     });
   }
 
-  it("is content with what is released, by release.ts or by GNU tar, and with nothing", async () => {
+  it("accepts releases by release.ts or GNU tar, and an empty directory", async () => {
     using box = await repo();
     assertStringIncludes((await box.run("verify")).stderr, "Nothing is released");
     await release(box);
@@ -154,7 +154,7 @@ describe("verify", () => {
     assertEquals(status, 0, stderr);
   });
 
-  it("looks at one program alone where it is named, and knows the others", async () => {
+  it("checks only the named program, and names the others if it is unknown", async () => {
     using box = await repo();
     await release(box);
     await release(box, "--name", "other");

@@ -6,7 +6,7 @@ import { inBox } from "./worker_box.ts";
 
 describe("worker cancel", () => {
   it(
-    "stops the agent with all that it started, and nothing that only has its number",
+    "ends the agent with everything that it started, but no other process that got its ID",
     inBox(async (box) => {
       const agent = box.agent("trap '' TERM; sleep 60 & echo $! >child; sleep 60\n");
       await box.do(`spawn --taskId x --brief ../brief.md -- ${agent}`);
@@ -33,7 +33,7 @@ describe("worker cancel", () => {
   );
 
   it(
-    "saves the worktree as it was before it removes it with its branch",
+    "saves the worktree before it removes it and its branch",
     inBox(async (box) => {
       await box.spawnTask("x");
       const head = await box.commit("x", { c: "1\n" });
@@ -61,7 +61,7 @@ describe("worker cancel", () => {
   );
 
   it(
-    "refuses, with nothing changed, while something would be lost: ignored files, repos inside, submodules",
+    "refuses and changes nothing if ignored files, nested repos or submodules would be lost",
     inBox(async (box) => {
       await box.git("-c", "protocol.file.allow=always", "clone", "--quiet", ".", "../module");
       await box.spawnTask("x");
@@ -93,7 +93,7 @@ describe("worker cancel", () => {
   );
 
   it(
-    "leaves a locked worktree, and a foreign repo that stands where one was",
+    "keeps a locked worktree, and another repo in its place",
     inBox(async (box) => {
       await box.spawnTask("x");
       await box.git("worktree", "lock", "--reason", "on a disk", box.tree("x"));
@@ -131,7 +131,7 @@ describe("worker cancel", () => {
   );
 
   it(
-    "lets racing cancels cancel once",
+    "cancels once if two cancels run at the same time",
     inBox(async (box) => {
       await box.spawnTask("x");
       const results = await Promise.all(
@@ -146,7 +146,7 @@ describe("worker cancel", () => {
 
 describe("worker fail", () => {
   it(
-    "gives up a task at work, and keeps all of it until it is cancelled",
+    "gives up a working task, and keeps everything until it is cancelled",
     inBox(async (box) => {
       await box.spawnTask("x");
       assertEquals((await box.do("fail x --reason hopeless")).state, "failed");

@@ -21,7 +21,7 @@ src/environment.ts env.ts possession.ts assessment.py secretary.md`.split(/\s+/)
 
 describe("a checkpoint", () => {
   it(
-    "is raised by what guards the house, and by nothing that only sounds like it",
+    "is raised by paths that matter for security, and not by similar names",
     inBox(async (box) => {
       await box.git("config", "worker.humanLines", "10000");
       await box.spawnTask("free");

@@ -12,7 +12,7 @@ async function saved(box: Box, id: string): Promise<string[]> {
 
 describe("worker cancel --cleanup", () => {
   it(
-    "saves what is in the index: ignored and added by force, or only meant to be added, or removed from the disk",
+    "saves what is in the index: ignored files added by force, intent to add, and files that are gone from the disk",
     inBox(async (box) => {
       await box.spawnTask("x");
       const tree = box.tree("x");
@@ -43,7 +43,7 @@ describe("worker cancel --cleanup", () => {
     ["a folder, of a file", (box, tree) => box.write(`${tree}/d/f/g`, "mine\n"), "d/f/g", "mine\n"],
   ];
   it(
-    "saves what took another one's place",
+    "saves files, links and directories that replace each other",
     inBox(async (box) => {
       await box.commit(box.repo, { "d/f": "1\n" });
       box.write("../outside/f", "not of the repo\n");
@@ -63,7 +63,7 @@ describe("worker cancel --cleanup", () => {
   );
 
   it(
-    "discards, when told to, a repo without a commit below what took a file's place, and saves the rest",
+    "with --discard, loses a nested repo without a commit, and saves the rest",
     inBox(async (box) => {
       await box.spawnTask("x");
       box.remove(box.tree("x", "a"));
@@ -76,7 +76,7 @@ describe("worker cancel --cleanup", () => {
   );
 
   it(
-    "saves changes of files that git is told to skip, or to take for unchanged",
+    "saves changes of files that are marked as skip-worktree or assume-unchanged",
     inBox(async (box) => {
       await box.commit(box.repo, { "\u00e9": "1\n", "\u00e8": "1\n" });
       await box.spawnTask("x");
@@ -91,7 +91,7 @@ describe("worker cancel --cleanup", () => {
   );
 
   itOnLinux(
-    "saves files whose names are no UTF-8",
+    "saves files whose names are not UTF-8",
     inBox(async (box) => {
       await box.spawnTask("x");
       const shell = (text: string, cwd: string) => succeed(["sh", "-c", text], { cwd });
@@ -103,7 +103,7 @@ describe("worker cancel --cleanup", () => {
   );
 
   it(
-    "saves what was added by force in the middle of a merge, too",
+    "saves what was added by force in the middle of a merge",
     inBox(async (box) => {
       await box.spawnTask("x");
       await box.commit("x", { a: "x\n" });
@@ -128,7 +128,7 @@ case $(git -C "$KILL_REPO" log -1 --format=%s "refs/worker/tasks/$KILL_TASK") in
 exit $status
 `;
   it(
-    "that was killed saves what came since, and removes nothing that cannot be saved",
+    "saves later changes if it is repeated after a kill, and removes nothing that can't be saved",
     inBox(async (box) => {
       box.agent(killer, "bin/git");
       for (const [id, late] of [["x", "late"], ["y", "ignored.late"]] as const) {
@@ -154,7 +154,7 @@ exit $status
   );
 
   it(
-    "ends what an agent left running, before it saves the worktree",
+    "ends what an agent left running before it saves the worktree",
     inBox(async (box) => {
       const child = `${box.path}/child`;
       const agent = box.agent(
@@ -177,7 +177,7 @@ exit $status
   );
 
   it(
-    "refuses while commits of repos inside would be lost: in a tracked folder, and in a submodule that is put away",
+    "refuses if commits of nested repos would be lost: in a tracked directory, and in a deinitialized submodule",
     inBox(async (box) => {
       await box.commit(box.repo, { "src/s": "1\n" });
       await box.git("clone", "--quiet", ".", "../module");
@@ -211,7 +211,7 @@ exit $status
   );
 
   it(
-    "does with a worktree of which everything is deleted",
+    "works if everything in the worktree is deleted",
     inBox(async (box) => {
       await box.spawnTask("x");
       for (const { name } of [...Deno.readDirSync(box.tree("x"))]) box.remove(box.tree("x", name));
@@ -222,7 +222,7 @@ exit $status
   );
 
   it(
-    "does where the folder of the worktrees is a link",
+    "works if the directory of the worktrees is a link",
     inBox(async (box) => {
       box.directory("../big");
       box.link("../repo.worktrees", `${box.path}/big`);
@@ -239,7 +239,7 @@ exit $status
   );
 
   it(
-    "saves a file that lies outside of a sparse checkout, and what is not checked out",
+    "saves files outside a sparse checkout, and files that are not checked out",
     inBox(async (box) => {
       await box.commit(box.repo, { "src/s": "1\n" });
       await box.spawnTask("x");
@@ -271,7 +271,7 @@ exit $status
 
   const itUnprivileged = requires("setpriv");
   itUnprivileged(
-    "removes folders without write permission, and doctor sees to each task, whatever stops it at another",
+    "removes directories without write permission, and doctor examines each task although another one fails",
     inBox(async (box) => {
       for (const id of ["w", "x", "y"]) await box.spawnTask(id);
       box.write(box.tree("x", "made/deep/file"), "1\n");
@@ -292,7 +292,7 @@ exit $status
   );
 
   it(
-    "saves no more than is there in the middle of a merge",
+    "saves only what exists in the middle of a merge",
     inBox(async (box) => {
       await box.commit(box.repo, { gone: "1\n" });
       await box.spawnTask("x");

@@ -45,7 +45,7 @@ describe("worker", () => {
     ["metrics --since yesterday", "--since is a date"],
   ];
   it(
-    "refuses what makes no sense with exit status 2, and changes nothing",
+    "refuses wrong usage with exit status 2, and changes nothing",
     inBox(async (box) => {
       await Promise.all(misuses.map(async ([line, message]) => {
         const { status, stdout } = await box.worker(["--json", ...line.split(" ").filter(Boolean)]);
@@ -58,7 +58,7 @@ describe("worker", () => {
   );
 
   it(
-    "ends with 3 for a task that is not there, 10 outside of a repo, and 2 for a setting that is wrong",
+    "exits with 3 for an unknown task, 10 outside a repo, and 2 for a wrong setting",
     inBox(async (box) => {
       assertEquals((await box.ask(3, "status nothing")).error?.code, "no_task");
       assertEquals((await box.ask(10, "list", box.home)).error?.code, "git");
@@ -68,7 +68,7 @@ describe("worker", () => {
   );
 
   it(
-    "prints on standard output only what was asked for",
+    "prints only the requested result on standard output",
     inBox(async (box) => {
       const spawn = await box.worker(["spawn", "--taskId=x", "--brief", "../brief.md", "--agent", "none"]);
       assertEquals(spawn.stdout, "");
@@ -79,7 +79,7 @@ describe("worker", () => {
   );
 
   it(
-    "serves the repo it is run in: from a folder, a worktree, a hook, and a bare one",
+    "works in a subdirectory, a worktree, a hook and a bare repo",
     inBox(async (box) => {
       await box.spawnTask("x");
       box.directory("deep/er");

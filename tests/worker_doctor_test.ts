@@ -7,7 +7,7 @@ import { type Box, inBox } from "./worker_box.ts";
 
 describe("worker doctor", () => {
   it(
-    "makes a worktree again whose folder is gone, on its branch",
+    "creates a missing worktree again, on its branch",
     inBox(async (box) => {
       await box.spawnTask("x");
       const head = await box.commit("x", { c: "1\n" });
@@ -55,7 +55,7 @@ describe("worker doctor", () => {
   }
 
   it(
-    "reports, and leaves: stale locks, what has no task, a branch that is gone",
+    "reports, but doesn't change, stale locks, what belongs to no task, and a missing branch",
     inBox(async (box) => {
       await box.spawnTask("x");
       await box.git("branch", "worker/stray");
@@ -79,7 +79,7 @@ describe("worker doctor", () => {
     ["is not, and the base is elsewhere", (box) => box.commit(box.repo, { d: "1\n" }), "approved"],
   ];
   it(
-    "tells, and leaves, what a merge that broke off left in the base's checkout",
+    "reports, but doesn't change, what an interrupted merge left in the base's checkout",
     inBox(async (box) => {
       await box.approved("x", { a: "x\n" });
       await box.worker(["merge", "x", "--check", "kill -9 $PPID"]);

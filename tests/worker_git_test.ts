@@ -60,7 +60,7 @@ describe("worker merge, by the project's attributes,", () => {
 
 describe("worker merge", () => {
   it(
-    "leaves an ignored file whose name is not UTF-8",
+    "keeps an ignored file whose name is not UTF-8",
     inBox(async (box) => {
       const shell = async (text: string, cwd: string) => await execute(["bash", "-c", text], { cwd });
       await box.spawnTask("x");
@@ -79,7 +79,7 @@ describe("worker merge", () => {
   );
 
   it(
-    "checks also if a post-checkout hook fails, or leaves a process behind",
+    "runs the check although a post-checkout hook fails or leaves a process behind",
     inBox(async (box) => {
       await box.approved("x");
       const pid = `${box.path}/hook.pid`;
@@ -94,7 +94,7 @@ describe("worker merge", () => {
   );
 
   it(
-    "signs its commit and takes the author that git is set to",
+    "signs its commit and uses the configured author",
     inBox(async (box) => {
       const gpg = box.agent('echo "[GNUPG:] SIG_CREATED " >&2\necho SIGNATURE\ncat > /dev/null\n', "gpg");
       await box.approved("x");
@@ -138,7 +138,7 @@ describe("worker", () => {
   );
 
   it(
-    "works below a deno.json that is broken",
+    "works below a broken deno.json",
     inBox(async (box) => {
       box.write("deno.json", "{");
       const words = /^#!\/usr\/bin\/env -S (.*)\n/.exec(Deno.readTextFileSync(script))![1]!.split(" ");
@@ -183,7 +183,7 @@ describe("worker", () => {
   );
 
   it(
-    "keeps in the backup what an agent has reset away",
+    "keeps commits in the backup that an agent has reset away",
     inBox(async (box) => {
       await box.spawnTask("x");
       const lost = await box.commit("x", { lost: "1\n" });
@@ -196,7 +196,7 @@ describe("worker", () => {
   );
 
   it(
-    "leaves to the first machine what is at work there, and reviews in a second clone",
+    "doesn't repair what is running on another machine, and reviews in a second clone",
     inBox(async (box) => {
       const head = await box.submitted("x");
       const clone = `${box.path}/clone`;
@@ -219,7 +219,7 @@ describe("worker", () => {
   );
 
   it(
-    "leaves a worktree's path alone that another repo uses now",
+    "keeps another repo that uses a worktree's path now",
     inBox(async (box) => {
       await box.spawnTask("x");
       box.remove(box.tree("x"));
@@ -234,7 +234,7 @@ describe("worker", () => {
   );
 
   it(
-    "makes a worktree again whose directory was removed, or made anew",
+    "creates a worktree again whose directory was removed or replaced",
     inBox(async (box) => {
       await box.spawnTask("x");
       await box.commit("x", { c: "1\n" });
@@ -248,7 +248,7 @@ describe("worker", () => {
   );
 
   it(
-    "copies what .worktreeinclude names into new worktrees, and removes it with them if it is the same",
+    "copies what .worktreeinclude names into new worktrees, and removes unchanged copies with them",
     inBox(async (box) => {
       await box.commit(box.repo, {
         ".gitignore": ".env*\nother\n",
@@ -268,7 +268,7 @@ describe("worker", () => {
   );
 
   it(
-    "removes with a worktree what can be made again, and nothing else that is ignored",
+    "removes ignored files with a worktree only if they can be created again",
     inBox(async (box) => {
       await box.commit(box.repo, { ".gitignore": "node_modules/\n.venv\nbuilt/\n.env\nlinks\n" });
       await box.spawnTask("x");
@@ -290,7 +290,7 @@ describe("worker", () => {
   );
 
   it(
-    "removes with a worktree what use-skills has deployed there, unless it was edited",
+    "removes what use-skills has deployed with a worktree, unless it was edited",
     inBox(async (box) => {
       const useSkills = new URL("../use-skills.ts", import.meta.url).pathname;
       await box.git("config", "worker.setup", `${Deno.execPath()} run -A --no-config --no-lock ${useSkills}`);
@@ -308,7 +308,7 @@ describe("worker", () => {
   );
 
   it(
-    "finds tasks that would change the same files in directories with a dot",
+    "finds overlapping tasks in directories with a dot",
     inBox(async (box) => {
       await box.spawnTask("x", "--paths src/MyApp.Core");
       await box.ask(7, "spawn y --brief ../brief.md --agent none --paths src/MyApp.Core/User.cs");

@@ -6,7 +6,7 @@ import { inBox } from "./worker_box.ts";
 
 describe("worker list", () => {
   it(
-    "is the same in a fresh clone with refs/worker/* fetched, and there what is reviewed is, too",
+    "is the same in a new clone that has fetched refs/worker/*, with the reviewed commits",
     inBox(async (box) => {
       const head = await box.submitted("x");
       await box.spawnTask("y");
@@ -26,7 +26,7 @@ describe("worker list", () => {
   );
 
   it(
-    "says the same, but for what runs, when .git/worker is deleted",
+    "shows the same without .git/worker, except for running processes",
     inBox(async (box) => {
       await box.do(`spawn --taskId x --brief ../brief.md -- ${box.agent("exec sleep 1\n")}`);
       await box.until(async () => (await box.do("list")).data.tasks[0].alive);
@@ -41,7 +41,7 @@ describe("worker list", () => {
 
 describe("worker overlaps", () => {
   it(
-    "finds what is committed, staged, unstaged, untracked and renamed, and what would conflict",
+    "finds committed, staged, unstaged, untracked and renamed files, and conflicts",
     inBox(async (box) => {
       await box.git("config", "worker.wip", "7");
       for (const id of ["x", "y", "z", "v", "w"]) await box.spawnTask(id);
@@ -69,7 +69,7 @@ describe("worker overlaps", () => {
 
 describe("worker metrics", () => {
   it(
-    "measures what the events tell",
+    "computes durations from the events",
     inBox(async (box) => {
       await box.approved("x");
       await box.do("merge x");

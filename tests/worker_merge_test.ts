@@ -20,7 +20,7 @@ async function statusOf(box: Box, path = box.repo): Promise<string> {
 
 describe("worker merge", () => {
   it(
-    "merges into a base that is checked out and clean, with a merge commit, and keeps what is untracked",
+    "merges into a clean checkout of the base with a merge commit, and keeps untracked files",
     inBox(async (box) => {
       const head = await box.approved("x", { c: "1\n" });
       box.write("untracked", "mine\n");
@@ -37,7 +37,7 @@ describe("worker merge", () => {
   );
 
   it(
-    "leaves a dirty checkout of the base alone",
+    "refuses to change a dirty checkout of the base",
     inBox(async (box) => {
       await box.approved("x", { c: "1\n" });
       box.write("a", "mine\n");
@@ -55,7 +55,7 @@ describe("worker merge", () => {
   );
 
   it(
-    "moves a base that is checked out nowhere, and one in another worktree",
+    "moves a base without a checkout, and one with a checkout elsewhere",
     inBox(async (box) => {
       await box.approved("x");
       await box.git("checkout", "--quiet", "--detach");
@@ -96,7 +96,7 @@ describe("worker merge", () => {
   }
 
   it(
-    "names the files of a conflict, and takes a git error for none",
+    "names the files of a conflict, and doesn't take an error of git for a conflict",
     inBox(async (box) => {
       await box.approved("x", { a: "x\n", "odd \n\tname": "x\n" });
       await box.commit(box.repo, { a: "main\n", "odd \n\tname": "main\n" });
@@ -111,7 +111,7 @@ describe("worker merge", () => {
   );
 
   it(
-    "runs the check in a throwaway worktree of the merge commit first",
+    "first runs the check in a temporary worktree of the merge commit",
     inBox(async (box) => {
       await box.approved("x", { c: "1\n" });
       await box.commit(box.repo, { d: "1\n" });
@@ -130,7 +130,7 @@ describe("worker merge", () => {
   );
 
   it(
-    "starts what depends on it, from a base that has it",
+    "starts dependent tasks from a base that includes it",
     inBox(async (box) => {
       await box.ask(3, "spawn --taskId y --brief ../brief.md --agent none --depends-on x");
       await box.approved("x");
@@ -143,7 +143,7 @@ describe("worker merge", () => {
   );
 
   it(
-    "lets racing merges of one task merge it once, and of several all",
+    "merges one task once, and several tasks all, if several merges run at the same time",
     inBox(async (box) => {
       for (const id of ["x", "y", "z"]) await box.approved(id);
       const results = await Promise.all(["x", "y", "z", "x", "y", "z"].map((id) => box.worker(["merge", id])));
@@ -179,7 +179,7 @@ describe("worker merge, with the base checked out", () => {
   }
 
   it(
-    "takes back what git wrote before it failed, and merges later",
+    "reverts what git wrote before it failed, and merges later",
     inBox(async (box) => {
       await box.commit(box.repo, { deleted: "1\n" });
       await box.spawnTask("x");
@@ -198,7 +198,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "leaves the user's files where git fails before it writes",
+    "keeps the user's files if git fails before it writes",
     inBox(async (box) => {
       await box.spawnTask("x");
       await box.commit("x", { new: "theirs\n" });
@@ -211,7 +211,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "leaves what lies in a submodule that the task made a file",
+    "keeps the content of a submodule that the task replaces by a file",
     inBox(async (box) => {
       box.write("../other/f", "f\n");
       await box.git("-C", `${box.path}/other`, "init", "--quiet", "--initial-branch=main");
@@ -231,7 +231,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "moves the base whatever git is set to do in merges",
+    "moves the base whatever git's merge settings are",
     inBox(async (box) => {
       const head = await box.approved("x");
       await box.git("config", "branch.main.mergeOptions", "--squash");
@@ -242,7 +242,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "does not bring back what the base was reset from during the check",
+    "doesn't restore commits if the base was reset during the check",
     inBox(async (box) => {
       const first = await box.resolve("main");
       await box.commit(box.repo, { bad: "1\n" });
@@ -256,7 +256,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "leaves the checkout as it was where the base cannot be moved, and merges later",
+    "keeps the checkout as it was if the base can't be moved, and merges later",
     inBox(async (box) => {
       await box.approved("x", { a: "2\n", x: "x\n" });
       const base = await box.resolve("main");
@@ -308,7 +308,7 @@ describe("worker merge, with the base checked out", () => {
   }
 
   it(
-    "brings the change into a checkout whose git folder is elsewhere",
+    "updates a checkout with a separate git directory",
     inBox(async (box) => {
       await box.git("init", "--quiet", "--separate-git-dir", `${box.path}/folder`, `${box.path}/checkout`);
       box.enter("checkout");
@@ -334,7 +334,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "leaves no checkout dirty where the base's name stands for another branch",
+    "leaves no checkout dirty if the base is a symbolic ref to another branch",
     inBox(async (box) => {
       await box.git("symbolic-ref", "refs/heads/alias", "refs/heads/main");
       const { status } = await box.worker("spawn --taskId x --brief ../brief.md --agent none --base alias".split(" "));
@@ -352,7 +352,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "takes a merge that git ends without naming a path for a conflict",
+    "reports a conflict although git names no path",
     inBox(async (box) => {
       const lines = (from: number) => Array.from({ length: 30 }, (_, n) => `${from + n}\n`).join("");
       await box.commit(box.repo, { "d/f1": lines(100), "d/f2": lines(200) });
@@ -371,7 +371,7 @@ describe("worker merge, with the base checked out", () => {
   );
 
   it(
-    "is possible after a conflict, by way of the worker and a new review",
+    "is possible after a conflict, with a new commit and a new review",
     inBox(async (box) => {
       const old = await box.approved("x", { a: "x\n" });
       await box.commit(box.repo, { a: "main\n" });

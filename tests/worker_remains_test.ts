@@ -25,7 +25,7 @@ async function killedMerge(box: Box): Promise<void> {
 
 describe("worker cancel --cleanup", () => {
   it(
-    "saves commits that were made without a branch, or on one that is gone",
+    "saves commits that were made without a branch, or on a deleted one",
     inBox(async (box) => {
       await box.spawnTask("x");
       const cwd = box.tree("x");

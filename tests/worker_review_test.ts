@@ -5,7 +5,7 @@ import { inBox, script, tally } from "./worker_box.ts";
 
 describe("worker submit", () => {
   it(
-    "pins the head that is reviewed, so that it is kept and fetched, with the report",
+    "keeps the submitted commit, which is fetched with the task, and the report",
     inBox(async (box) => {
       await box.spawnTask("x");
       const head = await box.commit("x", { c: "1\n" });
@@ -22,7 +22,7 @@ describe("worker submit", () => {
   );
 
   it(
-    "refuses where nothing is committed, something is not, or the commits are elsewhere",
+    "refuses if nothing is committed, something is uncommitted, or the commits are elsewhere",
     inBox(async (box) => {
       await box.spawnTask("x");
       const { taskId, command, error } = await box.ask(4, "submit", box.tree("x"));
@@ -42,7 +42,7 @@ describe("worker submit", () => {
 
 describe("worker block and resume", () => {
   it(
-    "take a question to HQ, and start the agent again with the answer",
+    "pass a question to HQ, and start the agent again with the answer",
     inBox(async (box) => {
       const worker = `${Deno.execPath()} run -A ${script}`;
       const agent = box.agent(
@@ -64,7 +64,7 @@ describe("worker block and resume", () => {
 
 describe("worker review", () => {
   it(
-    "takes a task through two rounds, and shows the second the fix alone, wherever the base went",
+    "goes through two rounds, and shows only the fix in the second, even if the base moved",
     inBox(async (box) => {
       const first = await box.submitted("x", { c: "1\n" }, "-- true");
       await box.do(`review start x --head ${first} --actor eve`);
@@ -95,7 +95,7 @@ describe("worker review", () => {
   );
 
   it(
-    "is not for the author, and not for another commit than the one that was submitted",
+    "is refused for an author, and for another commit than the submitted one",
     inBox(async (box) => {
       const head = await box.submitted("x");
       await box.ask(4, `review approve x --head ${head} --actor eve`);
@@ -112,7 +112,7 @@ describe("worker review", () => {
   );
 
   it(
-    "lets one of racing verdicts win",
+    "accepts one of several verdicts at the same time",
     inBox(async (box) => {
       const head = await box.submitted("x");
       await box.do(`review start x --head ${head} --actor eve`);
@@ -127,7 +127,7 @@ describe("worker review", () => {
   );
 
   it(
-    "is void for a head that moved after it was approved, until the new one is reviewed",
+    "is void if the branch moves after the approval, until the new head is reviewed",
     inBox(async (box) => {
       const old = await box.approved("x");
       const head = await box.commit("x", { c: "more\n" });
@@ -165,7 +165,7 @@ describe("worker human", () => {
   }
 
   it(
-    "is asked for: many renames, also where both names have to be looked at",
+    "is required for many renames, and both names are matched",
     inBox(async (box) => {
       await box.git("config", "worker.humanRenames", "1");
       await box.git("config", "--add", "worker.humanPath", "");
@@ -181,7 +181,7 @@ describe("worker human", () => {
   );
 
   it(
-    "approves for that head, at which the same is not asked again",
+    "approves one head, for which the same isn't asked again",
     inBox(async (box) => {
       const head = await box.submitted("x", { ".ci/run": "x\n" });
       await box.ask(4, `human approve x --head ${head}`, undefined, { ...person, WORKER_TASK: "y" });
@@ -204,7 +204,7 @@ describe("worker human", () => {
   );
 
   it(
-    "rejects with words that the worker gets",
+    "rejects with a reason that the worker gets",
     inBox(async (box) => {
       const head = await box.submitted("x", { ".ci/run": "x\n" }, "-- true");
       const args = ["human", "reject", "x", "--head", head, "--reason", "Leave CI alone"];

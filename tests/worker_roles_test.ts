@@ -15,7 +15,7 @@ async function requestChanges(box: Box, head: string, findings: string): Promise
 
 describe("a worker", () => {
   it(
-    "may submit its task, ask, and look, and nothing else",
+    "may submit its task, ask and read, and nothing else",
     inBox(async (box) => {
       const head = await box.submitted("y");
       await box.spawnTask("x");
@@ -36,7 +36,7 @@ describe("a worker", () => {
   );
 
   it(
-    "is told of all findings, in their order, and of no approval",
+    "gets all findings in their order, but no approval",
     inBox(async (box) => {
       const agent = box.agent('cat "$WORKER_PROMPT" > ../prompt.new\nmv ../prompt.new ../prompt\n');
       await box.git("config", "worker.rounds", "3");
@@ -102,7 +102,7 @@ describe("a worker", () => {
   );
 
   it(
-    "is ended with what it has started in sessions of their own, in its worktree",
+    "is ended with what it started in other sessions in its worktree",
     inBox(async (box) => {
       const pids = `${box.path}/pids`;
       const own = `setsid sh -c 'echo $$ >> ${pids}; sleep 60' &\n`;
@@ -126,7 +126,7 @@ describe("a worker", () => {
 
 describe("a reviewer", () => {
   it(
-    "is the only one who decides, until another takes over because it is gone",
+    "is the only one who may decide, until another takes over because it is gone",
     inBox(async (box) => {
       const head = await box.submitted("x");
       // The reviewer is this program, which starts worker and then ends.
@@ -159,7 +159,7 @@ describe("a reviewer", () => {
   );
 
   it(
-    "has to say what is to be changed",
+    "must say what has to change",
     inBox(async (box) => {
       const head = await box.submitted("x");
       await box.do(`review start x --head ${head} --actor eve`);
@@ -169,7 +169,7 @@ describe("a reviewer", () => {
   );
 
   it(
-    "sees escape sequences of a change only as text on a terminal",
+    "sees escape sequences of a change as text on a terminal",
     inBox(async (box) => {
       await box.submitted("x", { x: "\x1b]0;title\x07evil\n" });
       const words = (await box.call("review", "diff", "x")).join(" ");
@@ -182,7 +182,7 @@ describe("a reviewer", () => {
 
 describe("a person", () => {
   it(
-    "is asked for in words that tell no agent how to pass for one",
+    "is asked for without telling an agent how to bypass this",
     inBox(async (box) => {
       const head = await box.submitted("x", { ".envrc": "1\n" });
       const { stderr } = await box.worker(["human", "approve", "x", "--head", head]);

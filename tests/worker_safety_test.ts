@@ -11,7 +11,7 @@ function notesOf({ data }: { data: any }): string {
 
 describe("worker review", () => {
   it(
-    "is preceded by a person's where a guarded name lies below one with a line end",
+    "needs a person for a guarded path below a name with a line end",
     inBox(async (box) => {
       await box.submitted("x", { "n\nl/auth/x.ts": "k\n" });
       await box.submitted("y", { "n\nl/server.pem": "k\n" });
@@ -23,7 +23,7 @@ describe("worker review", () => {
   );
 
   it(
-    "is preceded by a person's, and shows all lines, where git would show none",
+    "needs a person and shows all lines if git would show none",
     inBox(async (box) => {
       const numbers = Array.from({ length: 5000 }, (_, n) => `${n + 1}\n`).join("");
       await box.submitted("x", { "code.js": `//\0\n${numbers}` });
@@ -35,7 +35,7 @@ describe("worker review", () => {
   );
 
   it(
-    "is of what is merged, not of what stands in for it",
+    "shows what is merged, not what a replace ref shows",
     inBox(async (box) => {
       await box.spawnTask("x");
       const head = await box.commit("x", { c: "bad\n" });
@@ -51,7 +51,7 @@ describe("worker review", () => {
   );
 
   it(
-    "is not for the author, however that is written",
+    "is refused for the author in any spelling",
     inBox(async (box) => {
       const head = await box.submitted("x");
       for (const actor of ["Worker/x", "WORKER/X"]) await box.ask(4, `review start x --head ${head} --actor ${actor}`);
@@ -60,9 +60,9 @@ describe("worker review", () => {
   );
 });
 
-describe("worker, told what would mislead", () => {
+describe("worker, with misleading input", () => {
   it(
-    "refuses globs that are none, and names the setting",
+    "refuses invalid globs, and names the setting",
     inBox(async (box) => {
       const { error } = await box.ask(2, "spawn --taskId x --brief ../brief.md --agent none --paths src/[z-a]");
       assertStringIncludes(error?.message ?? "", "[z-a]");
@@ -76,7 +76,7 @@ describe("worker, told what would mislead", () => {
   );
 
   it(
-    "begins no line with a worker's words",
+    "starts no line with text of a worker",
     inBox(async (box) => {
       await box.spawnTask("x");
       await box.spawnTask("y");
@@ -91,7 +91,7 @@ describe("worker, told what would mislead", () => {
   );
 
   it(
-    "refuses an actor with a line end of whatever kind",
+    "refuses an actor with any kind of line end",
     inBox(async (box) => {
       await box.spawnTask("x");
       for (const end of ["\u2028", "\u2029", "\n"]) {
@@ -102,7 +102,7 @@ describe("worker, told what would mislead", () => {
   );
 
   it(
-    "tells where the task is in each error, and which command failed",
+    "names the task and the command in each error",
     inBox(async (box) => {
       const head = await box.submitted("x");
       const refused = await box.ask(4, `review approve x --head ${head} --actor eve`);
@@ -120,7 +120,7 @@ describe("worker, told what would mislead", () => {
   );
 
   it(
-    "shows with the status all that was written: brief, reports and reviews",
+    "shows the brief, reports and reviews with the status",
     inBox(async (box) => {
       await box.spawnTask("x");
       const head = await box.commit("x", { c: "1\n" });
@@ -144,7 +144,7 @@ describe("worker, told what would mislead", () => {
 
 describe("worker, in an unusual repo", () => {
   it(
-    "passes over refs that are no tasks, and notes them",
+    "ignores refs that are no tasks, and reports them",
     inBox(async (box) => {
       await box.spawnTask("x");
       await box.git("update-ref", "refs/worker/tasks/stray", "HEAD");
@@ -159,7 +159,7 @@ describe("worker, in an unusual repo", () => {
   );
 
   it(
-    "with a line end in its path serves that one or none",
+    "works with a line end in the repo's path, or refuses it",
     inBox(async (box) => {
       const other = `${box.repo}\nfix/r`;
       await box.git("clone", "--quiet", ".", other);
@@ -172,7 +172,7 @@ describe("worker, in an unusual repo", () => {
   );
 
   it(
-    "that was cloned runs no command of a task that was made elsewhere",
+    "runs no command of a task from another clone",
     inBox(async (box) => {
       await box.git("config", "worker.setup", "false");
       await box.ask(1, `spawn --taskId x --brief ../brief.md -- ${box.agent('touch "$0.ran"\n')}`);
@@ -187,7 +187,7 @@ describe("worker, in an unusual repo", () => {
   );
 
   it(
-    "takes no base from inside a task's worktree by itself",
+    "needs --base in a task's worktree",
     inBox(async (box) => {
       await box.spawnTask("x");
       const line = `spawn --taskId y --brief ${box.path}/brief.md --agent none`;
@@ -198,7 +198,7 @@ describe("worker, in an unusual repo", () => {
   );
 
   it(
-    "lets a task change what the one changes that it depends on, unless that one is cancelled",
+    "lets a task overlap with its dependency, unless that is cancelled",
     inBox(async (box) => {
       await box.spawnTask("x", "--paths src");
       await box.ask(7, "spawn --taskId y --brief ../brief.md --agent none --paths src");
@@ -215,7 +215,7 @@ describe("worker resume", () => {
   const text = 'echo $$ >>"$0.pids"\nexec sleep 100\n';
 
   itOnLinux(
-    "ends an agent that is only forgotten before it starts another",
+    "ends an agent without a record before it starts another",
     inBox(async (box) => {
       const agent = box.agent(text);
       const pids = () => pidsIn(`${agent}.pids`);
@@ -233,7 +233,7 @@ describe("worker resume", () => {
   );
 
   it(
-    "takes no agent for its own that works on a task of that name in another repo",
+    "ends no agent of a task with the same ID in another repo",
     inBox(async (box) => {
       const agent = box.agent(text);
       const pids = () => pidsIn(`${agent}.pids`);
@@ -256,7 +256,7 @@ describe("worker resume", () => {
   );
 
   it(
-    "ends the process that asked, and tells the next one every question with its answer",
+    "ends the agent that asked, and gives the next one all questions and answers",
     inBox(async (box) => {
       const agent = box.agent(text);
       const pids = () => pidsIn(`${agent}.pids`);

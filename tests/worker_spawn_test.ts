@@ -6,7 +6,7 @@ import { inBox, tally } from "./worker_box.ts";
 
 describe("worker spawn", () => {
   it(
-    "makes a branch, a worktree beside the repo, and events that git alone can read",
+    "creates a branch, a worktree next to the repo, and events that git can read",
     inBox(async (box) => {
       const reply = await box.spawnTask("x", "--paths src/** docs");
       assertEquals([reply.changed, reply.state, reply.head], [true, "working", undefined]);
@@ -26,7 +26,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "launches an agent in a group of its own, with its prompt, closed input, and its output in the log",
+    "starts an agent in its own process group, with its prompt, without input, and with a log",
     inBox(async (box) => {
       const agent = box.agent('cat; echo "in $PWD for $WORKER_TASK: $1"; cat "$WORKER_PROMPT"; exec sleep 100\n');
       await box.do(`spawn --taskId x --brief ../brief.md -- ${agent} word`);
@@ -40,7 +40,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "calls each agent with its own command line",
+    "starts each agent with its command line",
     inBox(async (box) => {
       const bin = `${box.path}/bin`;
       for (const name of ["claude", "codex", "opencode"]) {
@@ -60,7 +60,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "refuses over the limit, over a full review queue, and where --paths meet a live task's",
+    "refuses beyond the limit, with a full review queue, and if --paths overlap a live task's",
     inBox(async (box) => {
       await box.git("config", "worker.wip", "3");
       await box.git("config", "worker.reviewQueue", "1");
@@ -88,7 +88,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "lets one of 30 that race for an id win",
+    "creates one task if 30 use the same ID at the same time",
     inBox(async (box) => {
       const args = ["spawn", "--taskId", "x", "--brief", "../brief.md", "--agent", "none"];
       const results = await Promise.all(Array.from({ length: 30 }, () => box.worker(args)));
@@ -100,7 +100,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "keeps the limit when spawns of different ids race",
+    "keeps the limit if several spawns run at the same time",
     inBox(async (box) => {
       const results = await Promise.all(
         Array.from(
@@ -113,7 +113,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "runs worker.setup before the agent, and stays queued where that fails, until doctor or cancel",
+    "runs worker.setup before the agent, and the task stays queued if that fails, until doctor or cancel",
     inBox(async (box) => {
       await box.git("config", "worker.setup", "test -e ../../ready && touch made");
       const agent = box.agent("test -e made && echo began\n");
@@ -128,7 +128,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "adopts a left-over branch only where it is at the base",
+    "uses an existing branch only if it is at the base",
     inBox(async (box) => {
       await box.git("branch", "worker/same");
       await box.spawnTask("same");
@@ -145,7 +145,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "needs nobody's name, signs no backup, and puts worktrees where worker.dir says",
+    "needs no configured author, signs no backup, and uses worker.dir",
     inBox(async (box) => {
       box.write(`${box.home}/.gitconfig`, "[commit]\ngpgSign = true\n[gpg]\nprogram = false\n");
       await box.git("config", "worker.dir", box.at("inside"));
@@ -167,7 +167,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "takes a worktree for made whose hook failed after the fact",
+    "uses a worktree whose post-checkout hook failed",
     inBox(async (box) => {
       box.write(".git/hooks/post-checkout", "#!/bin/sh\nexit 1\n");
       Deno.chmodSync(box.at(".git/hooks/post-checkout"), 0o755);
@@ -177,7 +177,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "hands a brief that fits no command line over as a file",
+    "passes a brief that fits no command line as a file",
     inBox(async (box) => {
       box.write("../brief.md", "long ".repeat(40_000));
       box.agent('echo "<$2>"; cat "$WORKER_PROMPT" | wc -w\n', "bin/claude");
@@ -191,7 +191,7 @@ describe("worker spawn", () => {
   );
 
   it(
-    "answers the same id of an operation in the same way, and refuses it for another command or task",
+    "gives the same answer for the same operation ID, and refuses it for another command or task",
     inBox(async (box) => {
       const line = "spawn --taskId x --brief ../brief.md --agent none --op-id one";
       const first = await box.do(line);

@@ -31,7 +31,7 @@ describe("worker wait", () => {
   );
 
   it(
-    "returns at once without live tasks, and if one needs something already",
+    "returns immediately without live tasks, or if one needs something already",
     inBox(async (box) => {
       const nothing = "No task is live, so there is nothing to wait for\n";
       assertEquals((await box.worker(["wait"])).stdout, nothing);
@@ -45,7 +45,7 @@ describe("worker wait", () => {
   );
 
   it(
-    "returns when an agent is gone, and says with which exit status",
+    "returns when an agent has ended, with its exit status",
     inBox(async (box) => {
       await box.do(["spawn", "x", "--brief", "../brief.md", "--", box.agent("sleep 1\nexit 3\n")]);
       const { stdout } = await box.worker(["wait", "--timeout", "50"]);
@@ -60,7 +60,7 @@ describe("worker wait", () => {
   );
 
   it(
-    "returns after --timeout, and starts no git meanwhile",
+    "returns after --timeout, and starts no git while it waits",
     inBox(async (box) => {
       await box.spawnTask("x");
       const log = `${box.path}/git.log`;
@@ -122,7 +122,7 @@ describe("worker merge and cancel", () => {
 
 describe("a check", () => {
   it(
-    "runs after worker.setup, by default worker.check, and its output is kept for people and the worker",
+    "runs after worker.setup, is worker.check by default, and its output is kept for people and the worker",
     inBox(async (box) => {
       await box.git("config", "worker.setup", "touch ready");
       await box.git("config", "worker.check", "test -f ready && echo 'b is wrong' && false");
@@ -150,7 +150,7 @@ describe("a check", () => {
 
 describe("worker.setup", () => {
   it(
-    "may leave a process that goes on printing",
+    "may leave a process that continues to print",
     inBox(async (box) => {
       await box.git("config", "worker.setup", "(while sleep 0.1 && echo still; do :; done) & echo ready");
       assertEquals((await box.spawnTask("x")).state, "working"); // It ends as nobody reads what it prints.
@@ -175,7 +175,7 @@ describe("worker log", () => {
   );
 
   it(
-    "reads a huge log from its end",
+    "reads the end of a huge log",
     inBox(async (box) => {
       await box.spawnTask("x");
       const log = box.at(".git/worker/x/log");
