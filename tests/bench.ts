@@ -12,7 +12,7 @@ import { Forge } from "./forge.ts";
 
 // ── Programs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Something to run, in a repo of its own. */
+/** A program to run in its own repo. */
 interface Program {
   name: string;
   words: [command: string, ...args: string[]];
@@ -30,7 +30,7 @@ interface Program {
 }
 
 const FOLDERS = [".claude/skills", ".opencode/skills", ".agents/skills"];
-/** All that any of the programs makes in a repo. */
+/** Everything that the programs create in a repo. */
 const MADE = [".agents", ".claude", ".codex", ".opencode", "skills-lock.json", "releases", "program.tar.gz"];
 
 const [script, releaser, worker] = ["use-skills.ts", "release.ts", "skills/hq/scripts/worker.ts"].map((name) =>
@@ -43,14 +43,14 @@ const { signal } = interruption;
 let repos = 0;
 
 /**
- * The file system in memory, where there is one. On an ext4 disk, making the same 3,000 links took 30 ms or 900, spent
- * in the kernel, and changed from one to the other within a row: a ratio of such times says nothing of the programs.
+ * The file system in memory, if there is one. On an ext4 disk, creating the same 3,000 links took 30 ms or 900 ms in the
+ * kernel, and changed between the two within a row: a ratio of such times says nothing about the programs.
  */
 function memory(): string | undefined {
   return read("/proc/mounts", /^tmpfs (\/dev\/shm) tmpfs rw/m);
 }
 
-/** A new repo with `count` skills, and all that a program in it sees: a home of its own, nothing of the person's. */
+/** A new repo with `count` skills, and an environment with its own home. */
 function setUp(count: number, kind: Program["kind"]) {
   const place = `${temporary}/${++repos}`;
   const [repo, home] = [`${place}/repo`, `${place}/home`];
@@ -88,7 +88,7 @@ function deno(...args: string[]): Program["words"] {
 
 const useSkills: Make = (count, kind) => ({ name: "use-skills", words: deno(script ?? ""), ...setUp(count, kind) });
 
-/** Skills that were fetched and locked before it begins; from a repo on the same disk. */
+/** Skills that are already fetched and locked, from a repo on the same disk. */
 async function lockedSkills(count: number): Promise<Program> {
   const program = useSkills(count, "nothing to do");
   const { repo, home, env } = program;
@@ -109,7 +109,7 @@ async function lockedSkills(count: number): Promise<Program> {
   return { ...program, name: "use-skills, from git" };
 }
 
-/** A server with so many skills in one repo, all of them locked, and nothing of them on this machine before each run. */
+/** A server with this many skills in one repo, all locked, and none on this machine before each run. */
 async function fetchLocked(count: number): Promise<Program> {
   const forge = await Forge.start({ tls: false });
   signal.addEventListener("abort", () => forge[Symbol.asyncDispose]());
@@ -150,13 +150,13 @@ function fetchNestedTrees(): Program {
   return { ...program, name: "use-skills, from git", reset, status: 1, folders: [] };
 }
 
-/** What no Deno program can be faster than. */
+/** A lower bound for every Deno program. */
 function emptyFile(): Program {
   Deno.writeTextFileSync(`${temporary}/empty.ts`, "");
   return { name: "Deno, empty file", words: deno(`${temporary}/empty.ts`), ...setUp(0, "nothing to do"), folders: [] };
 }
 
-/** What no deployment by Deno can be faster than. */
+/** A lower bound for a deployment by Deno. */
 const denoLoop: Make = (count, kind) => {
   const text = `
     const names = Array.from(Deno.readDirSync("skills"), ({ name }) => name);
@@ -168,7 +168,7 @@ const denoLoop: Make = (count, kind) => {
   return { name: "Deno loop of `symlinkSync`", words: deno(`${temporary}/loop.ts`), ...setUp(count, kind) };
 };
 
-/** What people have who have no program for it. */
+/** The script that people write themselves. */
 const shellLoop: Make = (count, kind) => {
   const text = `
     for folder in ${FOLDERS.join(" ")}; do
@@ -178,7 +178,7 @@ const shellLoop: Make = (count, kind) => {
   return { name: "shell loop of `ln -sfn`", words: ["bash", "-e", "-c", text], ...setUp(count, kind) };
 };
 
-/** The `skills` package from npm, run by Node, since npx would add its own time; `undefined` without npm. */
+/** The `skills` package from npm, run by Node, because npx would add its own time; `undefined` without npm. */
 async function installNpmSkills(): Promise<Make | undefined> {
   const prefix = `${temporary}/npm`;
   // By itself, npm keeps trying for minutes where nobody answers.
@@ -217,7 +217,7 @@ async function installNpmSkills(): Promise<Make | undefined> {
   }
 }
 
-/** As large as a program that brings its own runtime, and as hard to pack as can be. */
+/** As large as a program that contains its runtime, and incompressible. */
 const LARGE = 90 * 2 ** 20;
 
 /** A repo with a program of {@linkcode LARGE} bytes, which git ignores. */
@@ -251,7 +251,7 @@ async function tarLarge(): Promise<Program> {
 
 type Place = Omit<Program, "name" | "words">;
 
-/** Runs a program that has to succeed; gives what it prints. */
+/** Runs a program, which must succeed; returns its output. */
 function succeed({ repo, env }: Pick<Place, "repo" | "env">, words: string[], input = ""): string {
   Deno.writeTextFileSync(`${temporary}/input`, input);
   const args = ["-c", `"$@" <${temporary}/input`, "sh", ...words];
@@ -261,7 +261,7 @@ function succeed({ repo, env }: Pick<Place, "repo" | "env">, words: string[], in
   return out;
 }
 
-/** A repo with a commit of so many files, in which tasks can be made. */
+/** A repo with a commit of this many files, in which tasks can be created. */
 function setUpTasks(files: number): Place {
   const place = setUp(files, "worker");
   remove(`${place.repo}/.git`);
@@ -323,7 +323,7 @@ function listRefs(place: Place): Program {
   return { name: "`git for-each-ref`", words: ["git", "for-each-ref", "refs/worker/tasks/"], ...place };
 }
 
-/** Makes a worktree and its branch, and nothing more or a whole task. */
+/** Creates a worktree with its branch: alone, or as a whole task. */
 function makeWorktree(name: string, wordsFor: (path: string) => Program["words"]): Program {
   const place = setUpTasks(1000);
   const path = `${place.repo}.worktrees/one`;
@@ -348,7 +348,7 @@ function addWorktree(): Program {
 
 // ── Measuring ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Brings the disk into the state that a run starts from, and gives what starts it. */
+/** Restores the state before a run; returns the function that starts it. */
 function ready(program: Program, output: "null" | "piped"): Deno.Command {
   const { words: [path, ...args], repo, home, env, kind, reset } = program;
   signal.throwIfAborted();
@@ -362,7 +362,7 @@ function ready(program: Program, output: "null" | "piped"): Deno.Command {
   return new Deno.Command(path, { args, cwd: repo, env, clearEnv: true, ...streams, signal });
 }
 
-/** Fills the caches, and makes sure that the program does what is going to be measured. */
+/** Fills the caches, and checks that the program does what will be measured. */
 async function warmUp(program: Program): Promise<void> {
   const { name, repo, folders, count } = program;
   for (let run = 0; run < 3; run++) {
@@ -390,9 +390,8 @@ async function duration(program: Program): Promise<number> {
 /**
  * Peak of the resident memory in megabytes, on Linux.
  *
- * The kernel keeps it as a high-water mark, and drops it when the process ends. So it is read without a pause until
- * it is gone, and the last reading counts. `wait4` would give it in one call, but never less than the memory of the
- * process that started the program, and that is this one.
+ * The kernel removes this value when the process ends. So it is read continuously, and the last value counts. `wait4`
+ * would return it in one call, but never less than the memory of the process that starts the program, which is this one.
  */
 async function peakMemory(program: Program): Promise<number> {
   const child = ready(program, "null").spawn();
@@ -410,7 +409,7 @@ function highWaterMark(pid: number): number | undefined {
   return kibibytes === undefined ? undefined : Number(kibibytes) * 1024 / 1e6;
 }
 
-/** What the pattern's group finds in a file; `undefined` where either is not there. */
+/** What the pattern's group matches in a file; `undefined` without a file or a match. */
 function read(path: string, pattern: RegExp): string | undefined {
   try {
     return Deno.readTextFileSync(path).match(pattern)?.[1];
@@ -513,7 +512,7 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
   return () => made ??= make();
 }
 
-/** Measures the two programs of a row in turn, and gives the cells of its line. */
+/** Measures the two programs of a row in turn; returns the cells of its line. */
 async function measureRow(
   { measure, goal, gauge = duration, most = Infinity, ...row }: Row,
   runs: number,
@@ -541,7 +540,7 @@ function median(values: number[]): number {
   return (at((sorted.length - 1) / 2) + at(sorted.length / 2)) / 2;
 }
 
-/** Markdown, with its columns aligned as `deno fmt` has them. */
+/** A Markdown table with aligned columns. */
 function table(lines: string[][]): string {
   const head = ["measure, skills x agents", "program", "median", "over", "median", "ratio", "goal"];
   const widths = head.map((_, column) => Math.max(...[head, ...lines].map((line) => line[column]?.length ?? 0)));
@@ -549,7 +548,7 @@ function table(lines: string[][]): string {
   return [head, widths.map((width) => "-".repeat(width)), ...lines].map(row).join("\n");
 }
 
-/** The machine, as far as a reader of the table needs to know it. */
+/** What a reader of the table needs to know about the machine. */
 function machine(): string {
   const model = read("/proc/cpuinfo", /^model name\s*: (.+)$/m) ?? Deno.build.arch;
   const system = read("/etc/os-release", /^PRETTY_NAME="?([^"\n]+)/m) ?? Deno.build.os;

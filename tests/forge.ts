@@ -1,8 +1,8 @@
 /**
- * A git server for tests of what is fetched: real git behind HTTPS on loopback, with repos made a commit at a time.
+ * A git server for tests: real git behind HTTPS on loopback, with repos that tests create commit by commit.
  *
- * All that moves is git's own protocol, spoken by git's own server, so a test sees what a person's git sees. What a
- * server does wrong (it hangs, it wants a password, it is no git server at all) is chosen with {@linkcode Forge.mode}.
+ * Git's own server speaks git's own protocol, so a test sees what a user's git sees. {@linkcode Forge.mode} selects
+ * faults: the server hangs, asks for a password, or is no git server.
  */
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
@@ -10,8 +10,8 @@ import { deflateSync } from "node:zlib";
 import { isThere, kill, succeed } from "./helpers.ts";
 
 /**
- * What a path is in a commit: a file's text or bytes; an executable file; a link's text; another repo's commit; the id
- * of a tree in the repo.
+ * The content of a path in a commit: a file's text or bytes; an executable file; a link's text; a commit of another
+ * repo; the hash of a tree in the repo.
  */
 export type FileContent =
   | string
@@ -22,9 +22,9 @@ export type FileContent =
   | { tree: string };
 
 /**
- * What a request meets. `hang` never answers; `stall` answers until half of a pack is sent; `garbage` is noise under
- * git's own content type; `dumb` serves files, as a server does that knows nothing of git; `html` is the page of
- * something that is no git server; a number is an HTTP status; `error` is what git's own protocol reports.
+ * How a request is answered. `hang`: never; `stall`: until half of a pack is sent; `garbage`: with noise that has git's
+ * content type; `dumb`: with files, as a server without git does; `html`: with a web page; a number: with an HTTP
+ * status; `error`: with an error of git's protocol.
  */
 export type Mode = "serve" | "hang" | "stall" | "garbage" | "html" | "dumb" | number | { error: string };
 
@@ -38,7 +38,7 @@ export interface ForgeOptions {
   tls?: boolean;
 }
 
-/** What a path's entry in a tree is made of: its mode, and the id of its object or what that is to hold. */
+/** The entry of a path in a tree: its mode, and the hash of its object or the object's content. */
 function entry(content: FileContent): { mode: string; id?: string; blob: string | Uint8Array } {
   if (typeof content === "string" || content instanceof Uint8Array) return { mode: "100644", blob: content };
   if ("executable" in content) return { mode: "100755", blob: content.executable };
@@ -53,7 +53,7 @@ function nameBytes(name: string): Buffer {
   return Buffer.concat(parts.map((part, index) => Buffer.from(index % 2 ? [part.charCodeAt(0) - 0xdc00] : part)));
 }
 
-/** A key and a certificate that it signs itself, for loopback and for as long as the tests run. */
+/** A key with a self-signed certificate for loopback, which is valid while the tests run. */
 async function makeCertificate(): Promise<string> {
   const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
   const subject = ["-subj", "/CN=forge", "-addext", "subjectAltName=IP:127.0.0.1"];
@@ -63,7 +63,7 @@ async function makeCertificate(): Promise<string> {
 let certificate: Promise<string> | undefined;
 
 /**
- * A git server on loopback with its repos in a temporary folder.
+ * A git server on loopback, with its repos in a temporary directory.
  *
  * @example
  * ```ts

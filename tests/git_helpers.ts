@@ -2,7 +2,7 @@
 import { type FileContent, Forge, type ForgeOptions } from "./forge.ts";
 import { deployed, execute, isThere, type Result, Sandbox, skillText, succeed, tree } from "./helpers.ts";
 
-/** What the addresses begin with that lead to the server. */
+/** The prefixes of the addresses that lead to the server. */
 const SITES = [
   "https://github.com/",
   "https://gitlab.com/",
@@ -25,7 +25,7 @@ export function skillFiles(directory: string, names: readonly string[]): Record<
   return Object.fromEntries(names.map((name) => [`${directory}/${name}/SKILL.md`, skillText(name)]));
 }
 
-/** Names as `skill-0` to `skill-149`. */
+/** Names such as `skill-0` to `skill-149`. */
 export function manyNames(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `skill-${index}`);
 }

@@ -1,9 +1,9 @@
 /**
- * What the tests share: sandboxes to run the real scripts in, ways to look at a disk, and what to do where a tool is
- * missing.
+ * What the tests share: sandboxes in which the real scripts run, functions that inspect the disk, and tests that need
+ * tools.
  *
- * Every sandbox has its own home, state and repo in one temporary folder, and runs see no other environment than that,
- * so tests may run in any order and side by side.
+ * Every sandbox has its own home, state and repo in one temporary directory, and its runs get no other environment. So
+ * tests can run in any order and in parallel.
  */
 import { assertEquals } from "jsr:@std/assert@^1/equals";
 import { it } from "jsr:@std/testing@^1/bdd";
@@ -12,7 +12,7 @@ const checkout = new URL("..", import.meta.url);
 
 // ── Scripts that run offline ────────────────────────────────────────────────────────────────────────────────────
 
-/** A copy of a script, alone in a folder, and the environment in which it finds its imports without a network. */
+/** A copy of a script, alone in a directory, and the environment in which it finds its imports without a network. */
 export interface Installation {
   /** The copy's path. */
   script: string;
@@ -22,10 +22,10 @@ export interface Installation {
 const installations = new Map<string, Promise<Installation>>();
 
 /**
- * Copies a script of this repo into a temporary folder, as people paste it, with a cache of what it imports.
+ * Copies a script of this repo into a temporary directory, as users paste it, with a cache of its imports.
  *
- * A cache keeps what a registry served under the registry's address. So what `vendor/` has is served once, under an
- * address that nobody needs to answer at afterwards.
+ * A cache contains responses by the address of the registry. So the content of `vendor/` is served once, from an
+ * address that need not answer later.
  *
  * @param name The script's path in this repo, as `use-skills.ts`.
  * @param skills Names of this repo's skills to copy next to it, into `skills/`. Without them, the copy is alone.
@@ -89,7 +89,7 @@ export async function readAgentTable(): Promise<Record<string, Reader>> {
 
 // ── Processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What became of a process. */
+/** The result of a process. */
 export interface Result {
   status: number;
   stdout: string;
@@ -108,7 +108,7 @@ function command([program = "", ...args]: string[], { cwd, environment }: Start)
   return new Deno.Command(program, { args, cwd, env, clearEnv: true, stdin: "null", stdout: "piped", stderr: "piped" });
 }
 
-/** Kills a process, if it has not just ended by itself. */
+/** Kills a process, unless it has just ended. */
 export function kill(child: Deno.ChildProcess): void {
   try {
     child.kill("SIGKILL");
@@ -127,7 +127,7 @@ export async function execute(words: string[], start: Start = {}, seconds = 60):
   return { status: code, stdout: text(stdout), stderr: text(stderr) };
 }
 
-/** Runs a program that has to succeed; gives its standard output. */
+/** Runs a program, which must succeed; returns its standard output. */
 export async function succeed(words: string[], start: Start = {}): Promise<string> {
   const result = await execute(words, start);
   if (result.status !== 0) throw new Error(`${words.join(" ")} failed: ${result.stderr}${result.stdout}`);
@@ -136,12 +136,12 @@ export async function succeed(words: string[], start: Start = {}): Promise<strin
 
 // ── Sandboxes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The text of a `SKILL.md` that nothing is wrong with. */
+/** The text of a valid `SKILL.md`. */
 export function skillText(name: string): string {
   return `---\nname: ${name}\ndescription: What ${name} is for\n---\n\nDo it.\n`;
 }
 
-/** A temporary folder with a home and a repo. Where a path is relative, it is taken from the repo. */
+/** A temporary directory with a home and a repo. Relative paths are below the repo. */
 export class Sandbox implements Disposable {
   /** The real path of the whole, with `home` and `repo` in it. */
   readonly path: string = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "sandbox-" }));
@@ -320,7 +320,7 @@ export class Sandbox implements Disposable {
 
 // ── Looking at the disk ─────────────────────────────────────────────────────────────────────────────────────────
 
-/** What lies below a directory, by path: where a link leads, what a file holds. */
+/** What is below a directory, by path: the text of a link, the content of a file. */
 export type Tree = Record<string, string>;
 
 function* walk(directory: string, prefix = ""): Generator<[path: string, info: Deno.FileInfo]> {
@@ -345,12 +345,12 @@ export function whatIs(path: string): string | undefined {
   }
 }
 
-/** Lists all that lies below a directory but the inside of `.git`, each path with {@linkcode whatIs} there. */
+/** Lists everything below a directory, except the content of `.git`: each path with what {@linkcode whatIs} says. */
 export function tree(directory: string): Tree {
   return Object.fromEntries([...walk(directory)].map(([path]) => [path, whatIs(`${directory}/${path}`) ?? "nothing"]));
 }
 
-/** Like {@linkcode tree}, with what tells whether anything was written: inode and times of change. */
+/** Like {@linkcode tree}, with inodes and times of change, which show whether anything was written. */
 export function stamps(directory: string): Tree {
   const result: Tree = {};
   for (const [path, { ino, mtime, ctime }] of [...walk(directory), [".", Deno.lstatSync(directory)] as const]) {
@@ -379,7 +379,7 @@ export function deployed(target: string): Record<string, string> {
   return result;
 }
 
-/** Whether something is at a path, be it a link that leads nowhere. */
+/** Whether something is at a path, also a broken link. */
 export function isThere(path: string): boolean {
   try {
     Deno.lstatSync(path);
@@ -391,7 +391,7 @@ export function isThere(path: string): boolean {
 
 // ── Tools ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How to find out whether a tool is there and may be used. */
+/** How to find out whether a tool can be used. */
 const TOOLS = {
   curl: ["curl", "--version"],
   direnv: ["direnv", "version"],
@@ -413,7 +413,7 @@ const TOOLS = {
   setpriv: Deno.uid() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"] : ["true"],
 };
 
-/** A tool that tests can need. */
+/** A tool that tests need. */
 export type Tool = keyof typeof TOOLS;
 
 function isUsable(tool: Tool): boolean {
@@ -426,10 +426,10 @@ function isUsable(tool: Tool): boolean {
 }
 
 /**
- * `it` for tests that need a tool. Where it is missing, they are skipped on a person's machine, and fail under `CI`.
+ * `it` for tests that need tools. If one is missing, they are skipped, or fail if `CI` is set.
  *
- * @param tools What is needed.
- * @returns A function to call as one calls `it`.
+ * @param tools The tools.
+ * @returns A function that is called like `it`.
  *
  * @example
  * ```ts

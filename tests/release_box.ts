@@ -1,4 +1,4 @@
-/** What the tests of `release.ts` share: repos with a program that was built, and programs of every kind. */
+/** What the tests of `release.ts` share: repos with a built program, and programs of every kind. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { type Release } from "../release.ts";
 import { type Result, Sandbox, tree } from "./helpers.ts";
@@ -10,7 +10,7 @@ export function program(version: string, more = ""): string {
   return `#!/bin/sh\necho "tool ${version}"\n${more}`;
 }
 
-/** A repo with a commit and an origin, and a program that was built and is ignored. */
+/** A repo with a commit, an origin, and a built program that git ignores. */
 export async function repo(text: string | Uint8Array = program("1.0.0"), origin = HTTPS): Promise<Sandbox> {
   const box = new Sandbox("release.ts");
   await box.git("init", "--quiet", "--initial-branch=main");
@@ -25,14 +25,14 @@ export async function repo(text: string | Uint8Array = program("1.0.0"), origin 
   return box;
 }
 
-/** Releases `out/tool.sh`, which has to succeed. */
+/** Releases `out/tool.sh`, which must succeed. */
 export async function release(box: Sandbox, ...args: string[]): Promise<Result> {
   const result = await box.run("out/tool.sh", ...args);
   assertEquals(result.status, 0, result.stderr);
   return result;
 }
 
-/** What is refused changes nothing, in the folder or in git. */
+/** Expects a refusal, which changes nothing on the disk or in git. */
 export async function refuses(box: Sandbox, status: number, ...args: string[]): Promise<string> {
   const look =
     async () => [tree(box.repo), await box.git("log", "--all", "--format=%H"), await box.git("diff", "--cached")];
@@ -64,7 +64,7 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array
 
 export const encode = (text: string) => new TextEncoder().encode(text);
 
-/** An ELF file: a header, and a segment of the given type, which is all of the file. */
+/** An ELF file: a header, and one segment of the given type that covers the file. */
 export function elf(
   machine: number,
   bits: 32 | 64,
@@ -101,5 +101,5 @@ export function universal(...types: number[]): Uint8Array<ArrayBuffer> {
 }
 
 export const [AMD64, ARM64] = [0x01000007, 0x0100000c];
-/** The type of the segment that names what loads a program: `PT_INTERP`. */
+/** The type of the segment with a program's loader: `PT_INTERP`. */
 export const LOADER = 3;

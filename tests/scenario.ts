@@ -1,7 +1,7 @@
 /**
- * A test in a line or two: what is set up, what is run, and what has to come of it.
+ * Tests of a line or two: what is set up, what is run, and what is expected.
  *
- * Whole messages are compared, so that their wording is reviewed with the tests.
+ * Whole messages are compared, so their wording is reviewed with the tests.
  */
 import { assertEquals } from "jsr:@std/assert@^1/equals";
 import {
@@ -18,7 +18,7 @@ import {
   whatIs,
 } from "./helpers.ts";
 
-/** What a run has to come to. What is `undefined` may be anything. */
+/** What is expected of a run. What is `undefined` may be anything. */
 interface Expectation {
   status: number;
   stderr?: string;
@@ -29,8 +29,8 @@ interface Expectation {
  * A test as one chain: what is set up, run and expected, in this order.
  *
  * Everywhere, `/box` stands for the sandbox, with `/box/home` and `/box/repo` in it, and `/installed` for the directory
- * with the program. Relative paths are below the repo. A run has to succeed and to print nothing on standard output,
- * unless what follows says otherwise.
+ * with the program. Relative paths are below the repo. A run must succeed and print nothing on standard output, unless
+ * what follows says otherwise.
  */
 export class Scenario {
   readonly #steps: [step: (box: Sandbox) => unknown, place: string][] = [];

@@ -1,20 +1,20 @@
 /**
- * What the tests of `worker.ts` share: repos in temporary folders, and ways to drive the program in them.
+ * What the tests of `worker.ts` share: repos in temporary directories, and functions that run the program in them.
  */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { it } from "jsr:@std/testing@^1/bdd";
 import type { State, Task } from "../skills/hq/scripts/worker.ts";
 import { execute, isThere, type Result, Sandbox, type Start, succeed } from "./helpers.ts";
 
-/** The script alone in a folder, as it is shipped, and where Deno keeps what it makes of it. */
+/** A directory with only the script, as it is released, and Deno's cache for it. */
 const shipped = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "shipped-" }));
 Deno.chmodSync(shipped, 0o755);
 globalThis.addEventListener("unload", () => Deno.removeSync(shipped, { recursive: true }));
-/** The program that is tested. */
+/** The tested program. */
 export const script = `${shipped}/worker.ts`;
 Deno.copyFileSync(new URL("../skills/hq/scripts/worker.ts", import.meta.url), script);
 
-/** What the program answers, with `--json`. */
+/** The program's answer with `--json`. */
 export interface Reply {
   version: number;
   ok: boolean;
@@ -28,7 +28,7 @@ export interface Reply {
   error?: { code: string; message: string; hint?: string };
 }
 
-/** A repo with one commit, beside its brief, in a folder of its own. */
+/** A repo with one commit next to a brief, in its own directory. */
 export class Box extends Sandbox {
   override environment: Record<string, string> = {
     DENO_DIR: `${shipped}/cache`,
@@ -71,7 +71,7 @@ export class Box extends Sandbox {
     });
   }
 
-  /** Runs the program, which has to end with that status; gives its answer. */
+  /** Runs the program, which must exit with this status; returns its answer. */
   async ask(
     status: number,
     line: string | readonly string[],
@@ -86,12 +86,12 @@ export class Box extends Sandbox {
     return reply;
   }
 
-  /** Runs the program, which has to succeed. */
+  /** Runs the program, which must succeed. */
   async do(line: string | readonly string[], cwd?: string, environment?: Record<string, string>): Promise<Reply> {
     return await this.ask(0, line, cwd, environment);
   }
 
-  /** Makes a task on which nobody is set, or with `-- COMMAND` that. */
+  /** Creates a task without an agent, or with `-- COMMAND` as its agent. */
   async spawnTask(id: string, more = ""): Promise<Reply> {
     return await this.do(`spawn --taskId ${id} --brief ../brief.md ${`--agent none ${more}`.trim()}`);
   }
@@ -105,7 +105,7 @@ export class Box extends Sandbox {
     return (await this.git("-C", cwd, "rev-parse", "HEAD")).trim();
   }
 
-  /** Brings a new task to `submitted`; gives its head. */
+  /** Brings a new task to `submitted`; returns its head. */
   async submitted(id: string, files: Record<string, string> = { [id]: `${id}\n` }, more = ""): Promise<string> {
     await this.spawnTask(id, more);
     const head = await this.commit(id, files);
@@ -113,7 +113,7 @@ export class Box extends Sandbox {
     return head;
   }
 
-  /** Brings a new task to `approved`; gives its head. */
+  /** Brings a new task to `approved`; returns its head. */
   async approved(id: string, files?: Record<string, string>): Promise<string> {
     const head = await this.submitted(id, files);
     await this.do(`review start ${id} --head ${head} --actor eve`);
@@ -130,12 +130,12 @@ export class Box extends Sandbox {
     return (await this.task(id)).state;
   }
 
-  /** What a ref or another name stands for; nothing where there is none. */
+  /** The hash of a ref or another name; `undefined` if it does not exist. */
   async resolve(name: string): Promise<string | undefined> {
     return await this.git("rev-parse", "--verify", "--quiet", name).then((out) => out.trim(), () => undefined);
   }
 
-  /** Writes a program that stands in for an agent; gives its path. */
+  /** Writes a program in place of an agent; returns its path. */
   agent(text: string, name = "agent"): string {
     const path = `${this.path}/${name}`;
     this.write(path, `#!/bin/sh\n${text}`);
@@ -143,7 +143,7 @@ export class Box extends Sandbox {
     return path;
   }
 
-  /** Waits until something holds, which is soon. */
+  /** Waits until a condition holds. */
   async until(holds: () => boolean | Promise<boolean>): Promise<void> {
     for (let tries = 0; tries < 500; tries++) {
       if (await holds()) return;
@@ -152,7 +152,7 @@ export class Box extends Sandbox {
     throw new Error("It never came to hold");
   }
 
-  /** All that `doctor --fix` has to see to now, and then nothing any more. */
+  /** Runs `doctor --fix`, which must repair everything; returns what it repaired. */
   async heal(): Promise<string[]> {
     const { data } = await this.do("doctor --fix");
     const { data: { problems } } = await this.do("doctor --fix");
@@ -161,14 +161,14 @@ export class Box extends Sandbox {
     return data.problems.map(({ what }: { what: string }) => what);
   }
 
-  /** The events of a task, in words. */
+  /** The subjects of a task's events. */
   async events(id: string): Promise<string[]> {
     const out = await this.git("log", "--first-parent", "--reverse", "--format=%s", `refs/worker/tasks/${id}`);
     return out.trim().split("\n");
   }
 }
 
-/** A box, and the work that is done in it. */
+/** A test that works in a box. */
 export function inBox(work: (box: Box) => Promise<void>): () => Promise<void> {
   return async () => {
     using box = await Box.make();
@@ -176,14 +176,14 @@ export function inBox(work: (box: Box) => Promise<void>): () => Promise<void> {
   };
 }
 
-/** How many of several replies there are of each exit status. */
+/** The number of results by exit status. */
 export function tally(results: readonly Result[]): Record<number, number> {
   const counts: Record<number, number> = {};
   for (const { status } of results) counts[status] = (counts[status] ?? 0) + 1;
   return counts;
 }
 
-/** Whether a process is there, and not only its entry. */
+/** Whether a process is running, and not a zombie. */
 export async function isRunning(pid: string): Promise<boolean> {
   return await succeed(["ps", "-o", "stat=", "-p", pid]).then((out) => !out.startsWith("Z"), () => false);
 }
@@ -191,10 +191,10 @@ export async function isRunning(pid: string): Promise<boolean> {
 /** Options that cancel a task and remove its worktree. */
 export const CLEANUP = "--reason enough --cleanup";
 
-/** Where a process's environment and more can be read. */
+/** `it` for tests that read the environment of processes, which only Linux shows. */
 export const itOnLinux = Deno.build.os === "linux" ? it : it.skip;
 
-/** The numbers in a file, one a line; none where it is not there. */
+/** The process ids in a file, one per line; none without a file. */
 export function pidsIn(path: string): string[] {
   return isThere(path) ? Deno.readTextFileSync(path).split("\n").filter(Boolean) : [];
 }
