@@ -3730,7 +3730,14 @@ fi
   return { block, isFound: !script || Boolean(inProject || inHome) };
 }
 
-function init(project: Project, { flags }: Request): number {
+function init(project: Project, request: Request): number {
+  const { flags } = request;
+  let written = 0;
+  const finish = (status: number) => {
+    const files = `${count(written, "file")} ${flags["dry-run"] ? "to write" : "written"}`;
+    printSummary(written === 0 ? "Nothing to write" : files, request);
+    return status;
+  };
   const note = (text: string) => flags.quiet || warn(`use-skills: ${text}`);
   const write = (path: string, text: string, createNew: boolean) => {
     try {
@@ -3741,41 +3748,43 @@ function init(project: Project, { flags }: Request): number {
     } catch (error) {
       throw new Error(`Cannot write ${show(path, project)}: ${reasonOf(error)}`);
     }
+    written++;
     note(`${flags["dry-run"] ? "would write" : "wrote"} ${show(path, project)}`);
   };
   const manifest = show(project.manifest, project);
   if (exists(project.manifest)) note(`${manifest} exists already`);
   else write(project.manifest, MANIFEST, true);
-  if (project.global) return 0;
+  if (project.global) return finish(0);
   const path = `${project.directory}/.envrc`;
   const info = ifExists(() => Deno.lstatSync(path));
   const { block, isFound } = envrcBlock(project);
   if (info && !info.isFile) {
     warn(`.envrc is not a regular file: add this to it yourself\n\n${block}`);
-    return 1;
+    return finish(1);
   }
   const text = info ? Deno.readTextFileSync(path) : "";
   if (text.includes(block)) {
     note(".envrc is up to date");
-    return 0;
+    return finish(0);
   }
   const start = text.indexOf("# use-skills: ");
   const old = text.slice(start, text.indexOf("\nfi\n", start) + "\nfi\n".length);
   const [, call] = /--no-lock (?:--no-config )?("[^"]+"|[^" ]+)/.exec(old) ?? [];
   if (call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL")))) {
     if (!flags["dry-run"]) replaceFile(path, text.replace(old, () => block));
+    written++;
     note(`${flags["dry-run"] ? "would update" : "updated"} the block in .envrc: run "direnv allow"`);
-    return 0;
+    return finish(0);
   }
   if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) {
     warn(`.envrc calls use-skills in another way: replace it by this\n\n${block}`);
-    return 1;
+    return finish(1);
   }
   const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
   write(path, gap + block, info === undefined);
   if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which is outside your home");
   note(`next: write skills into ${manifest}, then run "direnv allow"`);
-  return 0;
+  return finish(0);
 }
 
 /** The entries that a user means by a word: their reference, or a name that they deploy. */

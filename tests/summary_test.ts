@@ -40,6 +40,8 @@ describe("on a terminal, a summary ends", () => {
     box.skills("hq", "one");
     box.manifest("hq", "one");
     for (const [args, output] of runs) assertEquals([args, await onTerminal(box, ...args)], [args, output]);
+    const lastLine = async () => (await onTerminal(box, "init")).trimEnd().split("\n").at(-1);
+    assertEquals([await lastLine(), await lastLine()], ["1 file written", "Nothing to write"]);
     box.environment = { DIRENV_IN_ENVRC: "1" };
     assertEquals(await onTerminal(box), "");
   });
