@@ -2537,9 +2537,9 @@ const GIT_ENVIRONMENT = {
 /** Settings with which git fetches the content of files when it needs it. Without them, it fetches nothing itself. */
 const LAZY = ["-c", `remote.${REMOTE}.promisor=true`, "-c", `remote.${REMOTE}.partialCloneFilter=blob:none`];
 
-/** How git says that its cache is damaged. */
+/** How git says that its cache is damaged, or that a git of a killed run is still changing it. */
 const DAMAGE =
-  /not a git|shallow line|not send all|object .*(not found|missing|corrupt)|packfile|index file|bad object|to read/i;
+  /not a git|shallow line|not send all|object .*(not found|missing|corrupt)|packfile|index file|bad object|to read|could not (set|lock)/i;
 
 /** How git says that a server can't give single commits, or leave out the content of files. */
 const UNSUPPORTED = /unadvertised|not our ref|shallow|filter|dumb|remote error|want/i;
@@ -3212,8 +3212,7 @@ class Fetching {
         const [url, requests] = group;
         using repo = new Repo(url, this.flags.quiet);
         try {
-          await repo.open();
-          await this.#fetchFrom(repo, requests).catch(async (error) => {
+          await repo.open().then(() => this.#fetchFrom(repo, requests)).catch(async (error) => {
             if (!(error instanceof GitError && DAMAGE.test(error.message))) throw error;
             await repo.forget();
             for (const { entry } of requests) this.failures.delete(entry.text);
