@@ -3358,6 +3358,14 @@ const DONE: Words = {
   adopt: "adopted",
   prune: "removed",
 };
+const PLANNED: Words = {
+  link: "would link",
+  relink: "would relink",
+  copy: "would copy",
+  recopy: "would copy again",
+  adopt: "would adopt",
+  prune: "would remove",
+};
 const STATES: Words = { ok: "ok", keep: "ok", adopt: "ok", link: "missing", copy: "missing", conflict: "conflict" };
 
 /** Prints a message for people on standard error. `place` comes first, in red on a terminal. */
@@ -3381,17 +3389,19 @@ function someOf(names: readonly string[]): string {
   return names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
 }
 
-function printDone(actions: readonly PlannedAction[]): void {
+/** Prints changes by skill and agent. */
+function printChanges(actions: readonly PlannedAction[], words: Words): void {
   const names = new Map<string, string[]>();
-  for (const same of Map.groupBy(actions, ({ kind, name }) => `${DONE[kind]} ${name}`).values()) {
+  for (const same of Map.groupBy(actions, ({ kind, name }) => `${words[kind]} ${name}`).values()) {
     const { kind, name } = same[0]!;
     const agents = new Set(same.flatMap(({ agents }) => agents));
-    const result = `${DONE[kind]} NAMES for ${[...agents].join(", ")}`;
-    if (DONE[kind]) names.set(result, [...names.get(result) ?? [], name]);
+    const result = `${words[kind]} NAMES for ${[...agents].join(", ")}`;
+    if (words[kind]) names.set(result, [...names.get(result) ?? [], name]);
   }
   for (const [result, each] of names) warn(`use-skills: ${result.replace("NAMES", someOf(each))}`);
 }
 
+/** Prints changes by path, with their reasons. */
 function printPlanned(actions: readonly PlannedAction[], project: Project): void {
   for (const { kind, path, desired, reason } of actions) {
     const source = desired ? ` -> ${show(desired.source, project)}` : "";
@@ -4114,7 +4124,8 @@ async function runDeployment(project: Project, request: Request): Promise<number
       for (const line of linesOnlyIn(files.manifest, edited)) warn(`use-skills: ${deleted} from ${place}: ${line}`);
       for (const line of linesOnlyIn(edited, files.manifest)) warn(`use-skills: added to ${place}: ${line}`);
     }
-    if (deployment.write) printDone(actions);
+    if (deployment.write) printChanges(actions, DONE);
+    else if (command === "update") printChanges(actions, PLANNED); // What changes was shown already.
     else printPlanned(changes, project);
     for (const note of notes) warn(note);
   }

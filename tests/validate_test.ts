@@ -218,12 +218,13 @@ describe("validate", () => {
     using box = new Sandbox("use-skills.ts", "skill-doctor");
     box.skills("hq", "review-gate", "unnamed");
     box.write("skills/wrong/SKILL.md", front("other"));
-    box.manifest("hq for claude", "hq for cursor", "review-gate", "wrong", "nosuch");
+    box.write("skills/renamed/SKILL.md", front("deployed")); // is valid where agents find it
+    box.manifest("hq for claude", "hq for cursor", "review-gate", "wrong", "nosuch", "./skills/renamed as deployed");
     const text = await box.fails(1, "validate");
     assertMatch(text, /^\.skills:5: No skill "nosuch" in .*$/m);
     assertStringIncludes(
       text,
-      'skills/wrong/SKILL.md:2: The name is "other", but the directory is "wrong"\n2 of 3 skills are valid\n',
+      'skills/wrong/SKILL.md:2: The name is "other", but the directory is "wrong"\n3 of 4 skills are valid\n',
     );
     assertEquals(isThere(box.at(".claude")), false);
   });

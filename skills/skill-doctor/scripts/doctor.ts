@@ -378,14 +378,14 @@ function checkFields(fields: Record<string, unknown>, directoryName: string): [f
   return rules.filter(([, isViolated]) => isViolated).map(([field, , message]) => [field, message]);
 }
 
-/** Reads the skill in a directory. */
-async function inspectSkill(directory: string): Promise<Skill> {
+/** Reads the skill in a directory. `name` is the name of the directory in which agents find it. */
+async function inspectSkill(directory: string, name = basename(directory)): Promise<Skill> {
   const { parse } = await load<typeof Yaml>("jsr:@std/yaml@^1/parse");
   const file = `${directory}/SKILL.md`;
   try {
     const text = readText(file);
     const fields = parseFrontMatter(text, parse);
-    const violations = checkFields(fields, basename(directory)).map(([field, message]) => {
+    const violations = checkFields(fields, name).map(([field, message]) => {
       return { file, line: lineOf(field, text), message };
     });
     const mark = "SKILL.md has a byte order mark, which Codex does not accept";
@@ -1311,13 +1311,13 @@ async function validate(words: readonly string[], desired: Desired, { json, quie
   const from = desired.global ? Deno.cwd() : desired.start;
   const isAll = words.length === 0;
   const directories = isAll
-    ? desired.targets.flatMap(({ skills }) => skills.map(({ source }) => source))
-    : words.map((word) => resolve(from, word).replace(/\/SKILL\.md$/, ""));
+    ? desired.targets.flatMap(({ skills }) => skills.map(({ source, name }) => [source, name] as const))
+    : words.map((word) => [resolve(from, word).replace(/\/SKILL\.md$/, ""), undefined] as const);
   const problems: Problem[] = isAll ? [...desired.problems] : [];
   const warnings: Problem[] = [];
   const skills = [];
-  for (const path of new Set(directories)) {
-    const { violations, text, fields } = await inspectSkill(path);
+  for (const [path, name] of new Map(directories)) {
+    const { violations, text, fields } = await inspectSkill(path, name);
     const [first] = violations;
     if (first?.file === path && attempt(() => listNames(path))?.some((name) => exists(`${path}/${name}/SKILL.md`))) {
       first.message += `: to validate the skills in its subdirectories, name ${shellWord(path, desired)}/*`;
