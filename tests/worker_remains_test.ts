@@ -4,8 +4,8 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { isThere } from "./helpers.ts";
-import { type Box, CLEANUP, inBox, isRunning } from "./worker_box.ts";
+import { isThere, requires, succeed } from "./helpers.ts";
+import { type Box, CLEANUP, end, inBox, isRunning } from "./worker_box.ts";
 
 /** A name that isn't UTF-8, for a shell. */
 const ODD_NAME = `"$(printf 'ignored-\\351')"`;
@@ -51,6 +51,34 @@ describe("worker cancel --cleanup", () => {
       await box.until(() => started().length === 2);
       await box.do(`cancel x ${CLEANUP}`);
       for (const pid of started()) assertEquals(await isRunning(pid), false, pid);
+    }),
+  );
+
+  requires("setpriv", "python3")(
+    "names a process of another user in the agent's group, and leaves it",
+    inBox(async (box) => {
+      await box.do("list");
+      const directory = Deno.makeTempDirSync({ prefix: "setuid-" });
+      const [python, pids] = [`${directory}/python`, `${box.path}/pids`];
+      Deno.chmodSync(directory, 0o755);
+      const program = await succeed(["python3", "-c", "import os, sys; print(os.path.realpath(sys.executable))"]);
+      Deno.copyFileSync(program.trim(), python);
+      Deno.chmodSync(python, 0o4755); // as sudo does
+      const code = 'import os; os.setuid(0); os.execvp("sleep", ["sleep", "60"])';
+      const agent = box.agent(`${python} -c '${code}' &\necho $! >${pids}\nwait\n`);
+      await box.runUnprivileged("spawn", "x", "--brief", "../brief.md", "--", agent);
+      await box.until(() => isThere(pids) && box.read(pids) !== "");
+      const pid = box.read(pids).trim();
+      await box.until(() => Deno.readTextFileSync(`/proc/${pid}/comm`) === "sleep\n");
+      try {
+        const { status, stderr } = await box.runUnprivileged("cancel", "x", ...CLEANUP.split(" "));
+        assertEquals(status, 0, stderr);
+        assertStringIncludes(stderr, `which are still running: sleep (process ${pid})`);
+        assertEquals(await isRunning(pid), true);
+      } finally {
+        end([pid]);
+        Deno.removeSync(directory, { recursive: true });
+      }
     }),
   );
 

@@ -1564,24 +1564,27 @@ async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
   const agent = processOf(repo, id); // not known once .git/worker was deleted
   // If the agent has ended and another process has its id now, that one's group is not the agent's.
   const group = agent?.isAlive || agent && birthOf(agent.pid) === undefined ? agent.pid : undefined;
+  const foreign = new Set<number>(); // another user's, such as what sudo has started
   const find = () => {
     const { pid = 0, isAlive } = processOf(repo, id) ?? {};
     const { own } = processesOf(repo, id, group);
-    return isAlive && !own.includes(pid) ? [pid, ...own] : own;
+    return [...isAlive && !own.includes(pid) ? [pid] : [], ...own].filter((pid) => !foreign.has(pid));
   };
   const signal = (name: Deno.Signal) => {
     for (const pid of find()) {
       try {
         Deno.kill(pid, name);
       } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
+        if (error instanceof Deno.errors.PermissionDenied && pid !== group) foreign.add(pid);
+        else if (!(error instanceof Deno.errors.NotFound)) throw error;
       }
     }
   };
   signal("SIGTERM");
   for (let waited = 0; waited < GRACE && find().length > 0; waited += 20) await pause(20);
   for (; find().length > 0; await pause(5)) signal("SIGKILL");
-  return processesOf(repo, id, group).others;
+  const { others } = processesOf(repo, id, group);
+  return [...others, ...Array.from(foreign, (pid) => ({ pid, name: processInfo(pid).name }))];
 }
 
 /** A note about processes that were not ended. */
