@@ -244,7 +244,13 @@ describe("real agents", () => {
   });
 
   it("see what skill-doctor says if a variable turns directories of OpenCode off", async () => {
-    for (const name of ["CLAUDE_CODE", "CLAUDE_CODE_SKILLS", "EXTERNAL_SKILLS"]) {
+    const seen: Record<string, string[]> = {
+      CLAUDE_CODE: ["b", "c"],
+      CLAUDE_CODE_SKILLS: ["b", "c"],
+      EXTERNAL_SKILLS: ["c"],
+      PROJECT_CONFIG: ["a", "b", "d"],
+    };
+    for (const [name, some] of Object.entries(seen)) {
       for (const value of ["1", "0"]) {
         using box = new Sandbox();
         await box.git("init", "-q");
@@ -252,7 +258,6 @@ describe("real agents", () => {
         box.environment[`OPENCODE_DISABLE_${name}`] = value;
         const { asked, problems } = await ask(box, ".", ["opencode"]);
         assertEquals(problems, [], name);
-        const some = name === "EXTERNAL_SKILLS" ? ["c"] : ["b", "c"];
         const names = asked["opencode"]!.map(({ name }) => name).sort();
         assertEquals(names, value === "1" ? some : ["a", "b", "c", "d"], name);
       }

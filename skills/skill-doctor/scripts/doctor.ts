@@ -123,12 +123,14 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
   zencoder: { project: ".zencoder/skills", home: "~/.zencoder/skills", source: "documentation" },
 };
 
-/** Variables with which a person keeps OpenCode from reading directories; source: tests with the real program. */
-const OPENCODE_SWITCHES: Readonly<Record<string, RegExp>> = {
-  OPENCODE_DISABLE_CLAUDE_CODE: /\/\.claude\/skills$/,
-  OPENCODE_DISABLE_CLAUDE_CODE_SKILLS: /\/\.claude\/skills$/,
-  OPENCODE_DISABLE_EXTERNAL_SKILLS: /\/\.(claude|agents)\/skills$/,
-};
+/** Variables that keep OpenCode from reading directories, everywhere or in a project; source: tests with the real program. */
+const OPENCODE_SWITCHES:
+  readonly (readonly [variable: string, where: "everywhere" | "project", directories: RegExp])[] = [
+    ["OPENCODE_DISABLE_CLAUDE_CODE", "everywhere", /\/\.claude\/skills$/],
+    ["OPENCODE_DISABLE_CLAUDE_CODE_SKILLS", "everywhere", /\/\.claude\/skills$/],
+    ["OPENCODE_DISABLE_EXTERNAL_SKILLS", "everywhere", /\/\.(claude|agents)\/skills$/],
+    ["OPENCODE_DISABLE_PROJECT_CONFIG", "project", /\/\.opencode\/skills?$/],
+  ];
 
 /** The agents that are always shown. */
 const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
@@ -674,11 +676,13 @@ function directoriesRead(agent: string, { targets, directory, start, global }: D
   const known = rulesOf(agent).duplicates === "home first" ? [...inHome, ...inProject] : [...inProject, ...inHome];
   const isKnown = new Set(known.map(realPath));
   const others = readsParents ? targets.filter(({ path, agents }) => agents.includes(agent) && !isKnown.has(path)) : [];
-  const off = Object.entries(OPENCODE_SWITCHES).filter(([name]) =>
-    agent === "opencode" && !/^(|0|false|no)$/i.test(Deno.env.get(name) ?? "")
-  );
-  return [...new Set([...others.map(({ path }) => path), ...known])]
-    .filter((path) => !off.some(([, pattern]) => pattern.test(path)));
+  const isOff = (path: string) =>
+    agent === "opencode" &&
+    OPENCODE_SWITCHES.some(([variable, where, directories]) =>
+      !/^(|0|false|no)$/i.test(Deno.env.get(variable) ?? "") && directories.test(path) &&
+      (where === "everywhere" || inProject.includes(path))
+    );
+  return [...new Set([...others.map(({ path }) => path), ...known])].filter((path) => !isOff(path));
 }
 
 /** The default agents, those of the manifest, and those whose own directory exists. */
@@ -1040,7 +1044,6 @@ async function ask(agent: string, { start: directory }: Desired): Promise<Answer
   if (!read || !isOnPath(program)) return undefined;
   const stdin = input ? "piped" : "null";
   const options = { args, cwd: directory, detached: true, stdin, stdout: "piped", stderr: "null" } as const;
-  const child = new Deno.Command(program, options).spawn();
   const kill = () => attempt(() => Deno.kill(-child.pid, "SIGKILL")); // with the processes that it started
   const signals = [["SIGINT", 130], ["SIGTERM", 143]] as const;
   const listeners = signals.map(([signal, status]) => {
@@ -1051,6 +1054,7 @@ async function ask(agent: string, { start: directory }: Desired): Promise<Answer
     Deno.addSignalListener(signal, listener);
     return { signal, listener };
   });
+  const child = new Deno.Command(program, options).spawn();
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => late.reject(new Error(`no answer within ${ASK_SECONDS} seconds`)), ASK_SECONDS * 1000);
   const answer = async () => {
