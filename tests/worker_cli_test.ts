@@ -124,7 +124,10 @@ describe("globsMeet()", () => {
     ["src/a/**", "src/b/**", false],
     ["src/**", "src/b/c.ts", true],
     ["src", "src/b", true],
-    ["*.ts", "docs/x.md", false],
+    ["*.ts", "docs/x.md", true], // a name with an extension can be a directory
+    ["src/my.app", "src/**/*.ts", true],
+    ["src/a.ts", "src/b/**", false],
+    ["/src/A.ts", "./src/a.ts", true],
     ["*.ts", "src/x.ts", true],
     ["src/a*.ts", "src/b*.ts", false],
     ["src/a*.ts", "src/*b.ts", true],

@@ -312,36 +312,27 @@ function globSegments(glob: string): string[] {
 }
 
 /**
- * Whether two globs could match the same path. In doubt, the answer is yes.
+ * Whether two globs could match the same path, judged by what is before their first wildcards. In doubt, the answer is
+ * yes.
  *
- * @param a A glob; see {@linkcode globToRegExp}.
+ * @param a A glob; see {@linkcode globToRegExp}. A name without wildcards is relative to the root.
  * @param b Another.
+ *
+ * @example
+ * ```ts
+ * globsMeet("src/api", "src/api/*.ts"); // true
+ * globsMeet("src/a*.ts", "src/b*.ts"); // false
+ * ```
  */
 export function globsMeet(a: string, b: string): boolean {
-  const isPlain = ![a, b].some((glob) => /[*?[]/.test(glob));
-  /** Whether a glob can match a directory. Compared with a pattern, a name with an extension counts as a file. */
-  const [aHolds, bHolds] = [a, b].map((glob) => isPlain || !/[^/.]\.[a-z0-9]{1,5}$|\*\.\w+$/.test(glob));
-  const meet = (a: readonly string[], b: readonly string[]): boolean => {
-    const [x, y] = [a[0], b[0]];
-    if (x === undefined) return y === undefined || aHolds === true;
-    if (y === undefined) return bHolds === true;
-    if (x === "**") return meet(a.slice(1), b) || meet(a, b.slice(1));
-    if (y === "**") return meet(a, b.slice(1)) || meet(a.slice(1), b);
-    return segmentsMeet(x.toLowerCase(), y.toLowerCase()) && meet(a.slice(1), b.slice(1));
+  const literalOf = (glob: string) => {
+    const path = glob.replace(/^\.?\//, "").replace(/\/+$/, "").toLowerCase();
+    const wildcard = path.search(/[*?[]/);
+    if (wildcard < 0) return `${path}/`; // a file, or a directory with everything in it
+    return path.includes("/") ? path.slice(0, wildcard) : ""; // one without a slash matches at any depth
   };
-  // A name in --paths is relative to the root: `docs` and `src` don't overlap in `src/docs`.
-  const segmentsOf = (glob: string) => globSegments(/[*?[]/.test(glob) ? glob : `/${glob}`);
-  return meet(segmentsOf(a), segmentsOf(b));
-}
-
-function segmentsMeet(x: string, y: string): boolean {
-  const isPlain = (segment: string) => !/[*?[]/.test(segment);
-  if (isPlain(x) && isPlain(y)) return x === y;
-  if (isPlain(x)) return globToRegExp(`/${y}`).test(`${x}/`);
-  if (isPlain(y)) return globToRegExp(`/${x}`).test(`${y}/`);
-  const [head, tail] = [/^[^*?[]*/, /[^*?\]]*$/].map((part) => [x, y].map((each) => part.exec(each)?.[0] ?? ""));
-  const [[xHead = "", yHead = ""], [xTail = "", yTail = ""]] = [head ?? [], tail ?? []];
-  return (xHead.startsWith(yHead) || yHead.startsWith(xHead)) && (xTail.endsWith(yTail) || yTail.endsWith(xTail));
+  const [x, y] = [literalOf(a), literalOf(b)];
+  return x.startsWith(y) || y.startsWith(x);
 }
 
 // ── git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
