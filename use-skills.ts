@@ -3358,14 +3358,6 @@ const DONE: Words = {
   adopt: "adopted",
   prune: "removed",
 };
-const PLANNED: Words = {
-  link: "would link",
-  relink: "would relink",
-  copy: "would copy",
-  recopy: "would copy again",
-  adopt: "would adopt",
-  prune: "would remove",
-};
 const STATES: Words = { ok: "ok", keep: "ok", adopt: "ok", link: "missing", copy: "missing", conflict: "conflict" };
 
 /** Prints a message for people on standard error. `place` comes first, in red on a terminal. */
@@ -3390,13 +3382,15 @@ function someOf(names: readonly string[]): string {
 }
 
 /** Prints changes by skill and agent. */
-function printChanges(actions: readonly PlannedAction[], words: Words): void {
+function printChanges(actions: readonly PlannedAction[], areDone: boolean): void {
   const names = new Map<string, string[]>();
-  for (const same of Map.groupBy(actions, ({ kind, name }) => `${words[kind]} ${name}`).values()) {
+  const changes = actions.filter(({ kind }) => DONE[kind]);
+  for (const same of Map.groupBy(changes, ({ kind, name }) => `${DONE[kind]} ${name}`).values()) {
     const { kind, name } = same[0]!;
     const agents = new Set(same.flatMap(({ agents }) => agents));
-    const result = `${words[kind]} NAMES for ${[...agents].join(", ")}`;
-    if (words[kind]) names.set(result, [...names.get(result) ?? [], name]);
+    const words = areDone ? DONE[kind] : `would ${VERBS[kind] ?? kind}`;
+    const result = `${words} NAMES for ${[...agents].join(", ")}`;
+    names.set(result, [...names.get(result) ?? [], name]);
   }
   for (const [result, each] of names) warn(`use-skills: ${result.replace("NAMES", someOf(each))}`);
 }
@@ -4124,8 +4118,8 @@ async function runDeployment(project: Project, request: Request): Promise<number
       for (const line of linesOnlyIn(files.manifest, edited)) warn(`use-skills: ${deleted} from ${place}: ${line}`);
       for (const line of linesOnlyIn(edited, files.manifest)) warn(`use-skills: added to ${place}: ${line}`);
     }
-    if (deployment.write) printChanges(actions, DONE);
-    else if (command === "update") printChanges(actions, PLANNED); // What changes was shown already.
+    if (deployment.write) printChanges(actions, true);
+    else if (command === "update") printChanges(actions, false); // The content was shown already.
     else printPlanned(changes, project);
     for (const note of notes) warn(note);
   }
