@@ -2252,7 +2252,11 @@ function findRepo(directory: string): string | undefined {
 /** Runs git in a repo on paths, which `end` separates; returns its output. Some of its commands fail with 1 for "no". */
 async function askGit(cwd: string, args: string[], paths: string[], end: string): Promise<string> {
   const all = ["-c", "safe.bareRepository=explicit", ...args];
-  const command = new Deno.Command("git", { args: all, cwd, stdin: "piped", stdout: "piped", stderr: "piped" });
+  // In a hook, these can name another repo, or a directory with committed files of one.
+  const isElsewhere = (name: string) => /^GIT_(DIR|WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_.*|PREFIX)$/.test(name);
+  const env = Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => !isElsewhere(name)));
+  const options = { args: all, cwd, env, clearEnv: true, stdin: "piped", stdout: "piped", stderr: "piped" } as const;
+  const command = new Deno.Command("git", options);
   const child = ifExists(() => command.spawn());
   if (child === undefined) throw new Error("git is not installed, or not on the PATH");
   const writer = child.stdin.getWriter();
@@ -2292,6 +2296,7 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
     const ignored = (await askGit(repo, ["check-ignore", "--stdin", "-vz"], paths, "\0")).split("\0");
     for (let index = 0; index + 4 < ignored.length; index += 4) {
       const [file, line, pattern = "", path] = ignored.slice(index, index + 4);
+      if (pattern.startsWith("!")) continue; // It includes the path again.
       messages.push(
         `A clone lacks ${shown(path)}, because git ignores it (${quote(pattern)} in ${shown(file)}:${line})`,
       );

@@ -160,6 +160,19 @@ describe("mode commit", () => {
     );
   });
 
+  it("accepts files that git includes again, and asks the project's repo whatever a hook has set", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write(".claude/skills/.gitignore", "pdf/*\n!pdf/*\n");
+    await box.git("rm", "-rq", "--cached", ".claude");
+    await box.git("init", "-q", "../other");
+    box.write("../other/.git/info/exclude", ".claude/\n");
+    for (const GIT_DIR of [`${box.path}/other/.git`, "."]) {
+      box.environment = { ...box.environment, GIT_DIR };
+      assertEquals(await box.done("check"), "", GIT_DIR);
+    }
+  });
+
   it("accepts what Python leaves in a copy and git ignores, but not another ignored file", async () => {
     await using setting = await start();
     const { box } = setting;

@@ -66,6 +66,12 @@ describe("under direnv, a pasted copy runs no other code", () => {
   runUnderDirenv(vendor(repo("because of vendor", {})));
 });
 
+// Without --no-config, Deno runs the other file instead, and the script can do nothing about it.
+describe("a pasted copy with --no-config", () => {
+  const map = { "deno.json": '{"imports":{"./use-skills.ts":"./foreign.ts"}}' };
+  repo("is not replaced itself", map, ["--no-lock", "--no-config"]).sync().says(LINKED).lacks("/box/foreign");
+});
+
 describe("a pasted copy with options", () => {
   for (const [how, files] of Object.entries(REMAPPED)) {
     const test = repo(`refuses a library that is replaced by ${how}`, files);
