@@ -211,7 +211,7 @@ const MAX_PROBLEMS = 50;
 
 /** The size limits of a fetched skill, and of git's list of a repo's files, without `--allow-large`. */
 const MAX_SKILL = { files: 5_000, bytes: 50 * 2 ** 20 };
-const MAX_LISTING_BYTES = 8 * 2 ** 20;
+const maxListing = (isLarge = false) => (isLarge ? 64 : 8) * 2 ** 20; // in bytes
 
 /** How much of git's messages is kept, in characters. */
 const MAX_MESSAGES = 2 ** 16;
@@ -240,7 +240,8 @@ const STATE_FILE = ".use-skills.json";
 const STAGING = ".use-skills.tmp";
 
 /** With `mode commit`, in each target: what makes git keep every byte of the copies. */
-const ATTRIBUTES = "# Written by use-skills\n* -text -filter -ident -working-tree-encoding\n";
+const ATTRIBUTES_LINE = "* -text -filter -ident -working-tree-encoding";
+const ATTRIBUTES = `# Written by use-skills\n${ATTRIBUTES_LINE}\n`;
 
 /** Next to every file that is replaced: its new content. Only a killed run leaves one behind. */
 const TEMPORARY = ".use-skills.new";
@@ -598,6 +599,7 @@ function replaceFile(path: string, text: string | undefined): void {
   const temporary = resolve(real, "..", TEMPORARY);
   const mode = ifExists(() => Deno.statSync(real))?.mode;
   removeTemporary(temporary);
+  if (exists(temporary)) throw new Error(`${temporary} is not a regular file: delete it`);
   Deno.writeTextFileSync(temporary, text, { createNew: true });
   if (mode) Deno.chmodSync(temporary, mode & 0o777);
   Deno.renameSync(temporary, real);
@@ -1812,13 +1814,18 @@ interface TargetPlan {
   actions: PlannedAction[];
   next: Map<string, Owned>; // what is owned afterwards
   recordedFor?: string; // with `mode commit`, the owner whose entries the lockfile records instead of the state file
-  foreign: Set<string>; // the user's own `.gitignore` and `.gitattributes`
+  unrecorded: ReadonlySet<string>; // what stays in the state file, because a frozen run can't record it in the lockfile
+  foreign: Set<string>; // files that stay as they are: the user's own `.gitignore` and `.gitattributes`
   isSettled: boolean; // nothing has to be written
 }
 
 /** The entries of the state file after a deployment. */
-function stateAfter({ next, recordedFor }: Pick<TargetPlan, "next" | "recordedFor">): Map<string, Owned> {
-  return new Map([...next].filter(([, owned]) => owned.for.some((owner) => owner !== recordedFor)));
+function stateAfter(
+  { next, recordedFor, unrecorded }: Pick<TargetPlan, "next" | "recordedFor" | "unrecorded">,
+): Map<string, Owned> {
+  const stays = ([name, owned]: [string, Owned]) =>
+    unrecorded.has(name) || owned.for.some((owner) => owner !== recordedFor);
+  return new Map([...next].filter(stays));
 }
 
 /** Directories that use-skills did not create and that have the desired content: `mode commit` commits them, too. */
@@ -1900,9 +1907,14 @@ async function planTarget(
   const links = new Map<string, Owned>();
   for (const { name, source } of target.desired.values()) links.set(name, { target: linkTo(source), for: [owner] });
   if (write && mode === "link" && recorded.size === 0 && isAsDeployed(path, project, entries, links)) {
-    return { target, state: { entries: links }, actions: [], next: links, foreign: new Set(), isSettled: true };
+    const nothing = new Set<string>();
+    return {
+      ...{ target, state: { entries: links }, actions: [], next: links },
+      ...{ unrecorded: nothing, foreign: nothing, isSettled: true },
+    };
   }
   const state = readState(path, entries);
+  const unrecorded = new Set(isFrozen ? [...state.entries.keys()].filter((name) => !recorded.has(name)) : []);
   for (const [name, form] of recorded) {
     const known = state.entries.get(name) ?? { ...form, for: [] };
     state.entries.set(name, { ...known, was: [...known.was ?? [], form], for: [...new Set([...known.for, owner])] });
@@ -1967,7 +1979,9 @@ async function planTarget(
         const difference = action.actual.kind === "directory" && !desired.absence
           ? ` (compare: diff -r ${shellWord(showHere(project, desired.source))} ${shellWord(showHere(project, at))})`
           : "";
-        const wayOut = `move it away, or write "as NAME" after the entry`;
+        const wayOut = desired.absence && recorded.has(name)
+          ? `restore it: git restore ${shellWord(showHere(project, at))}`
+          : `move it away, or write "as NAME" after the entry`;
         fail(`Cannot deploy ${quote(name)} to ${show(path, project)}: ${action.reason}${difference}; ${wayOut}`);
       }
     } catch (error) {
@@ -1976,7 +1990,9 @@ async function planTarget(
       action = await planName(name);
     }
     actions.push({ ...action, path: at, agents });
-    if (action.next) next.set(name, action.next);
+    const old = recordedFor && action.kind === "conflict" ? recorded.get(name) : undefined; // The lockfile keeps it.
+    const owned = action.next ?? (old && { ...old, for: [owner] });
+    if (owned) next.set(name, owned);
   }
 
   const textOf = (name: string) =>
@@ -1984,12 +2000,12 @@ async function planTarget(
   const [ignore, attributes] = [textOf(".gitignore"), textOf(".gitattributes")];
   const foreign = new Set<string>();
   if (entries.has(".gitignore") && !isUnedited(ignore ?? "")) foreign.add(".gitignore");
-  if (entries.has(".gitattributes") && attributes !== ATTRIBUTES) foreign.add(".gitattributes");
-  const after = stateAfter({ next, recordedFor });
+  if (isFrozen || entries.has(".gitattributes") && attributes !== ATTRIBUTES) foreign.add(".gitattributes");
+  const after = stateAfter({ next, recordedFor, unrecorded });
   const isSettled = !hasDebris(entries) && !actions.some(isChange) && renderState(after) === state.text &&
     (foreign.has(".gitignore") || renderIgnore(after) === ignore) &&
     (foreign.has(".gitattributes") || attributesAfter({ actions, next, recordedFor }) === attributes);
-  return { target, state, actions, next, recordedFor, foreign, isSettled };
+  return { target, state, actions, next, recordedFor, unrecorded, foreign, isSettled };
 }
 
 interface Plan {
@@ -2256,52 +2272,78 @@ async function askGit(cwd: string, args: string[], paths: string[], end: string)
   const isElsewhere = (name: string) => /^GIT_(DIR|WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_.*|PREFIX)$/.test(name);
   const env = Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => !isElsewhere(name)));
   const options = { args: all, cwd, env, clearEnv: true, stdin: "piped", stdout: "piped", stderr: "piped" } as const;
-  const command = new Deno.Command("git", options);
-  const child = ifExists(() => command.spawn());
-  if (child === undefined) throw new Error("git is not installed, or not on the PATH");
+  const child = new Deno.Command("git", options).spawn();
   const writer = child.stdin.getWriter();
   writer.write(concat(...paths.map((path) => path + end))).then(() => writer.close()).catch(() => {});
   const { code, stdout, stderr } = await child.output();
-  if (code > 1) throw new Error(new TextDecoder().decode(stderr).split("\n")[0]);
+  if (code > 1) throw new Error(new TextDecoder().decode(stderr).trim().replace(/\s+/g, " "));
   return new TextDecoder().decode(stdout);
+}
+
+/** What a clone gets from a deployed skill, relative to the repo, and the repos in it, which git does not commit. */
+function committedPaths(deployed: string, repo: string): { files: Item[]; nested: string[] } {
+  const top = attempt(() => Deno.realPathSync(deployed));
+  if (top === undefined || !isRealDirectory(top)) return { files: [], nested: [] };
+  const owner = findRepo(top) ?? "/";
+  if (owner !== repo) return { files: [], nested: [below(repo, owner) ?? []].flat() };
+  const place = below(repo, top)!;
+  const items = [...walk(top)].map(({ path, info }) => ({ path: `${place}/${path}`, info }));
+  const nested = items.filter(({ path }) => lastSegment(path) === ".git").map(({ path }) =>
+    path.replace(/\/\.git$/, "")
+  );
+  const files = items.filter(({ path, info }) =>
+    !info.isDirectory && !isLeftBehind(path) && !nested.some((each) => path.startsWith(`${each}/`))
+  );
+  return { files, nested };
 }
 
 /** Problems with what was deployed to be committed, but would not be the same in a clone. */
 async function findLost(targets: readonly TargetPlan[], project: Project): Promise<Problem[]> {
   const repo = findRepo(project.directory);
   if (repo === undefined) return []; // Nothing is committed.
-  const files = new Map<string, boolean>(); // whether each is executable
-  const others = new Set<string>(); // which git does not convert
-  for (const plan of targets) {
-    const { target: { path }, next, recordedFor } = plan;
-    if (recordedFor === undefined || findRepo(path) !== repo) continue;
-    const target = below(repo, path);
-    for (const [name, { copy }] of [...next, ...satisfied(plan)]) {
-      const deployed = `${path}/${name}`;
-      const skill = copy ? undefined : attempt(() => Deno.realPathSync(`${deployed}/SKILL.md`));
-      if (!copy) others.add(`${target}/${name}`);
-      if (skill && findRepo(resolve(skill, "..")) === repo) others.add(below(repo, skill)!);
-      for (const { path: inside, info } of copy && exists(deployed) ? walk(deployed) : []) {
-        if (isLeftBehind(inside)) continue;
-        if (info.isFile) files.set(`${target}/${name}/${inside}`, isExecutable(info));
-        else if (!info.isDirectory) others.add(`${target}/${name}/${inside}`);
-      }
-    }
-    if (exists(`${path}/.gitattributes`)) others.add(`${target}/.gitattributes`);
-  }
+  const copied = new Map<string, boolean>(); // the files of copies, and whether each is executable
+  const others = new Set<string>(); // which git may convert, or does not
+  const repos = new Set<string>();
   const messages: string[] = [];
   const shown = (path = "") => show(resolve(repo, path), project);
   try {
-    const paths = [...files.keys(), ...others];
-    const ignored = (await askGit(repo, ["check-ignore", "--stdin", "-vz"], paths, "\0")).split("\0");
-    for (let index = 0; index + 4 < ignored.length; index += 4) {
-      const [file, line, pattern = "", path] = ignored.slice(index, index + 4);
-      if (pattern.startsWith("!")) continue; // It includes the path again.
-      messages.push(
-        `A clone lacks ${shown(path)}, because git ignores it (${quote(pattern)} in ${shown(file)}:${line})`,
-      );
+    for (const plan of targets) {
+      const { target: { path }, next, recordedFor } = plan;
+      if (recordedFor === undefined || findRepo(path) !== repo) continue;
+      const target = below(repo, path)!;
+      for (const [name, { copy }] of [...next, ...satisfied(plan)]) {
+        const { files, nested } = committedPaths(`${path}/${name}`, repo);
+        if (!copy) others.add(`${target}/${name}`);
+        for (const { path, info } of files) {
+          if (copy && info.isFile) copied.set(path, isExecutable(info));
+          else others.add(path);
+        }
+        for (const each of nested) repos.add(each);
+      }
+      const attributes = `${path}/.gitattributes`;
+      if (exists(attributes)) others.add(`${target}/.gitattributes`);
+      const text = attributesAfter(plan) && (attempt(() => readOwnFile(attributes, project)) ?? "");
+      if (text !== undefined && !text.split("\n").includes(ATTRIBUTES_LINE)) {
+        messages.push(
+          `A clone may have other content in ${shown(target)}: add this line to its .gitattributes: ${ATTRIBUTES_LINE}`,
+        );
+      }
     }
-    const convertible = [...files.keys()].filter((path) => !path.includes("\n"));
+    const paths = [...copied.keys(), ...others];
+    const ignored = (await askGit(repo, ["check-ignore", "--stdin", "-vz"], paths, "\0")).split("\0");
+    const patterns = new Map<string, string[]>();
+    for (let index = 0; index + 4 < ignored.length; index += 4) {
+      const [file, line, pattern = "", path = ""] = ignored.slice(index, index + 4);
+      if (pattern.startsWith("!")) continue; // It includes the path again.
+      const place = `${quote(pattern)} in ${shown(file)}:${line}`;
+      patterns.set(place, [...patterns.get(place) ?? [], path]);
+    }
+    for (const [place, [path, ...more]] of patterns) {
+      const [also, them] = more.length > 0 ? [` and ${count(more.length, "other file")}`, "them"] : ["", "it"];
+      const wayOut = `change that line, or add ${them} with git add --force`;
+      messages.push(`A clone lacks ${shown(path)}${also}, because git ignores ${them} (${place}): ${wayOut}`);
+    }
+    const convertible = [...copied.keys()].filter((path) => !/[\n\r]/.test(path));
     const hash = async (...options: string[]) =>
       (await askGit(repo, ["hash-object", "--stdin-paths", ...options], convertible, "\n")).split("\n");
     const [committed, actual] = [await hash(), await hash("--no-filters")];
@@ -2309,16 +2351,23 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
       if (committed[index] === actual[index]) continue;
       messages.push(`A clone has other content in ${shown(path)}, because git attributes change it`);
     }
+    const staged = (await askGit(repo, ["ls-files", "--stage", "-z"], [], "")).split("\0");
+    const stagedAs = (mode: string) =>
+      new Set(staged.filter((line) => line.startsWith(mode)).map((line) => line.slice(line.indexOf("\t") + 1)));
+    for (const path of repos.difference(stagedAs(MODE.submodule))) {
+      messages.push(
+        `A clone lacks ${shown(path)}, because it is another repo: make it a submodule, or remove its .git`,
+      );
+    }
     const modes = ["config", "--type=bool", "--default=true", "core.fileMode"];
-    if ((await askGit(repo, modes, [], "")).trim() === "false") {
-      const staged = (await askGit(repo, ["ls-files", "--stage", "-z"], [], "")).split("\0");
-      const kept = staged.filter((line) => line.startsWith(MODE.executable)).map((line) => line.split("\t")[1]);
-      for (const [path] of [...files].filter(([path, isExecutable]) => isExecutable && !kept.includes(path))) {
-        const command = `git add --chmod=+x ${shellWord(shown(path))}`;
-        messages.push(`A clone can't execute ${shown(path)}, because core.fileMode is off: ${command}`);
-      }
+    const isModeKept = (await askGit(repo, modes, [], "")).trim() === "true";
+    const executable = isModeKept ? [] : [...copied].filter(([, isExecutable]) => isExecutable).map(([path]) => path);
+    for (const path of new Set(executable).difference(stagedAs(MODE.executable))) {
+      const command = `git add --chmod=+x ${shellWord(showHere(project, resolve(repo, path)))}`;
+      messages.push(`A clone can't execute ${shown(path)}, because core.fileMode is off: ${command}`);
     }
   } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return []; // Git is not installed here.
     messages.push(`Cannot test whether a clone gets what is deployed here: ${reasonOf(error)}`);
   }
   return messages.map((message) => ({ message }));
@@ -2446,7 +2495,8 @@ function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project
   if (isFrozen) return before.lockfileText;
   const text = renderLockfile({ locked: after.lockfile.locked, recorded: recordPlan(plan, project, before) });
   const isOld = before.lockfileText?.endsWith('"version": 1\n}\n') && renderLockfile(before.lockfile) === text;
-  return isOld ? before.lockfileText : text;
+  const isSame = before.lockfileText?.replaceAll("\r\n", "\n") === text; // Git can convert its line ends.
+  return isOld || isSame ? before.lockfileText : text;
 }
 
 function writeFile(path: string, before: string | undefined, after: string | undefined, project: Project): void {
@@ -2821,7 +2871,7 @@ class Repo implements Disposable {
   }
 
   /** Lists the entries of a commit, whose tree is `root`, at and below some paths. */
-  async list(commit: string, root: string, paths: string[], maxLength = MAX_LISTING_BYTES): Promise<Listing> {
+  async list(commit: string, root: string, paths: string[], maxLength = maxListing()): Promise<Listing> {
     const args = ["ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", commit];
     if (!paths.includes("")) args.push(...paths);
     const lines = (await this.#git(args, "", maxLength)).split("\0");
@@ -3133,8 +3183,8 @@ async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, list
   const lacks = found
     ? `${path ? quote(path) : url} has no ${all ? "skills" : "SKILL.md"}`
     : `${url} has no directory ${quote(path)}`;
-  const whole = findTree(await repo.list(commit, listing.entries[0]!.hash, [""]), "");
-  const skills = skillDirectories(whole?.blobs ?? []).map((skill) => skill || "its root");
+  const whole = await repo.list(commit, listing.entries[0]!.hash, [""]).catch(() => undefined); // It may be too large.
+  const skills = skillDirectories(whole ? findTree(whole, "")!.blobs : []).map((skill) => skill || "its root");
   const near = skills.length > 20 ? bySimilarity(path, skills).map(({ name }) => name) : skills;
   const others = skills.length > 0 ? `; skills in this repo: ${near.slice(0, 20).join(", ")}` : "";
   const more = skills.length > 20 ? ` and ${skills.length - 20} more` : "";
@@ -3254,7 +3304,7 @@ class Fetching {
     const list = async (commit: string, paths: string[]) => {
       const root = trees.get(commit)?.hash;
       if (!root) throw new Error(`${repo.url} no longer has the commit ${commit}: "update" fetches the newest one`);
-      return await repo.list(commit, root, paths, isLarge ? 8 * MAX_LISTING_BYTES : MAX_LISTING_BYTES);
+      return await repo.list(commit, root, paths, maxListing(isLarge));
     };
     const listCommit = memoize((commit) => {
       const paths = placed.filter(({ place }) => place.commit === commit).map(({ place }) => place.path);
@@ -3644,8 +3694,10 @@ async function parseCommandLine(words: string[]): Promise<Request> {
   function fail(word: string): never {
     if (Object.hasOwn(INSTEAD, word)) throw new UsageError(`Unknown command ${quote(word)}: use ${INSTEAD[word]}`);
     const names = Object.entries(COMMANDS).flatMap(([name, { aliases = {} }]) => [name, ...Object.keys(aliases)]);
-    // Not the opposite of what was typed.
-    const near = suggestion(word, names.filter((name) => !/^(un|de|dis)/.test(word) || !word.endsWith(name)));
+    // Not the opposite of what was typed: of "unlist" or "recover".
+    const isOpposite = (name: string) =>
+      name === "remove" ? !word.includes("m") : /^(un|de|dis)/.test(word) && word.endsWith(name);
+    const near = suggestion(word, names.filter((name) => !isOpposite(name)));
     throw new UsageError(`Unknown command ${quote(word)}${near}`);
   }
 }
@@ -3844,15 +3896,20 @@ function addLines({ args, names, agents }: Request): (text: string) => string {
 }
 
 /** Finds a skill by its name in a GitHub repo. `as` is that name if the skill's directory has another. */
-async function findSkill(word: string, isQuiet?: boolean): Promise<{ path: string; as?: string }> {
+async function findSkill(word: string, flags: Request["flags"]): Promise<{ path: string; as?: string }> {
   const [, repo = "", name = "", ref = ""] = NAME_IN_REPO.exec(word) ?? [];
   const reference = parseReference(repo + ref) as GitEntry["reference"];
-  using cache = new Repo(reference.url, isQuiet);
+  using cache = new Repo(reference.url, flags.quiet);
   await cache.open();
   const { commit } = findPlace(reference, await cache.listRefs(possibleRefs(reference).map(({ name }) => name)));
   const root = (await cache.fetchCommits([commit])).get(commit)?.hash;
   if (root === undefined) throw new Error(`${reference.url} has no commit ${commit}`);
-  const { blobs = [] } = findTree(await cache.list(commit, root, [""]), "") ?? {};
+  const listing = await cache.list(commit, root, [""], maxListing(flags["allow-large"])).catch((error) => {
+    const more = flags["allow-large"] ? "" : ", or add --allow-large";
+    const wayOut = error instanceof RangeError ? `; write ${repo}/PATH${more}` : "";
+    throw new Error(`Cannot search ${repo}: ${reasonOf(error)}${wayOut}`);
+  });
+  const { blobs = [] } = findTree(listing, "") ?? {};
   const skills = skillDirectories(blobs);
   let found = skills.filter((path) => lastSegment(path || repo) === name);
   const isByDirectory = found.length > 0;
@@ -3885,7 +3942,7 @@ async function add(project: Project, request: Request): Promise<number> {
     // A shell has expanded "~". What is written has to mean the same on other machines.
     const inside = project.global ? undefined : below(project.directory, word);
     const path = inside ? `./${inside}` : fromHome(word);
-    const found = NAME_IN_REPO.test(word) ? await findSkill(word, flags.quiet) : { path };
+    const found = NAME_IN_REPO.test(word) ? await findSkill(word, flags) : { path };
     const name = as ?? found.as;
     if (name !== undefined) names.set(found.path, name);
     args.push(found.path);
@@ -3984,15 +4041,16 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
   }
   const would = flags["dry-run"] ? "would remove" : "removed";
   for (const [directory, what] of [[store, "skills"], [cachesDirectory(), "repos"]] as const) {
-    const unused = [...namesIn(directory).keys()].filter((name) => !used.has(name));
+    const removed = `${directory}/.new-removed`;
+    if (!flags["dry-run"]) removeAll(removed); // of a killed run
+    const unused = [...namesIn(directory).values()].filter(({ name, isDirectory }) => isDirectory && !used.has(name));
     let bytes = 0;
-    for (const path of unused.map((name) => `${directory}/${name}`)) {
+    for (const path of unused.map(({ name }) => `${directory}/${name}`)) {
       using _cacheLock = what === "repos" ? await lockDirectory(path) : undefined;
       for (const { info } of walk(path)) bytes += info.size;
       if (flags["dry-run"]) continue;
-      removeAll(`${directory}/.new-removed`); // of a killed run
-      Deno.renameSync(path, `${directory}/.new-removed`); // so that it is gone in one step
-      removeAll(`${directory}/.new-removed`);
+      Deno.renameSync(path, removed); // so that it is gone in one step
+      removeAll(removed);
     }
     const place = what === "skills" ? "store" : "cache";
     const text = `${would} ${what} that no known project uses from the ${place}: ${unused.length} of them, ${
@@ -4131,7 +4189,9 @@ async function runDeployment(project: Project, request: Request): Promise<number
   printProblems(problems, project);
   if (command === "update" && flags["dry-run"] && fetching.updates > 0 && !flags.quiet) {
     const place = flags.global ? ["-g"] : directory === "." ? [] : ["-C", shellWord(directory)];
-    warn(`use-skills: to apply this: ${[thisCommand(), "update", ...place, ...args.map(shellWord)].join(" ")}`);
+    const options = COMMANDS.update!.options!.filter((name) => name in flags).map((name) => `--${name}`);
+    const words = [thisCommand(), "update", ...place, ...options, ...args.map(shellWord)];
+    warn(`use-skills: to apply this: ${words.join(" ")}`);
   }
   printSummary(summarize(request, outcome, fetching.updates), request);
   return rows === undefined && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;

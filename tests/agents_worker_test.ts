@@ -40,6 +40,8 @@ async function start(steps: Record<string, Step[]>): Promise<{ box: Box; model: 
   return {
     ...{ box, model },
     async [Symbol.asyncDispose]() {
+      // An agent writes to the home until it ends, also after the task was submitted.
+      for (const { id } of (await box.do("list")).data.tasks) await box.worker(["cancel", id, "--reason", "over"]);
       box[Symbol.dispose]();
       await model[Symbol.asyncDispose]();
     },

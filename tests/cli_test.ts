@@ -61,6 +61,8 @@ describe("wrong usage", () => {
     [["unsync"], 'Unknown command "unsync"'],
     [["i"], 'Unknown command "i": use "sync" or "add"'],
     [["restore"], 'Unknown command "restore": use "sync"'],
+    [["recover"], 'Unknown command "recover"'],
+    [["remvoe"], 'Unknown command "remvoe", did you mean "remove"?'],
     [["move"], 'Unknown command "move": use "as NAME" in .skills'],
     [["clean", "--frozen"], "clean has no option --frozen"],
     [["sync", "--as", "x"], "sync has no option --as"],

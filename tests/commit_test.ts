@@ -1,49 +1,12 @@
-/** Tests of `mode commit`: what is committed, what a clone needs, how branches merge, and what git would change. */
+/** Tests of `mode commit`: what is committed, what a clone needs, and how branches merge. */
 import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { AGENTS, PDF, Setting } from "./git_helpers.ts";
-import { deployed, isThere, requires, type Sandbox, stamps, tree } from "./helpers.ts";
+import { ATTRIBUTES, cloneElsewhere, commit, start, TARGETS, targets } from "./commit_helpers.ts";
+import { AGENTS, Setting } from "./git_helpers.ts";
+import { deployed, isThere, requires, stamps, tree } from "./helpers.ts";
 import { scenario } from "./scenario.ts";
 
 const it = requires("git", "openssl");
-
-const TARGETS = [".claude/skills", ".opencode/skills", ".agents/skills"];
-
-/** What a target contains for git. */
-const ATTRIBUTES = "# Written by use-skills\n* -text -filter -ident -working-tree-encoding\n";
-
-/** The part of a lockfile's line that names where skills are deployed. */
-function targets(...names: string[]): string {
-  return `"targets":${JSON.stringify(Object.fromEntries(TARGETS.toSorted().map((target) => [target, names])))}`;
-}
-
-/** A project in git with a skill of its own, one from a server, and one from the home, all deployed and committed. */
-async function start(...more: string[]): Promise<Setting> {
-  const setting = await Setting.start({ ...PDF, "skills/pdf/crlf": "a\r\n", "skills/pdf/link": { link: "run.sh" } });
-  const { box } = setting;
-  await box.git("init", "-q", "-b", "main");
-  box.skills("hq", `${box.home}/notes/style`);
-  box.manifest("mode commit", "./skills/hq", "team/skills/skills/pdf", "~/notes/style", ...more);
-  await box.done();
-  await commit(box, "deploy");
-  return setting;
-}
-
-async function commit(box: Sandbox, message: string): Promise<void> {
-  await box.git("add", "--all");
-  await box.git("commit", "-qm", message);
-}
-
-/** Goes over to a clone on another machine: another path, home and umask, and no network. */
-function cloneElsewhere(setting: Setting): Sandbox {
-  const { box } = setting;
-  new Deno.Command("sh", { args: ["-c", `umask 077; git clone -q . ${box.path}/clone`], cwd: box.repo }).outputSync();
-  box.enter("clone");
-  box.directory(`${box.path}/elsewhere`);
-  box.environment = { HOME: `${box.path}/elsewhere`, XDG_CONFIG_HOME: `${box.path}/none` };
-  setting.forge.requests = [];
-  return box;
-}
 
 describe("mode commit", () => {
   it("deploys relative links and real files, and records them in the lockfile only", async () => {
@@ -111,8 +74,8 @@ describe("mode commit", () => {
     box.write(".agents/skills/style/added", "new");
     box.remove(".opencode/skills/hq");
     const edited = (line: number, name: string, target: string) =>
-      `.skills:${line}: Cannot deploy "${name}" to ${target}: this copy was edited; move it away, or write "as NAME" ` +
-      "after the entry\n";
+      `.skills:${line}: Cannot deploy "${name}" to ${target}: this copy was edited; restore it: git restore ` +
+      `${target}/${name}\n`;
     const problems = edited(3, "pdf", ".claude/skills") + edited(4, "style", ".agents/skills");
     assertEquals(
       await box.fails(1, "check"),
@@ -182,7 +145,8 @@ describe("mode commit", () => {
     box.write(".claude/skills/pdf/x\ny.pyc", "x");
     assertEquals(
       await box.fails(1, "check"),
-      '.skills: A clone lacks .claude/skills/pdf/x\\ny.pyc, because git ignores it ("*.pyc" in .gitignore:2)\n' +
+      '.skills: A clone lacks .claude/skills/pdf/x\\ny.pyc, because git ignores it ("*.pyc" in .gitignore:2): ' +
+        "change that line, or add it with git add --force\n" +
         '.skills:3: Cannot deploy "pdf" to .claude/skills: this copy was edited (compare: diff -r ' +
         `~/.local/share/use-skills/store/${await setting.hash("main:skills/pdf")}/pdf .claude/skills/pdf); ` +
         'move it away, or write "as NAME" after the entry\n',
@@ -289,109 +253,51 @@ describe("mode commit", () => {
         .join(""),
     );
   });
-});
 
-describe("what git would not keep", () => {
-  it("is reported: ignored files, and an ignored skill that a link leads to", async () => {
-    await using setting = await start();
-    const { box, forge } = setting;
-    await forge.commit("team/skills", { "skills/pdf/build/a": "a" });
-    box.skills("node_modules/tool");
-    box.write(".gitignore", "build/\nnode_modules/\n");
-    const lost = (path: string, pattern: string, line: number) =>
-      `.skills: A clone lacks ${path}, because git ignores it ("${pattern}" in .gitignore:${line})\n`;
-    const expected = [
-      ...TARGETS.map((target) => lost(`${target}/pdf/build/a`, "build/", 1)),
-      lost("node_modules/tool/SKILL.md", "node_modules/", 2),
-    ].join("");
-    box.manifest("mode commit", "team/skills/skills/pdf", "./node_modules/tool");
-    const message = await box.fails(1, "update");
-    assertEquals(message.slice(message.indexOf(".skills:")), expected);
-    assertEquals(await box.fails(1, "check"), expected);
-    await box.git("add", "--force", ".");
-    assertEquals(await box.done("check"), "");
+  it("frozen, keeps the record of what another mode deployed", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.skills("hq", `${box.home}/notes/style`);
+    box.manifest("mode copy", "hq", "~/notes/style");
+    await box.done();
+    const before = tree(box.repo);
+    box.manifest("mode commit", "hq", "~/notes/style");
+    for (const name of ["DIRENV_IN_ENVRC", "CI"]) {
+      box.environment = { [name]: "true" };
+      assertEquals((await box.run("sync", "-q")).status, 1);
+    }
+    box.manifest("mode copy", "hq", "~/notes/style");
+    assertEquals(tree(box.repo), before);
+    box.environment = {};
+    box.manifest("# nothing");
+    await box.done();
+    assertEquals(isThere(box.at(".claude")), false);
   });
 
-  it("is nothing that the project's own attributes ask for", async () => {
+  it("keeps the record of a copy in whose place something else is", async () => {
     await using setting = await start();
     const { box } = setting;
-    box.write(".gitattributes", "* text=auto eol=crlf\n");
-    await commit(box, "attributes");
-    const clone = cloneElsewhere(setting);
-    assertEquals(await clone.done("check"), "");
-  });
-
-  it("is reported: files that attributes of the skill itself change", async () => {
-    await using setting = await start();
-    const { box, forge } = setting;
-    await forge.commit("team/skills", { "skills/pdf/.gitattributes": "crlf text\n" });
-    const message = await box.fails(1, "update", "-q");
-    const changed = (target: string) =>
-      `.skills: A clone has other content in ${target}/pdf/crlf, because git attributes change it\n`;
-    assertEquals(message, TARGETS.map(changed).join(""));
-  });
-
-  it("is found without running a program that a committed bare repo names", async () => {
-    await using setting = await start();
-    const { box } = setting;
-    box.write("pkg/HEAD", "ref: refs/heads/main\n");
-    for (const name of ["objects", "refs"]) box.directory(`pkg/${name}`);
-    const clean = `touch ${box.path}/ran; cat`;
-    box.write(
-      "pkg/config",
-      `[core]\n\tbare = false\n\tworktree = .\n[filter "x"]\n\tclean = ${JSON.stringify(clean)}\n`,
-    );
-    box.write("pkg/info/attributes", "* filter=x\n");
-    box.write("pkg/.skills", "mode commit\n~/notes/style\n");
-    await box.done("-C", "pkg");
-    await box.done("check", "-C", "pkg");
-    assertEquals(isThere(`${box.path}/ran`), false);
-  });
-
-  it("is reported: an executable file that core.fileMode=false has not kept", async () => {
-    await using setting = await start();
-    const { box } = setting;
-    await box.git("config", "core.fileMode", "false");
-    assertEquals(await box.done("check"), "");
-    await box.git("update-index", "--chmod=-x", ".claude/skills/pdf/run.sh");
-    const path = ".claude/skills/pdf/run.sh";
+    const before = box.read(".skills.lock");
+    box.remove(".claude/skills/pdf");
+    box.write(".claude/skills/pdf", "mine");
+    box.skills("new");
+    const line = '.skills:3: Cannot deploy "pdf" to .claude/skills: a file that use-skills did not create is there; ' +
+      'move it away, or write "as NAME" after the entry\n';
+    assertEquals(await box.fails(1, "add", "-q", "./skills/new"), line);
     assertEquals(
-      await box.fails(1, "check"),
-      `.skills: A clone can't execute ${path}, because core.fileMode is off: git add --chmod=+x ${path}\n`,
+      box.read(".skills.lock").split("\n").filter((line) => !line.includes("skills/new")).join("\n"),
+      before,
     );
-    await box.git("add", "--chmod=+x", path);
-    assertEquals(await box.done("check"), "");
+    assertEquals(box.read(".claude/skills/pdf"), "mine");
   });
 
-  it("is reported: ignored files, also next to a skill in a submodule", async () => {
+  it("accepts a lockfile to which git gave CRLF line ends", async () => {
     await using setting = await start();
     const { box } = setting;
-    box.skills("other/skill", "node_modules/tool");
-    await box.git("-C", "other", "init", "-q");
-    await box.git("-C", "other", "add", ".");
-    await box.git("-C", "other", "commit", "-qm", "skill");
-    await box.git("add", "other");
-    box.write(".gitignore", "node_modules/\n");
-    box.manifest("mode commit", "./other/skill", "./node_modules/tool");
-    const lost =
-      '.skills: A clone lacks node_modules/tool/SKILL.md, because git ignores it ("node_modules/" in .gitignore:1)\n';
-    assertEquals(await box.fails(1, "-q"), lost);
-  });
-
-  it("is reported: that git can't be asked", async () => {
-    await using setting = await start();
-    const { box } = setting;
-    box.write(".git/config", "[broken");
-    const reason = "fatal: bad config line 2 in file .git/config";
-    const problem = `.skills: Cannot test whether a clone gets what is deployed here: ${reason}\n`;
-    assertEquals(await box.fails(1, "check"), problem);
-  });
-
-  it("is nothing outside a git repo", async () => {
-    await using setting = await start();
-    const { box } = setting;
-    Deno.renameSync(box.at(".git"), `${box.path}/git`);
-    assertEquals(await box.done("check"), "");
+    const text = box.read(".skills.lock").replaceAll("\n", "\r\n");
+    box.write(".skills.lock", text);
+    assertEquals(await box.done(), "");
+    assertEquals(box.read(".skills.lock"), text);
   });
 });
 

@@ -188,6 +188,12 @@ describe("a lockfile", () => {
       .untouched();
   }
 
+  scenario("whose new content cannot be written, because a link is in the way, is not written")
+    .skills("hq").manifest("mode commit", "hq").link(".use-skills.new", "/box/outside")
+    .sync().fails(
+      "use-skills: Cannot write .skills.lock: /box/repo/.use-skills.new is not a regular file: delete it",
+    ).lacks("/box/outside");
+
   scenario("that is a directory is refused")
     .skills("hq").manifest("hq").directory(".skills.lock")
     .sync().refuses("use-skills: Cannot read .skills.lock: it is not a regular file");

@@ -142,6 +142,18 @@ describe("the store", () => {
 });
 
 describe("clean --store", () => {
+  it("completes what a killed one began, and leaves files alone that are no skills", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    for (const place of [`${box.home}/.local/share/use-skills/store`, setting.cachePath]) {
+      box.write(`${place}/.new-removed/x`, "x");
+      box.write(`${place}/file`, "");
+    }
+    box.manifest("# nothing");
+    assertEquals(await box.done("clean", "--store"), cleaned(0, 0).replaceAll("SIZE", "0 B"));
+    assertEquals([...Deno.readDirSync(setting.cachePath)].map(({ name }) => name), ["file"]);
+  });
+
   it("removes the skills and repos that no known project uses, and reports how much that was", async () => {
     await using setting = await Setting.start();
     const { box, forge } = setting;

@@ -130,16 +130,29 @@ describe("a stranger's skill", () => {
     );
   });
 
-  it("in a repo whose list of files is too long is refused by the name of its entry", async () => {
+  it("in a repo whose list of files is too long is found by its path, but not by its name", async () => {
     await using setting = await Setting.start();
     const { box, forge } = setting;
-    await forge.commit("team/bomb", PDF);
-    await forge.commit("team/bomb", { x: { tree: forge.nestedTrees("team/bomb", 7, 12) } });
-    box.manifest("team/bomb/nosuch");
+    await forge.commit("team/large", PDF);
+    const hash = await forge.commit("team/large", { x: { tree: forge.nestedTrees("team/large", 4, 20) } });
+    box.manifest("team/large/nosuch");
     assertEquals(
       await box.fails(1),
-      '.skills:1: Refused "team/bomb/nosuch": the list of its files has more than 8 MiB\n',
+      `.skills:1: "team/large/nosuch": https://github.com/team/large has no directory "nosuch" at ${
+        hash.slice(0, 7)
+      }\n`,
     );
+    box.manifest();
+    assertEquals(
+      await box.fails(1, "add", "team/large@pdf"),
+      "use-skills: Cannot search team/large: the list of its files has more than 8 MiB; write team/large/PATH, or add " +
+        "--allow-large\n",
+    );
+    assertEquals(
+      await box.done("add", "-q", "--allow-large", "team/large@pdf"),
+      "",
+    );
+    assertEquals(Object.keys(setting.links), ["pdf"]);
   });
 
   const accepted: [what: string, files: Record<string, FileContent>][] = [

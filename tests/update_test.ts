@@ -137,6 +137,8 @@ use-skills: linked pdf for ${AGENTS}
         `move. If you know why, run "use-skills.ts update --accept-moved ${REFERENCE}#v1"\n`,
     );
     assertEquals(box.read(".skills.lock"), lock);
+    const [apply] = (await box.done("outdated", "--accept-moved", "--trust", `${REFERENCE}#v1`)).split("\n").slice(-2);
+    assertEquals(apply?.replace(/.* update/, "update"), `update --trust --accept-moved '${REFERENCE}#v1'`);
     await box.done("update", "--accept-moved", `${REFERENCE}#v1`, "-q");
     assertEquals(setting.locked[`${REFERENCE}#v1`]?.["commit"], commit);
   });

@@ -1,0 +1,152 @@
+/** Tests of `mode commit`: what git would not keep in a clone. */
+import { assertEquals } from "jsr:@std/assert@^1";
+import { describe } from "jsr:@std/testing@^1/bdd";
+import { ATTRIBUTES, cloneElsewhere, commit, start, TARGETS } from "./commit_helpers.ts";
+import { isThere, requires } from "./helpers.ts";
+
+const it = requires("git", "openssl");
+
+describe("what git would not keep", () => {
+  it("is reported: ignored files in copies, and where links lead to", async () => {
+    await using setting = await start();
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { "skills/pdf/build/a": "a" });
+    box.skills("node_modules/tool");
+    box.write("skills/hq/build/b", "b");
+    box.write("skills/hq/.DS_Store", "");
+    box.write(".gitignore", "build/\nnode_modules/\n.DS_Store\n");
+    const expected =
+      '.skills: A clone lacks .claude/skills/pdf/build/a and 3 other files, because git ignores them ("build/" in ' +
+      ".gitignore:1): change that line, or add them with git add --force\n" +
+      '.skills: A clone lacks node_modules/tool/SKILL.md, because git ignores it ("node_modules/" in .gitignore:2): ' +
+      "change that line, or add it with git add --force\n";
+    box.manifest("mode commit", "./skills/hq", "team/skills/skills/pdf", "./node_modules/tool");
+    const message = await box.fails(1, "update");
+    assertEquals(message.slice(message.indexOf(".skills:")), expected);
+    assertEquals(await box.fails(1, "check"), expected);
+    await box.git("add", "--force", ".");
+    assertEquals(await box.done("check"), "");
+  });
+
+  it("is nothing that the project's own attributes ask for", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write(".gitattributes", "* text=auto eol=crlf\n");
+    await commit(box, "attributes");
+    const clone = cloneElsewhere(setting);
+    assertEquals(await clone.done("check"), "");
+  });
+
+  it("is reported: files that attributes of the skill itself change", async () => {
+    await using setting = await start();
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { "skills/pdf/.gitattributes": "crlf text\n" });
+    const message = await box.fails(1, "update", "-q");
+    const changed = (target: string) =>
+      `.skills: A clone has other content in ${target}/pdf/crlf, because git attributes change it\n`;
+    assertEquals(message, TARGETS.map(changed).join(""));
+  });
+
+  it("is reported: .gitattributes that was deleted, or that is the project's own and lacks our line", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const line = ATTRIBUTES.split("\n")[1];
+    const lacking = (target: string) =>
+      `.skills: A clone may have other content in ${target}: add this line to its .gitattributes: ${line}\n`;
+    const [claude, opencode] = [".claude/skills", ".opencode/skills"];
+    box.remove(`${claude}/.gitattributes`);
+    box.write(`${opencode}/.gitattributes`, "*.md text\n");
+    assertEquals(await box.fails(1, "check"), lacking(claude) + lacking(opencode));
+    box.write(`${opencode}/.gitattributes`, `*.md text\n${line}\n`);
+    assertEquals(await box.done("--frozen"), "");
+    assertEquals(isThere(box.at(`${claude}/.gitattributes`)), false);
+    assertEquals(await box.done(), "");
+    assertEquals(box.read(`${claude}/.gitattributes`), ATTRIBUTES);
+    assertEquals(await box.done("check"), "");
+  });
+
+  it("is found without running a program that a committed bare repo names", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write("pkg/HEAD", "ref: refs/heads/main\n");
+    for (const name of ["objects", "refs"]) box.directory(`pkg/${name}`);
+    const clean = `touch ${box.path}/ran; cat`;
+    box.write(
+      "pkg/config",
+      `[core]\n\tbare = false\n\tworktree = .\n[filter "x"]\n\tclean = ${JSON.stringify(clean)}\n`,
+    );
+    box.write("pkg/info/attributes", "* filter=x\n");
+    box.write("pkg/.skills", "mode commit\n~/notes/style\n");
+    await box.done("-C", "pkg");
+    await box.done("check", "-C", "pkg");
+    assertEquals(isThere(`${box.path}/ran`), false);
+  });
+
+  it("is reported: an executable file that core.fileMode=false has not kept", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    await box.git("config", "core.fileMode", "false");
+    assertEquals(await box.done("check"), "");
+    await box.git("update-index", "--chmod=-x", ".claude/skills/pdf/run.sh");
+    const path = ".claude/skills/pdf/run.sh";
+    assertEquals(
+      await box.fails(1, "check"),
+      `.skills: A clone can't execute ${path}, because core.fileMode is off: git add --chmod=+x ${path}\n`,
+    );
+    await box.git("add", "--chmod=+x", path);
+    assertEquals(await box.done("check"), "");
+  });
+
+  it("is reported: skills and directories in another repo that is no submodule", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.skills("other/skill", "tools/big");
+    for (const path of ["other", "tools/big/nested"]) {
+      await box.git("init", "-q", path);
+      box.write(`${path}/file`, "");
+      await box.git("-C", path, "add", ".");
+      await box.git("-C", path, "commit", "-qm", "all");
+    }
+    box.write(".gitignore", "other/\nnested/\n");
+    box.manifest("mode commit", "./other/skill", "./tools/big");
+    const lost = ["other", "tools/big/nested"].map((path) =>
+      `.skills: A clone lacks ${path}, because it is another repo: make it a submodule, or remove its .git\n`
+    );
+    assertEquals(await box.fails(1, "-q"), lost.join(""));
+    await box.git("add", "--force", "other");
+    assertEquals(await box.fails(1, "check"), lost[1]);
+    Deno.removeSync(box.at("tools/big/nested/.git"), { recursive: true });
+    await box.git("add", "--force", "tools");
+    assertEquals(await box.done("check"), "");
+  });
+
+  it("is reported: that git can't be asked", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.write(".git/config", "[broken");
+    const reason = "fatal: bad config line 2 in file .git/config";
+    const problem = `.skills: Cannot test whether a clone gets what is deployed here: ${reason}\n`;
+    assertEquals(await box.fails(1, "check"), problem);
+  });
+
+  it("is reported: that git refuses another user's repo, with what git says one can do", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.environment = { ...box.environment, GIT_TEST_ASSUME_DIFFERENT_OWNER: "1" };
+    const reason = `fatal: detected dubious ownership in repository at '${box.repo}' To add an exception for this ` +
+      `directory, call: git config --global --add safe.directory ${box.repo}`;
+    const problem = `.skills: Cannot test whether a clone gets what is deployed here: ${reason}\n`;
+    assertEquals(await box.fails(1, "check"), problem);
+  });
+
+  it("is nothing without git, or outside a git repo", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const { environment } = box;
+    box.environment = { ...environment, PATH: `${box.path}/none` };
+    assertEquals(await box.done("check"), "");
+    box.environment = environment;
+    Deno.renameSync(box.at(".git"), `${box.path}/git`);
+    assertEquals(await box.done("check"), "");
+  });
+});
