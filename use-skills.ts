@@ -216,8 +216,9 @@ const maxListing = (isLarge = false) => (isLarge ? 64 : 8) * 2 ** 20; // in byte
 /** How much of git's messages is kept, in characters. */
 const MAX_MESSAGES = 2 ** 16;
 
-/** How many entries a manifest can have. */
+/** How many entries a manifest can have, and to how many directories it can deploy. */
 const MAX_ENTRIES = 5_000;
+const MAX_TARGETS = 200;
 
 /** The size limits of a manifest's line, a lockfile, and other files that use-skills writes. */
 const MAX_LINE_BYTES = 4096;
@@ -292,7 +293,9 @@ function escapeControls(text: string): string {
 function reasonOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   const reason = message.replace(/ \(os error \d+\)[^]*/, "");
-  return error instanceof Deno.errors.PermissionDenied ? `${reason} (see its owner and mode)` : reason;
+  return error instanceof Deno.errors.PermissionDenied
+    ? `${reason} (see the owner and mode of it and its directory)`
+    : reason;
 }
 
 /** The 32-bit FNV-1a hash in hexadecimal. Source: http://www.isthe.com/chongo/tech/comp/fnv/ */
@@ -1354,6 +1357,9 @@ function findDesired(
   const targetsOf = memoize((agent) =>
     directoriesOf(agent).map((directory) => {
       const path = targetPath(directory, project, mode, isKnown);
+      if (targets.size >= MAX_TARGETS && !targets.has(path)) {
+        throw new Error(`There are more than ${MAX_TARGETS} targets`);
+      }
       // What is deployed to one could lead the other anywhere.
       const nested = targets.keys().find((other) => other !== path && (below(other, path) ?? below(path, other)));
       if (nested !== undefined) {
@@ -1903,7 +1909,8 @@ async function planTarget(
   const entries = namesIn(path);
   const linkTo = pathsFrom(path, project.directory);
   const owner = linkTo(project.manifest);
-  const recorded = recordedForms(path, project, lockfile);
+  // A pull request can write a lockfile, so what only that records is not owned before the user was asked.
+  const recorded = isFrozen && mode !== "commit" ? new Map<string, Form>() : recordedForms(path, project, lockfile);
   const links = new Map<string, Owned>();
   for (const { name, source } of target.desired.values()) links.set(name, { target: linkTo(source), for: [owner] });
   if (write && mode === "link" && recorded.size === 0 && isAsDeployed(path, project, entries, links)) {
@@ -1933,6 +1940,7 @@ async function planTarget(
     const real = attempt(() => Deno.realPathSync(source));
     const isInside = real !== undefined && below(project.directory, real) !== undefined;
     if (mode === "link" || mode === "commit" && isInside) return { target: linkTo(source) };
+    if (tree === undefined && real !== undefined && !exists(`${real}/SKILL.md`)) throw new Error("it has no SKILL.md");
     if (real !== undefined && below(real, `${path}/${name}`) !== undefined) throw new Error("it contains the target");
     if (mode === "copy") return { target: linkTo(source), copy: tree ?? await hashOf(source) };
     if (tree === undefined && walk(source).some((item) => lastSegment(item.path) === ".git")) {
@@ -3806,7 +3814,8 @@ function init(project: Project, request: Request): number {
         Deno.writeTextFileSync(path, text, { append: true, createNew });
       }
     } catch (error) {
-      throw new Error(`Cannot write ${show(path, project)}: ${reasonOf(error)}`);
+      const place = project.global ? `${path} (see HOME and the XDG variables)` : show(path, project);
+      throw new Error(`Cannot write ${place}: ${reasonOf(error)}`);
     }
     written++;
     note(`${flags["dry-run"] ? "would write" : "wrote"} ${show(path, project)}`);

@@ -205,6 +205,34 @@ describe("a lockfile", () => {
     .sync().has("own", { hq: "copy", one: "../skills/x" }).is(".skills.lock", `644 ${recorded}`)
     .environment({}).sync().has("own", { hq: "copy" }).lacks(".skills.lock"); // That link is exactly as recorded.
 
+  for (const environment of [{ DIRENV_IN_ENVRC: "1" }, { CI: "true" }] as Record<string, string>[]) {
+    const [variable] = Object.keys(environment);
+    const inTheWay = (name: string, what: string, line: number) =>
+      `.skills:${line}: Cannot deploy "${name}" to .claude/skills: ${what} that use-skills did not create is there; ` +
+      'move it away, or write "as NAME" after the entry';
+    scenario(`that records somebody's own link and directory does not replace them with ${variable}`)
+      .skills("private/foo", "evil").link(".claude/skills/foo", "../../private/foo").write(
+        ".claude/skills/pub/x",
+        "mine",
+      )
+      .manifest("./skills/evil as foo for claude", "./skills/evil as pub for claude")
+      .write(
+        ".skills.lock",
+        text(
+          `"./p": {"link":"private/foo","targets":{".claude/skills":["foo"]}},\n` +
+            `"./q": {"targets":{".claude/skills":["pub"]},"tree":"65e4461d44ea892a49e35c1389881050271aa6af"}`,
+        ),
+      )
+      .environment(environment)
+      .sync().fails(
+        inTheWay("foo", 'a link to "../../private/foo"', 1),
+        inTheWay("pub", "a directory", 2).replace(
+          "is there;",
+          "is there (compare: diff -r skills/evil .claude/skills/pub);",
+        ),
+      ).has(".claude/skills", { foo: "../../private/foo", pub: "copy" });
+  }
+
   scenario("is removed with its last entry")
     .skills("hq").manifest("hq").write(".skills.lock", text(line))
     .sync().lacks(".skills.lock");

@@ -214,4 +214,10 @@ describe("a manifest", () => {
   scenario("with more than 5,000 entries is refused, and nothing changes")
     .skills("hq").manifest(...Array.from({ length: 5_001 }, () => "hq")).remember()
     .sync().refuses(".skills:5001: There are more than 5000 entries").untouched();
+
+  scenario("that deploys to more than 200 directories is refused from there on")
+    .skills("hq").manifest(`hq for ${Array.from({ length: 202 }, (_, index) => `./t/${index}`).join(" ")}`)
+    .run("check", "-q").fails(
+      ".skills:1: There are more than 200 targets",
+    );
 });

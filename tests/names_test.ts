@@ -145,6 +145,10 @@ describe("an entry that fails", () => {
     .directory("skills/bad").manifest("bad for claude opencode cursor")
     .sync().fails('.skills:1: Cannot deploy "bad" from skills/bad: it has no SKILL.md');
 
+  scenario("is refused before its files are read, also to copy it")
+    .directory("skills/bad").link("skills/bad/out", "/box/home").manifest("mode copy", "./skills/bad")
+    .sync().fails('.skills:2: Cannot deploy "bad" from skills/bad: it has no SKILL.md');
+
   scenario("keeps what was deployed for it")
     .skills("one", "two", "three", "./more/four", "five")
     .manifest("one", "two for claude", "./skills/three", "./more/*", "five for cursor").sync().remember()

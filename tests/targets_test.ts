@@ -184,7 +184,7 @@ describe("a target without permissions", () => {
     .do((box) => Deno.chmodSync(box.at(".claude/skills"), 0o555))
     .runUnprivileged().fails(
       "use-skills: linked hq for cursor",
-      ".skills:1: Cannot write to .claude/skills: Permission denied (see its owner and mode)",
+      ".skills:1: Cannot write to .claude/skills: Permission denied (see the owner and mode of it and its directory)",
     )
     .has(".claude/skills", {}).has(".cursor/skills", HQ);
 
@@ -194,7 +194,7 @@ describe("a target without permissions", () => {
     .runUnprivileged().says()
     .manifest().runUnprivileged().fails(
       "use-skills: removed hq for cursor",
-      ".skills: Cannot write to .claude/skills: Permission denied (see its owner and mode)",
+      ".skills: Cannot write to .claude/skills: Permission denied (see the owner and mode of it and its directory)",
     )
     .same("repo/.claude").lacks(".cursor");
 
@@ -203,7 +203,7 @@ describe("a target without permissions", () => {
     .do((box) => Deno.chmodSync(`${box.home}/.local`, 0o555))
     .runUnprivileged().says(
       "use-skills: linked hq for claude",
-      "use-skills: Warning: cannot record where skills are deployed: Cannot create /box/home/.local/state/use-skills (see HOME and the XDG variables): Permission denied (see its owner and mode)",
+      "use-skills: Warning: cannot record where skills are deployed: Cannot create /box/home/.local/state/use-skills (see HOME and the XDG variables): Permission denied (see the owner and mode of it and its directory)",
     )
     .has(".claude/skills", HQ);
 });
