@@ -411,6 +411,7 @@ const TOOLS = {
   tmpfs: ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"],
   /** To be another user than root, whom no permission stops. */
   setpriv: Deno.uid() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"] : ["true"],
+  tmux: ["tmux", "-V"],
 };
 
 /** A tool that tests need. */

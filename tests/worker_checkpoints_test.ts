@@ -12,12 +12,14 @@ azure-pipelines.yml .gitmodules .gitattributes .husky/pre-commit .pre-commit-con
 .claude/settings.json .claude/settings.local.json .claude/hooks/run.sh .codex/config.toml opencode.json
 .opencode/plugin/x.js .envrc .skills .skills.lock AGENTS.md CLAUDE.md CODEOWNERS skills/hq/SKILL.md
 skills/review-gate/SKILL.md main.tf modules/net/vars.tfvars iam.yaml aws/iam_policy.json roles-iam.json
-.worktreeinclude`.split(/\s+/);
+main.tf.json useAuth.ts authn.go UserSession.java src/client_secret.ts secretAccessKey.ts .worktreeinclude`.split(
+  /\s+/,
+);
 
 const FREE = `tokenizer.ts src/tokenize.rs tokens.css design/tokens.json signature_pad.ts id_map.py id_generator.ts
 author.ts authors.md src/author_list.py README.md src/index.ts package-lock.json docs/keys.md keyboard.ts monkey.key.md
-src/environment.ts env.ts possession.ts assessment.py secretary.md`.split(/\s+/)
-  .filter((path) => !["possession.ts", "secretary.md"].includes(path));
+src/environment.ts env.ts possession.ts obsession.md assessment.py secretary.md secretion.py authentic.md william_notes.md
+siam_x.py miami-team.json diamond.ts`.split(/\s+/);
 
 describe("a checkpoint", () => {
   it(

@@ -1,7 +1,6 @@
-/** What `worker` shows: lists, overlaps and metrics. */
-import { assertEquals, assertMatch, assertStringIncludes } from "jsr:@std/assert@^1";
+/** What `worker` shows: lists and overlaps. */
+import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { succeed } from "./helpers.ts";
 import { inBox } from "./worker_box.ts";
 
 describe("worker list", () => {
@@ -65,42 +64,19 @@ describe("worker overlaps", () => {
       assertMatch((await box.worker(["list"])).stdout, /^x .* overlaps y {2}/m); // what is committed
     }),
   );
-});
 
-describe("worker metrics", () => {
   it(
-    "computes durations from the events",
+    "merges as .gitattributes says",
     inBox(async (box) => {
-      await box.approved("x");
-      await box.do("merge x");
-      await box.submitted("y");
-      // The times of events are what is measured: they are written anew, ten seconds apart.
-      for (const id of ["x", "y"]) {
-        let [parent, time] = ["", 1_800_000_000];
-        for (
-          const event of (await box.git("rev-list", "--first-parent", "--reverse", `refs/worker/tasks/${id}`)).trim()
-            .split("\n")
-        ) {
-          const message = await box.git("log", "-1", "--format=%B", event);
-          const date = `${time += 10} +0000`;
-          const environment = { ...box.environment, GIT_AUTHOR_DATE: date, GIT_COMMITTER_DATE: date };
-          const words = ["git", "commit-tree", `${event}^{tree}`, ...parent ? ["-p", parent] : [], "-m", message];
-          parent = (await succeed(words, { cwd: box.repo, environment })).trim();
-        }
-        await box.git("update-ref", `refs/worker/tasks/${id}`, parent);
+      const lines = (first: string, last: string) => [first, ...Array(9).fill("x"), last].join("\n");
+      const attributes = "CHANGES merge=union\ndata -merge\n";
+      await box.commit(box.repo, { ".gitattributes": attributes, CHANGES: "# log\n", data: lines("1", "1") });
+      for (const [id, first, last] of [["x", "2", "1"], ["y", "1", "2"]] as const) {
+        await box.spawnTask(id);
+        await box.commit(id, { CHANGES: `# log\n${id}\n`, data: lines(first, last) });
       }
-      const { data } = await box.do("metrics");
-      const ten = { count: 1, median: 10, p90: 10 };
-      const none = { count: 0, median: null, p90: null };
-      assertEquals(data.seconds, {
-        review_wait: ten,
-        review: ten,
-        rework: none,
-        merge_wait: { count: 1, median: 20, p90: 20 },
-      });
-      assertEquals([data.queue.depth, data.rounds.median, Object.values(data.mergedPerDay)], [1, 1, [1]]);
-      assertEquals((await box.do("metrics --since 2099-01-01")).data.seconds.review.count, 0);
-      assertStringIncludes((await box.worker(["metrics"])).stdout, "review_wait");
+      const [{ files, conflicts }] = (await box.do("overlaps")).data.pairs;
+      assertEquals([files, conflicts], [["CHANGES", "data"], ["data"]]);
     }),
   );
 });

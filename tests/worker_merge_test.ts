@@ -134,6 +134,15 @@ describe("worker merge", () => {
     inBox(async (box) => {
       await box.ask(3, "spawn --taskId y --brief ../brief.md --agent none --depends-on x");
       await box.approved("x");
+      await box.git("branch", "dev");
+      assertEquals(
+        (await box.ask(2, "spawn --taskId y --brief ../brief.md --agent none --depends-on x --base dev")).error,
+        {
+          code: "usage",
+          message: 'Task "x" is merged into main, and task "y" would start from dev',
+          hint: "Give --base main, or leave out --depends-on",
+        },
+      );
       const spawned = await box.spawnTask("y", "--depends-on x");
       assertEquals([spawned.state, spawned.data, isThere(box.tree("y"))], ["queued", { missing: ["x"] }, false]);
       assertEquals((await box.do("doctor --fix")).data.notes[0].what, "it starts when these are merged: x");

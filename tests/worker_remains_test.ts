@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe, it } from "jsr:@std/testing@^1/bdd";
-import { isThere, requires, succeed } from "./helpers.ts";
+import { execute, isThere, requires, succeed } from "./helpers.ts";
 import { type Box, CLEANUP, end, inBox, isRunning } from "./worker_box.ts";
 
 /** A name that isn't UTF-8, for a shell. */
@@ -51,6 +51,45 @@ describe("worker cancel --cleanup", () => {
       await box.until(() => started().length === 2);
       await box.do(`cancel x ${CLEANUP}`);
       for (const pid of started()) assertEquals(await isRunning(pid), false, pid);
+    }),
+  );
+
+  requires("tmux")(
+    "names a tmux server that the agent has started, and leaves it with a person's session in it",
+    inBox(async (box) => {
+      const socket = `${box.path}/socket`;
+      const agent = box.agent(`tmux -S ${socket} -f /dev/null new-session -d 'exec sleep 60'\nexec sleep 60\n`);
+      await box.do(["spawn", "x", "--brief", "../brief.md", "--", agent]);
+      const tmux = ["tmux", "-S", socket];
+      const pidOf = () => succeed([...tmux, "display-message", "-p", "#{pid}"]).then((pid) => pid.trim(), () => "");
+      try {
+        await box.until(async () => await pidOf() !== "");
+        const pid = await pidOf();
+        await succeed([...tmux, "new-session", "-d", "-s", "mine", "-c", "/", "exec sleep 60"]);
+        const { stderr } = await box.worker(`cancel x ${CLEANUP}`.split(" "));
+        assertStringIncludes(stderr, `which are still running: tmux: server (process ${pid})`);
+        assertEquals(await pidOf(), pid);
+      } finally {
+        await execute([...tmux, "kill-server"]);
+      }
+    }),
+  );
+
+  it(
+    "ends no process whose group has the agent's number from before a reboot",
+    inBox(async (box) => {
+      await box.do(["spawn", "x", "--brief", "../brief.md", "--", box.agent("exit 0\n")]);
+      await box.until(async () => (await box.do("list")).data.tasks[0].alive === false);
+      const script = "sleep 60 >/dev/null 2>&1 & echo $$ $!";
+      const [leader, pid = ""] = (await succeed(["setsid", "sh", "-c", script])).trim().split(" ");
+      try {
+        const [, , , folder] = box.read(".git/worker/x/process").split("\n");
+        box.write(".git/worker/x/process", `${leader}\n123\n00000000-0000-0000-0000-000000000000\n${folder}\n`);
+        await box.do("cancel x --reason over");
+        assertEquals(await isRunning(pid), Deno.build.os === "linux");
+      } finally {
+        end([pid]);
+      }
     }),
   );
 

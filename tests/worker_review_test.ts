@@ -91,6 +91,27 @@ describe("worker review", () => {
       assertEquals(await diff("--whole"), await box.git("diff", "main", second));
       await box.do(`review start x --head ${second} --actor eve`);
       assertEquals((await box.do(`review approve x --head ${second.slice(0, 10)} --actor eve`)).state, "approved");
+      await box.do(["resume", "x", "--answer", "Please rename it"]);
+      const prompt = box.read(".git/worker/x/prompt.md");
+      assertEquals([prompt.includes("c: is wrong"), prompt.includes("Please rename it")], [false, true]);
+    }),
+  );
+
+  it(
+    "shows only the fix, also of files that .gitattributes merges",
+    inBox(async (box) => {
+      await box.commit(box.repo, { ".gitattributes": "LOG merge=union\n", LOG: "1\n" });
+      const first = await box.submitted("x", { LOG: "1\nmine\n" }, "-- true");
+      await box.do(`review start x --head ${first} --actor eve`);
+      box.write("../findings.md", "LOG is wrong\n");
+      await box.do(`review request-changes x --head ${first} --actor eve --findings ../findings.md`);
+      await box.commit(box.repo, { LOG: "1\ntheirs\n" });
+      await box.do("resume x");
+      await box.git("-C", box.tree("x"), "merge", "--quiet", "main");
+      await box.commit("x", { fix: "1\n" });
+      await box.do("submit", box.tree("x"));
+      const { stdout } = await box.worker(["review", "diff", "x"]);
+      assertEquals(stdout.match(/^diff .*/gm), ["diff --git a/fix b/fix"]);
     }),
   );
 

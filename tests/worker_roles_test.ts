@@ -28,7 +28,7 @@ describe("a worker", () => {
         const { error } = await box.ask(4, line, undefined, { WORKER_TASK: "x", ...PERSON });
         assertStringIncludes(error?.message ?? "", 'The worker of task "x" may only submit, ask and read', line);
       }
-      for (const line of ["list", "status y", "log x", "review diff y", "overlaps", "metrics", "doctor"]) {
+      for (const line of ["list", "status y", "log x", "review diff y", "overlaps", "doctor"]) {
         await box.do(line, undefined, { WORKER_TASK: "x" });
       }
       await box.do("block --question Why?", box.tree("x"), { WORKER_TASK: "x" });

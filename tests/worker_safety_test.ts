@@ -204,6 +204,10 @@ describe("worker, in an unusual repo", () => {
       await box.ask(7, "spawn --taskId y --brief ../brief.md --agent none --paths src");
       await box.spawnTask("y", "--paths src --depends-on x");
       await box.do("cancel x --reason enough");
+      assertEquals(
+        (await box.worker(["status", "y"])).stdout.match(/^next +(.*)/m)?.[1],
+        "worker cancel y --reason TEXT",
+      );
       const { error } = await box.ask(4, "spawn --taskId z --brief ../brief.md --agent none --depends-on x");
       assertStringIncludes(error?.message ?? "", "cancelled");
       assertEquals(await box.resolve("refs/worker/tasks/z"), undefined);

@@ -40,6 +40,11 @@ describe("worker wait", () => {
       assertEquals((await box.worker(["wait"])).stdout, "Task x is blocked\nNext: worker resume x --answer TEXT\n");
       await box.do("cancel x --reason over");
       assertEquals((await box.worker(["wait", "x"])).stdout, nothing);
+      await box.submitted("y", { "login.ts": "1\n" });
+      assertEquals(
+        (await box.worker(["wait", "--timeout", "0"])).stdout,
+        "Nothing has changed in 0 seconds; a person has to decide about y\n",
+      );
       await box.ask(3, "wait nosuch");
     }),
   );
@@ -171,6 +176,7 @@ describe("worker log", () => {
       const { stdout } = await box.worker(["log", "x"]);
       assertStringIncludes(stdout, "which has 588895 bytes; --all for everything)\n99801\n");
       assertStringIncludes((await box.worker(["log", "x", "--all"])).stdout, "\n1\n2\n3\n");
+      assertStringIncludes((await box.ask(2, "log x --all")).error?.hint ?? "", `/worker/x/log`);
     }),
   );
 

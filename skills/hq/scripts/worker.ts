@@ -7,7 +7,7 @@
  * ref with compare-and-swap, so of concurrent writers one wins. `.git/worker/` (process ids, logs, locks) can be deleted.
  *
  * The sections: tables, helpers, git, tasks and their events, worktrees, agents, policy (which changes nothing), the
- * commands, queries, doctor, metrics, the command line.
+ * commands, queries, doctor, the command line.
  *
  * @module
  */
@@ -104,21 +104,14 @@ const AGENTS: Readonly<Record<string, (prompt: string, model: readonly string[],
 
 /** Changes of these paths need a person's approval: patterns as in `.gitignore`, case-insensitive. */
 const HUMAN_PATHS: readonly string[] = [
-  ...["*auth", "*auth[!o]*", "*authori[sz]*", "*login*", "*permission*", "*session*", "*jwt*", "*csrf*", "*rbac*"],
-  ...[
-    "*security*",
-    "*passw*",
-    "*secret*",
-    "*credential*",
-    "token.*",
-    "*[-_]token.*",
-    "*[-_]tokens.*",
-    "*[-_]token[-_]*",
-  ],
+  ...["*auth", "*auth[!oe]*", "*authori[sz]*", "*authenticat*", "*login*", "*permission*", "*jwt*", "*csrf*", "*rbac*"],
+  ...["session*", "*[!bs]session*", "*security*", "*passw*", "*secret", "*secret[!ai]*", "*secretaccess*"],
+  ...["*credential*", "token.*", "*[-_]token.*", "*[-_]tokens.*", "*[-_]token[-_]*"],
   ...["*access[-_]token*", "*refresh[-_]token*", "*api[-_]token*", "*accesstoken*", "*refreshtoken*", "*apitoken*"],
   ...[".env", ".env.*", ".netrc", ".npmrc", "*.pem", "*.key", "*.p12", "id_rsa*", "id_ed25519*", "id_ecdsa*"],
   ...["*crypto*", "*cipher*", "*encrypt*", "*decrypt*", "signature.*", "signatures.*", "*verify[-_]signature*"],
-  ...["*signature[-_]verif*", "*certificate*", "*.tf", "*.tfvars", "*iam[-_]*", "*[-_]iam.*", "iam.*", "iam"],
+  ...["*signature[-_]verif*", "*certificate*", "*.tf", "*.tf.json", "*.tfvars*"],
+  ...["iam", "iam[-_.]*", "*[-_]iam", "*[-_]iam[-_.]*"],
   ...["/.github", ".gitlab-ci.yml", "/.ci", "/.circleci", "/.forgejo", "/.gitea", "/.woodpecker*", "/.buildkite"],
   ...[".travis.yml", ".drone.yml", "Jenkinsfile", "azure-pipelines.yml", "bitbucket-pipelines.yml", ".githooks"],
   ...[".husky", ".pre-commit-config.yaml", ".gitmodules", ".gitattributes", "CODEOWNERS", ".envrc", ".worktreeinclude"],
@@ -214,6 +207,17 @@ function exists(path: string): boolean {
 function readOptional(path: string): string | undefined {
   try {
     return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
+
+/** A regular file, or the one to which a link leads; `undefined` if there is none. */
+function fileInfo(path: string): Deno.FileInfo | undefined {
+  try {
+    const info = Deno.statSync(path);
+    return info.isFile ? info : undefined;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
     throw error;
@@ -445,7 +449,7 @@ async function run(
 async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: RunOptions = {}): Promise<Output> {
   const environment = { ...ENVIRONMENT, ...GIT_ENVIRONMENT, ...env };
   const where = cwd === undefined ? ["--git-dir", repo.common] : []; // `safe.bareRepository` wants it said
-  const mayLinger = ["worktree", "merge", "update-ref"].some((name) => args.includes(name));
+  const mayLinger = ["worktree", "merge", "update-ref", "fast-import"].some((name) => args.includes(name));
   return await run("git", [...where, ...args], { cwd: cwd ?? repo.common, input, env: environment, mayLinger });
 }
 
@@ -627,7 +631,7 @@ async function isAncestor(repo: Repo, commit: string, of: string): Promise<boole
 async function lock(repo: Repo, name: string): Promise<Disposable> {
   const file = openLock(repo, name);
   const path = `${repo.common}/worker/locks/${name}`;
-  const { text, timeout } = repo.caller;
+  const { timeout } = repo.caller;
   const end = performance.now() + 1000 * timeout;
   for (let isTold = false; !await file.tryLock(true); await pause(50)) {
     const other = readOptional(path)?.trim() || "another command";
@@ -637,16 +641,23 @@ async function lock(repo: Repo, name: string): Promise<Disposable> {
     file.close();
     throw new Failure("race", `Another command is still running after ${timeout} seconds: ${other}`, "Try again later");
   }
-  Deno.writeTextFileSync(path, `worker ${text} (process ${Deno.pid})\n`);
-  repo.refs = undefined;
+  holdLock(repo, name);
   return file;
+}
+
+/** Records who holds a lock, for those who wait for it. What was read before can have changed. */
+function holdLock(repo: Repo, name: string): void {
+  Deno.writeTextFileSync(`${repo.common}/worker/locks/${name}`, `worker ${repo.caller.text} (process ${Deno.pid})\n`);
+  repo.refs = undefined;
 }
 
 /** Like {@linkcode lock}; returns `undefined` if another process holds it. */
 async function tryLock(repo: Repo, name: string): Promise<Disposable | undefined> {
   const file = openLock(repo, name);
-  repo.refs = undefined;
-  if (await file.tryLock(true)) return file;
+  if (await file.tryLock(true)) {
+    holdLock(repo, name);
+    return file;
+  }
   file.close();
 }
 
@@ -813,6 +824,7 @@ async function write(repo: Repo, before: TaskSnapshot | undefined, happening: Ev
     data(message),
     before ? `from ${before.commit}\n` : "",
     pin === undefined ? "" : `merge ${pin}\n`,
+    task.state === "queued" ? "deleteall\n" : "", // The ID can be that of a cancelled task.
     ...Object.entries(texts).map(([path, text]) => `M 100644 inline ${path}\n${data(text)}`),
     "\nget-mark :1\nreset refs/worker/stream\n\n",
   ];
@@ -883,10 +895,23 @@ function lostDependencies({ state, dependsOn }: Task, stateOf: (id: string) => s
   return state === "queued" ? dependsOn.filter((id) => stateOf(id) === "cancelled") : [];
 }
 
-/** The next step for a task. */
-function nextStep({ id, state, head, cleanup, dependsOn }: Task): string {
+/** The states of tasks, as their last events say. */
+function stateIn(repo: Repo): (id: string) => string | undefined {
+  return (id) => repo.events.get(TASKS + id)?.to;
+}
+
+/** Those that have to be merged before it starts. */
+function openDependencies({ state, dependsOn }: Task, stateOf: (id: string) => string | undefined): string[] {
+  return state === "queued" ? dependsOn.filter((id) => stateOf(id) !== "merged") : [];
+}
+
+/** The next step for a task. `stateOf` gives the states of others. */
+function nextStep(task: Task, stateOf: (id: string) => string | undefined = () => undefined): string {
+  const { id, state, head, cleanup } = task;
   if (cleanup?.done) return "";
-  if (state === "queued" && dependsOn.length > 0) return `it starts when these are merged: ${dependsOn.join(", ")}`;
+  if (lostDependencies(task, stateOf).length > 0) return CANCEL_STEP.replace("ID", id);
+  const open = openDependencies(task, stateOf);
+  if (open.length > 0) return `it starts when these are merged: ${open.join(", ")}`;
   return STATES[state].next.replaceAll("ID", id).replaceAll("HEAD", `${head}`);
 }
 
@@ -969,11 +994,24 @@ function inspectPath(repo: Repo, path: string): "worktree" | "debris" | "foreign
   return names.length === 1 && pointer.includes(`${repo.common}/worktrees/`) ? "debris" : "foreign";
 }
 
+/** A task's worktree, if it is here. */
+function checkoutOf(repo: Repo, id: string): string | undefined {
+  const path = worktreeOf(repo, id);
+  return inspectPath(repo, path) === "worktree" ? path : undefined;
+}
+
 /** Removes what a killed `git worktree add` left in the git directory. With it, git could not list the others. */
 function clearPartial(repo: Repo, id: string): void {
   const admin = `${repo.common}/worktrees/${id}`;
   const isPartial = ["gitdir", "HEAD", "commondir"].some((name) => !readOptional(`${admin}/${name}`)?.trim());
   if (exists(admin) && isPartial) removeAny(admin);
+}
+
+/** What to do if a task's branch is checked out elsewhere: perhaps in the worktree that was left when the repo was moved. */
+function hintElsewhere(repo: Repo, id: string, path: string): string {
+  const isLeft = path.endsWith(`/${id}`) && inspectPath(repo, path) === "foreign" && !exists(repo.worktrees);
+  const move = `mv ${shellWord(path.replace(/\/[^/]*$/, ""))} ${shellWord(repo.worktrees)}`;
+  return isLeft ? `${move}, then worker doctor --fix` : "Check out another branch there";
 }
 
 /** Creates a task's branch and worktree, if they are missing. */
@@ -997,7 +1035,9 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
   if (found === "foreign" && !isPartial) {
     throw inTheWay("it exists, and is no worktree of this repo", "Move it away");
   }
-  if (elsewhere) throw inTheWay(`its branch is checked out in ${elsewhere.path}`, "Check out another branch there");
+  if (elsewhere) {
+    throw inTheWay(`its branch is checked out in ${elsewhere.path}`, hintElsewhere(repo, task.id, elsewhere.path));
+  }
   if (known?.locked !== undefined && !isPartial) {
     throw inTheWay(`it is locked`, `git worktree unlock ${shellWord(path)}`);
   }
@@ -1045,46 +1085,64 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
     git(repo, [...status, "--ignore-submodules=all"], { cwd: path }),
   ]);
   const [admin = "", head] = where.out.split("\n");
-  const isDisposable = disposableIn(repo, path);
+  const entriesOf = (kind: string) =>
+    entries.split("\0").filter((entry) => entry.startsWith(kind)).map((entry) => entry.slice(3));
+  const tracked = (await git(repo, ["ls-files", "-z"], { cwd: path })).split("\0").filter(Boolean);
+  const kept = new Set([...tracked, ...entriesOf("?? ")].flatMap(pathAndParents));
+  const expressions = repo.config.disposable.map((glob) => new RegExp(`${globToRegExp(glob).source}$`, "i"));
+  const isDisposable = (path: string) =>
+    pathAndParents(path).some((each) => !kept.has(each) && expressions.some((pattern) => pattern.test(`${each}/`)));
   const ignored: string[] = [];
-  for (const entry of entries.split("\0").filter((entry) => entry.startsWith("!! "))) {
-    if (!await isDisposable(entry.slice(3))) ignored.push(entry.slice(3));
+  for (const entry of entriesOf("!! ")) {
+    ignored.push(...await lossesIn(repo, path, entry, isDisposable).catch(() => [entry]));
   }
-  const expressions = repo.config.disposable.map(globToRegExp);
-  const nested = nestedRepos(path).filter((each) => !expressions.some((expression) => expression.test(each)));
+  const nested = nestedRepos(path).filter((each) => !isDisposable(each));
   const modules = exists(`${admin}/modules`) ? ["what git keeps of its submodules"] : [];
   const detached = where.code !== 0 || head === branch ? undefined : head;
   return { found, branch, detached, locked, elsewhere, nested, losses: [...ignored, ...nested, ...modules].sort() };
 }
 
+/** A path, and the directories above it, without the slash at the end. */
+function pathAndParents(path: string): string[] {
+  const segments = path.replace(/\/$/, "").split("/");
+  return segments.map((_, index) => segments.slice(0, index + 1).join("/"));
+}
+
 /**
- * Returns a function that says whether nothing is lost with an ignored path of a worktree: a link, a file that the main
- * checkout has, too, what use-skills has deployed, or what a pattern says can be made again.
+ * What is lost with an ignored path of a worktree. Nothing is lost with a link, a file that the main checkout has, too,
+ * what use-skills has deployed, and what is disposable.
  */
-function disposableIn(repo: Repo, worktree: string): (path: string) => Promise<boolean> {
-  const main = repo.common.replace(/\/\.git$/, "");
-  const expressions = repo.config.disposable.map(globToRegExp);
-  const isSame = (path: string) => {
-    const [a, b] = [`${worktree}/${path}`, `${main}/${path}`];
-    if (!exists(b) || !Deno.lstatSync(b).isFile) return false;
-    const { size } = Deno.lstatSync(a);
-    if (size !== Deno.lstatSync(b).size || size > 2 ** 24) return false; // A large file is not worth reading.
-    return binary(Deno.readFileSync(a)) === binary(Deno.readFileSync(b));
-  };
-  const isDeployed = async (path: string) => {
-    const [, target = "", name = ""] = /^(.*\/)([^/]+)\/?$/.exec(path) ?? [];
-    const state = readOptional(`${worktree}/${target}.use-skills.json`);
-    if (state === undefined) return false;
-    if (name === ".use-skills.json" || name === ".gitignore") return true;
-    const { copy } = JSON.parse(state).entries?.[name] ?? {};
-    return copy !== undefined && copy === await treeOf(repo, worktree, `${target}${name}`);
-  };
-  return async (path) => {
-    if (path.includes("\ufffd")) return false; // Its name isn't UTF-8, so it can't be looked at.
-    const { isSymlink, isFile } = Deno.lstatSync(`${worktree}/${path.replace(/\/$/, "")}`);
-    const isKnown = isSymlink || expressions.some((expression) => expression.test(`${path.replace(/\/$/, "")}/`));
-    return isKnown || isFile && isSame(path) || await isDeployed(path).catch(() => false);
-  };
+async function lossesIn(
+  repo: Repo,
+  worktree: string,
+  path: string,
+  isDisposable: (path: string) => boolean,
+): Promise<string[]> {
+  if (path.includes("\ufffd")) return [path]; // Its name isn't UTF-8, so it can't be looked at.
+  const here = `${worktree}/${path}`;
+  const { isSymlink, isDirectory } = Deno.lstatSync(here.replace(/\/$/, ""));
+  if (isSymlink || isDisposable(path) || await isDeployed(repo, worktree, path).catch(() => false)) return [];
+  if (!isDirectory) return isSameFile(here, `${repo.common.replace(/\/\.git$/, "")}/${path}`) ? [] : [path];
+  const inside = Array.from(Deno.readDirSync(here), ({ name, isDirectory }) => path + name + (isDirectory ? "/" : ""));
+  const losses: string[] = [];
+  for (const each of inside) losses.push(...await lossesIn(repo, worktree, each, isDisposable));
+  return losses.length > 0 && inside.every((each) => losses.includes(each)) ? [path] : losses;
+}
+
+function isSameFile(a: string, b: string): boolean {
+  const [{ size }, other] = [Deno.statSync(a), fileInfo(b)];
+  if (size !== other?.size || size > 2 ** 24) return false; // A large file is not worth reading.
+  return binary(Deno.readFileSync(a)) === binary(Deno.readFileSync(b));
+}
+
+/** Whether a path is what use-skills has deployed, or records that. */
+async function isDeployed(repo: Repo, worktree: string, path: string): Promise<boolean> {
+  const [, target = "", name = ""] = /^(.*\/)([^/]+)\/?$/.exec(path) ?? [];
+  const state = readOptional(`${worktree}/${target}.use-skills.json`);
+  if (state === undefined) return false;
+  if (name === ".use-skills.json" || name === ".gitignore") return true;
+  const { copy } = JSON.parse(state).entries?.[name] ?? {};
+  return copy !== undefined && copy === await treeOf(repo, worktree, `${target}${name}`);
 }
 
 /** git's hash of the content of a directory in a worktree. */
@@ -1120,7 +1178,8 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
   const { found, locked, elsewhere, losses } = inspection;
   const path = worktreeOf(repo, id);
   if (elsewhere !== undefined) {
-    throw new Failure("state", `The branch worker/${id} is checked out in ${elsewhere}`, "Check out another there");
+    const hint = hintElsewhere(repo, id, elsewhere);
+    throw new Failure("state", `The branch worker/${id} is checked out in ${elsewhere}`, hint);
   }
   if (found === "foreign") {
     const hint = "Move it away";
@@ -1203,14 +1262,21 @@ async function saveWorktree(
   return commit;
 }
 
-/** Commits that were on a task's branch or checked out in its worktree, and that no branch has any more. */
+/** Commits that were on a task's branch or in its worktree, and that no branch has any more. */
 async function commitsLeftBy(repo: Repo, id: string, head: string, isHere: boolean): Promise<string[]> {
   const readLog = async (ref: string, cwd?: string) => {
     const { code, out } = await tryGit(repo, ["log", "-g", "--format=%H", ref, "--"], { cwd });
     return code === 0 ? out.split("\n").filter(Boolean).slice(0, 1000) : [];
   };
   const here = isHere ? await readLog("HEAD", worktreeOf(repo, id)) : [];
-  const seen = [...new Set([...await readLog(BRANCHES + id), ...here])];
+  const stashed: string[] = [];
+  if (isHere) { // what an unfinished rebase or merge has put aside
+    const names = ["rebase-merge/autostash", "rebase-apply/autostash", "MERGE_AUTOSTASH"];
+    const args = ["rev-parse", "--path-format=absolute", ...names.flatMap((name) => ["--git-path", name])];
+    const paths = (await git(repo, args, { cwd: worktreeOf(repo, id) })).trim().split("\n");
+    stashed.push(...paths.flatMap((path) => readOptional(path)?.trim() ?? []));
+  }
+  const seen = [...new Set([...await readLog(BRANCHES + id), ...here, ...stashed])];
   if (seen.length === 0) return [];
   const kept = ["--not", head, "--branches", "--tags"];
   const left = (await git(repo, ["rev-list", "--no-walk", ...seen, ...kept])).split("\n").filter(Boolean);
@@ -1345,14 +1411,15 @@ function birthOf(pid: number): string | undefined {
 }
 
 /** The agent's process on this machine, and whether it is running. In a copied repo, there is none. */
-function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean } | undefined {
+function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean; isOfThisBoot: boolean } | undefined {
   const folder = `${repo.common}/worker/${id}`;
   const [pid = "", ...birth] = readOptional(`${folder}/process`)?.trim().split("\n") ?? [];
   if (!/^\d+$/.test(pid) || birth.pop() !== folder) return undefined;
   const [now, then] = [birthOf(Number(pid)) ?? "gone", birth.join(" ")].map((text) =>
     text.trim().split(/\s+/).join(" ")
   );
-  return { pid: Number(pid), isAlive: now === then };
+  const boot = Deno.build.os === "linux" ? readOptional("/proc/sys/kernel/random/boot_id")?.trim() ?? "" : "";
+  return { pid: Number(pid), isAlive: now === then, isOfThisBoot: then!.endsWith(boot) };
 }
 
 /** The processes of a task: those that end with its agent, and others that it started, such as a tmux server. */
@@ -1363,7 +1430,7 @@ interface Processes {
 
 /**
  * Finds the processes in the agent's process group, and those with the task's mark in their environment, which are its
- * own if their working directory is in the worktree. Only Linux shows the environment; elsewhere, only the group is found.
+ * own if their working directory is in the worktree and they serve nobody else. Only Linux shows the environment; elsewhere, only the group is found.
  */
 function processesOf(repo: Repo, id: string, group?: number): Processes {
   const found: Processes = { own: [], others: [] };
@@ -1387,7 +1454,8 @@ function processesOf(repo: Repo, id: string, group?: number): Processes {
       if (Number(pgrp) === group) found.own.push(Number(name));
       else if (isMarked()) {
         const folder = Deno.readLinkSync(`/proc/${name}/cwd`).replace(/ \(deleted\)$/, "");
-        if (`${folder}/`.startsWith(`${worktree}/`)) found.own.push(Number(name));
+        const isServer = SERVERS.some((each) => program.toLowerCase().startsWith(each));
+        if (`${folder}/`.startsWith(`${worktree}/`) && !isServer) found.own.push(Number(name));
         else found.others.push({ pid: Number(name), name: program });
       }
     } catch {
@@ -1396,6 +1464,9 @@ function processesOf(repo: Repo, id: string, group?: number): Processes {
   }
   return found;
 }
+
+/** Programs that serve other sessions, too, wherever they were started. */
+const SERVERS = ["tmux: server", "screen", "zellij", "dtach", "abduco", "ssh-agent", "gpg-agent"];
 
 /** Programs that only pass a command on. */
 const SHELLS = ["sh", "bash", "dash", "zsh", "fish", "ksh", "busybox", "env", "setsid", "script", "timeout"];
@@ -1492,8 +1563,7 @@ function promptFor(task: Task, brief: string, findings: readonly string[]): stri
 async function launch(repo: Repo, { task, commit }: TaskSnapshot): Promise<void> {
   if (!hasAgent(task)) return;
   const folder = folderOf(repo, task.id);
-  const older = task.requests > 0 ? [`reviews/${task.round}.md`] : []; // of a task that 0.1.0 has made
-  const paths = ["brief.md", ...task.findings ?? older];
+  const paths = ["brief.md", ...task.findings ?? []];
   const [brief = "", ...findings] = await readObjects(repo, paths.map((path) => `${commit}:${path}`));
   const prompt = promptFor(task, brief, findings.filter((text) => text !== undefined));
   Deno.writeTextFileSync(`${folder}/prompt.md`, prompt);
@@ -1553,8 +1623,10 @@ async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
   }
   removeAny(`${folder}/pending`);
   const agent = processOf(repo, id); // not known once .git/worker was deleted
-  // If the agent has ended and another process has its id now, that one's group is not the agent's.
-  const group = agent?.isAlive || agent && birthOf(agent.pid) === undefined ? agent.pid : undefined;
+  // If the agent has ended and another process has its id now, that one's group is not the agent's. After a reboot,
+  // none is.
+  const isGroupKnown = agent?.isAlive || agent?.isOfThisBoot && birthOf(agent.pid) === undefined;
+  const group = isGroupKnown ? agent?.pid : undefined;
   const foreign = new Set<number>(); // another user's, such as what sudo has started
   const find = () => {
     const { pid = 0, isAlive } = processOf(repo, id) ?? {};
@@ -1651,6 +1723,12 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
   const given = tasks.find(({ task }) => dependsOn.includes(task.id) && ["cancelled", "failed"].includes(task.state))
     ?.task;
   if (given) throw new Failure("state", `Task ${quote(given.id)} is ${given.state}: nothing can depend on it`);
+  const other = tasks.find(({ task: { id, base } }) => dependsOn.includes(id) && base !== task.base)?.task;
+  if (other) {
+    const [theirs, mine] = [other.base, task.base].map((ref) => ref.replace("refs/heads/", ""));
+    const message = `Task ${quote(other.id)} is merged into ${theirs}, and task ${quote(id)} would start from ${mine}`;
+    throw new Failure("usage", message, `Give --base ${theirs}, or leave out --depends-on`);
+  }
   const live = tasks.filter(isLive).map((each) => each.task);
   if (live.length >= config.wip) {
     const names = live.map(({ id, state }) => `${id} (${state})`).join(", ");
@@ -1923,7 +2001,7 @@ async function copyIncluded(repo: Repo, worktree: string): Promise<void> {
       printError(`Not copied, because its name is not UTF-8: ${path}`);
       continue;
     }
-    if (exists(to) || !Deno.lstatSync(from).isFile) continue;
+    if (exists(to) || !fileInfo(from)) continue;
     Deno.mkdirSync(to.replace(/\/[^/]*$/, ""), { recursive: true });
     Deno.copyFileSync(from, to);
   }
@@ -2113,6 +2191,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     reviewer: actor,
     ...to !== "reviewing" && { reviewed: head },
     ...to === "changes_requested" && { findings: [...task.findings ?? [], `reviews/${round}.md`] },
+    ...to === "approved" && { findings: undefined }, // They are fixed.
     ...isTaken && { since: new Date().toISOString() },
     requests,
   });
@@ -2167,7 +2246,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   let [left, note] = [from, `${from}..${head}`];
   if (isFix) {
     // Changes that came from the base are not part of the fix, so they are merged into the old side, too.
-    const merged = await mergeTrees(repo, from, reviewed);
+    const merged = await mergeTrees(repo, reviewed, from, checkoutOf(repo, id));
     [left, note] = [merged.tree, `the fix alone, ${reviewed}..${head} (--whole for all of it)`];
   }
   printError(`Task ${id}, round ${task.round}: ${note}`);
@@ -2636,8 +2715,9 @@ async function list({ repo, options }: Call): Promise<Answer> {
     };
     const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
     const works = nameOfAgent(task);
-    const lost = lostDependencies(task, (id) => repo.events.get(TASKS + id)?.to);
-    return { ...known, works, lost, ...observe(repo, seen), ...overlaps };
+    const lost = lostDependencies(task, stateIn(repo));
+    const waitsFor = openDependencies(task, stateIn(repo));
+    return { ...known, works, lost, waitsFor, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
   const short = (text: string) => escapeControls(shorten(text, 40));
   const rows = data.map((row) => {
@@ -2648,8 +2728,11 @@ async function list({ repo, options }: Call): Promise<Answer> {
         : [],
       ...row.stalled ? [row.exitStatus === undefined ? "stalled" : `stalled, exit status ${row.exitStatus}`] : [],
       ...(row.silent ?? 0) >= 60 ? [`silent for ${formatDuration(row.silent ?? 0)}`] : [],
-      ...row.lost.length > 0 ? [`cannot start, because this is cancelled: ${row.lost.join(", ")}`] : [],
-      ...row.state === "queued" && row.dependsOn.length > 0 ? [`waits for ${row.dependsOn.join(", ")}`] : [],
+      ...row.lost.length > 0
+        ? [`cannot start, because this is cancelled: ${row.lost.join(", ")}`]
+        : row.waitsFor.length > 0
+        ? [`waits for ${row.waitsFor.join(", ")}`]
+        : [],
       ...row.moved ? ["moved since"] : [],
       ...row.reviewAge === undefined
         ? []
@@ -2685,7 +2768,7 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const texts = Object.fromEntries(paths.map((path, index) => [path, contents[index] ?? ""]));
   const shownTexts = Object.entries(texts).map(([path, text]) => `\n\n${path}:\n\n${text.trim().replace(/^/gm, "  ")}`);
   const data = { task, ...observation, branch: seen.branch ?? null, worktree, events, texts };
-  const text = escapeControls(`${table([...rows, ["next", nextStep(task)]])}${shownTexts.join("")}`);
+  const text = escapeControls(`${table([...rows, ["next", nextStep(task, stateIn(repo))]])}${shownTexts.join("")}`);
   return { changed: false, taskId: id, state: task.state, head: task.head, data, text };
 }
 
@@ -2696,16 +2779,16 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const size = exists(path) ? Deno.statSync(path).size : 0;
   const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
   const result = { changed: false, taskId: id, state: task.state, head: task.head };
-  if (options.all && !options.json) { // It may be larger than a string can be.
+  if (options.all) { // It may be larger than a string can be.
+    if (options.json) throw new Failure("usage", "--all has no --json", `Read ${path}`);
     console.log(`${escapeControls(table(rows))}\n`);
     await printFrom(path, 0);
     if (options.follow) await follow(repo, id, path, size);
     return result;
   }
-  const position = options.all ? 0 : size - LOG_BYTES;
-  const text = exists(path) ? (await Array.fromAsync(readFrom(path, position))).join("") : "";
-  const output = options.all ? text : lastLines(text);
-  const isCut = output.length < text.length || !options.all && size > LOG_BYTES;
+  const text = exists(path) ? (await Array.fromAsync(readFrom(path, size - LOG_BYTES))).join("") : "";
+  const output = lastLines(text);
+  const isCut = output.length < text.length || size > LOG_BYTES;
   const note = isCut ? [`(the end of ${path}, which has ${size} bytes; --all for everything)`] : [];
   const shown = escapeControls([table(rows), "", ...note, output].join("\n")).trimEnd();
   const data = { events, output: exists(path) ? output : null, size };
@@ -2749,7 +2832,7 @@ async function follow(repo: Repo, id: string, path: string, from: number): Promi
 const CANCEL_STEP = "worker cancel ID --reason TEXT";
 
 /** States in which the orchestrator has something to do. */
-const ACTIONABLE: readonly State[] = ["blocked", "submitted", "changes_requested", "approved", "failed"];
+const ACTIONABLE: readonly State[] = ["blocked", "submitted", "changes_requested", "approved"];
 
 /**
  * Waits until a task changes its state or stalls. Returns immediately if one needs something already, or if none is live.
@@ -2781,7 +2864,7 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
       const states = new Map(tasks.map(({ task }) => [task.id, task.state]));
       const stuck = all.find(({ task }) => lostDependencies(task, (id) => states.get(id)).length > 0);
       if (stuck) return report(stuck, "cannot start, because what it depends on is cancelled", CANCEL_STEP);
-      const ready = all.find(({ task }) => ACTIONABLE.includes(task.state) && (isLive({ task, commit: "" })));
+      const ready = all.find(({ task }) => ACTIONABLE.includes(task.state));
       if (ready) return report(ready, `is ${ready.task.state}`);
       for (const { task } of all) stateOf.set(task.id, task.state);
     }
@@ -2790,7 +2873,9 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
       return report(stalled, stalled.task.state === "reviewing" ? "has a reviewer that is gone" : "has stalled");
     }
     if (performance.now() > end) {
-      return { changed: false, data: {}, text: `Nothing has changed in ${repo.caller.timeout} seconds` };
+      const asked = live.filter(({ task }) => task.state === "needs_human").map(({ task }) => task.id);
+      const note = asked.length > 0 ? `; a person has to decide about ${asked.join(", ")}` : "";
+      return { changed: false, data: { asked }, text: `Nothing has changed in ${repo.caller.timeout} seconds${note}` };
     }
   }
 }
@@ -2839,7 +2924,9 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
     const shared = changed[a.task.id]?.filter((path) => others.has(path)) ?? [];
     const [ours, theirs] = [a, b].map((seen) => seen.branch ?? seen.task.head);
     // If git fails, for example for unrelated histories, it is unknown.
-    const merged = ours && theirs ? await mergeTrees(repo, ours, theirs).catch(() => undefined) : undefined;
+    const merged = ours && theirs
+      ? await mergeTrees(repo, ours, theirs, checkoutOf(repo, a.task.id)).catch(() => undefined)
+      : undefined;
     // Tasks with different bases can conflict in files that neither of them has changed.
     const conflicts = merged?.conflicts.filter((path) => others.has(path) || changed[a.task.id]?.includes(path)) ??
       null;
@@ -2915,7 +3002,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
   const missing = state === "queued" ? await missingFor(repo, task) : [];
-  const lost = lostDependencies(task, (id) => repo.events.get(TASKS + id)?.to);
+  const lost = lostDependencies(task, stateIn(repo));
   const isCleaning = state === "cancelling" || cleanup !== undefined && !cleanup.done;
   if (state === "queued" && !exists(`${repo.common}/worker/${id}`)) {
     note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
@@ -3032,69 +3119,6 @@ function staleLocks({ common }: Repo): Finding[] {
   return found;
 }
 
-// ── metrics ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** The measured phase that begins with each state. After a request for changes, working belongs to rework. */
-const PHASES: Partial<Record<string, "review_wait" | "review" | "rework" | "merge_wait">> = {
-  submitted: "review_wait",
-  reviewing: "review",
-  changes_requested: "rework",
-  approved: "merge_wait",
-  merging: "merge_wait",
-};
-
-async function metrics({ repo, options }: Call): Promise<Answer> {
-  const since = readSince(options.since);
-  const [{ tasks }, events] = await Promise.all([readTasks(repo), readEvents(repo)]);
-  const spans = {
-    review_wait: [] as number[],
-    review: [] as number[],
-    rework: [] as number[],
-    merge_wait: [] as number[],
-  };
-  for (const chain of Map.groupBy(events, ({ taskId }) => taskId).values()) {
-    let [open, begin] = [PHASES[""], ""];
-    for (const { to, at } of chain) {
-      const phase = open === "rework" && (to === "working" || to === "blocked") ? open : PHASES[to];
-      if (phase === open) continue;
-      if (open !== undefined && at >= since) spans[open].push((Date.parse(at) - Date.parse(begin)) / 1000);
-      [open, begin] = [phase, at];
-    }
-  }
-  const seconds = Object.fromEntries(Object.entries(spans).map(([phase, values]) => [phase, percentiles(values)]));
-  const ages = tasks.filter(({ task }) => STATES[task.state].waiting).map(({ task }) => secondsSince(task.since));
-  const queue = { depth: ages.length, oldest: ages.length > 0 ? Math.max(...ages) : null };
-  const merged = tasks.map(({ task }) => task).filter(({ state, since: at }) => state === "merged" && at >= since);
-  const rounds = percentiles(merged.map(({ round }) => round));
-  const days = Map.groupBy(merged, ({ since: at }) => at.slice(0, 10));
-  const mergedPerDay = Object.fromEntries([...days].sort().map(([day, of]) => [day, of.length]));
-  const cell = (value: number | null) => value === null ? "-" : formatDuration(value);
-  const rows = Object.entries(seconds).map(([phase, of]) => [phase, `${of.count}`, cell(of.median), cell(of.p90)]);
-  const text = [
-    table([["", "COUNT", "MEDIAN", "P90"], ...rows]),
-    `review queue: ${queue.depth}, oldest ${cell(queue.oldest)}`,
-    `rounds per merged task: median ${rounds.median ?? "-"}, 90th percentile ${rounds.p90 ?? "-"}`,
-    ...Object.entries(mergedPerDay).map(([day, count]) => `${day}: ${count} merged`),
-  ].join("\n");
-  return { changed: false, data: { since: since || null, seconds, queue, rounds, mergedPerDay }, text };
-}
-
-/** Parses a time: a date such as `2026-01-31`, or how long ago, such as `7d` or `12h`. */
-function readSince(text: string | undefined): string {
-  if (text === undefined) return "";
-  const [, count, unit] = /^(\d+)([dh])$/.exec(text) ?? [];
-  const time = count === undefined ? Date.parse(text) : Date.now() - Number(count) * (unit === "d" ? 86400e3 : 3600e3);
-  if (!Number.isNaN(time)) return new Date(time).toISOString();
-  throw new Failure("usage", `--since is a date, as 2026-01-31, or a span, as 7d or 12h, not ${quote(text)}`);
-}
-
-/** The median and the 90th percentile, by nearest rank. */
-function percentiles(values: readonly number[]): { count: number; median: number | null; p90: number | null } {
-  const sorted = values.toSorted((a, b) => a - b);
-  const rank = (part: number) => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? null;
-  return { count: sorted.length, median: rank(0.5), p90: rank(0.9) };
-}
-
 // ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The options with a value, with a list of values, and without one: how help shows the value, and what they are for. */
@@ -3111,7 +3135,6 @@ const TEXTS = {
   "head": ["SHA", "the submitted commit, or its first 7 or more digits"],
   "findings": ["FILE", "what must change, and why; - is standard input"],
   "check": ["COMMAND", "run this in a temporary worktree of the merge commit"],
-  "since": ["DATE", "only what ended since then: 2026-01-31, or a span as 7d or 12h"],
   "actor": ["NAME", "who does it"],
   "op-id": ["ID", "given again, the answer is the same, nothing is done"],
 } as const;
@@ -3238,11 +3261,6 @@ untracked), and which pairs of tasks would conflict.`,
     summary: "find and repair what killed commands left",
     help: `Finds what killed commands left. Notes are for a person. The exit status is 0
 whatever is found: the last line counts it, and --json lists it.`,
-  },
-  "metrics": {
-    ...{ run: metrics, task: "none", options: "since", isLook: true },
-    summary: "show how long tasks wait",
-    help: "Shows how long tasks wait for review, are reviewed, reworked, and wait again.",
   },
 };
 
