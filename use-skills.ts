@@ -1238,7 +1238,9 @@ function frozenWayOut(): string {
 function thisCommand(): string {
   const script = import.meta.filename;
   if (script === undefined) return `deno run -A ${import.meta.url}`;
-  return `deno run -A --no-config ${shellWord(below(Deno.cwd(), script) ?? fromHome(script))}`;
+  // Under direnv, the user can be in another directory.
+  const path = environment("DIRENV_IN_ENVRC") ? undefined : below(Deno.cwd(), script);
+  return `deno run -A --no-config ${shellWord(path ?? fromHome(script))}`;
 }
 
 /** The directories where skills are found by name. The first one that has it wins. */
@@ -1761,7 +1763,8 @@ function obstacle(actual: Actual, owned?: Owned): string {
  */
 export function decide(situation: Situation): Action {
   const { name, desired, form, owned, actual, isKept, owner, isAlive } = situation;
-  const current = formsOf(owned).find(({ target, copy }) =>
+  // An edited copy may have become equal to what is desired.
+  const current = [...formsOf(owned), ...owned && form?.copy ? [form] : []].find(({ target, copy }) =>
     copy === undefined
       ? actual.kind === "link" && actual.text === target
       : actual.kind === "directory" && actual.hash === copy
@@ -1883,7 +1886,7 @@ async function examine(
   if (entry === undefined) return { kind: "nothing" };
   if (entry.isDirectory) {
     const copies = formsOf(owned).flatMap(({ copy }) => copy ?? []);
-    if (copies.length > 0) return { kind: "directory", hash: await copyHash(path, copies) };
+    if (copies.length > 0) return { kind: "directory", hash: await copyHash(path, [...copies, form?.copy]) };
     const hasSource = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another directory can be huge.
     const isSimilar = !hasSource || attempt(() => outline(path) === outline(desired.source)) === true;
     const wanted = form?.copy ?? (hasSource && isSimilar ? await contentHash(desired.source) : undefined);
@@ -1956,7 +1959,9 @@ async function planTarget(
     const form = desired && await desiredForm(desired);
     const old = recorded.get(name);
     const actual = await examine(at, entries.get(name), { owned, desired, form });
-    const isKept = kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
+    // A skill that isn't on this machine is not there under its former name either.
+    const isRenamed = target.desired.values().some((each) => each.absence && each.reference === old?.target);
+    const isKept = isRenamed || kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
       kept.size > 0 && owned !== undefined && kept.has(resolve(path, owned.target, ".."));
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
     const isToRecord = desired === undefined || action.next !== undefined;
@@ -2867,15 +2872,16 @@ class Repo implements Disposable {
   }
 
   /** The names in the front matter of `SKILL.md` files. Only what can be a skill's name matters, so this reads no YAML. */
-  async readNames(hashes: readonly string[]): Promise<(string | undefined)[]> {
-    const found = await this.fetchBlobs([...new Set(hashes)]);
-    const names = [];
-    for (const hash of hashes) {
-      const isSmall = found.get(hash)!.size <= MAX_FILE_BYTES;
-      const text = isSmall ? await this.#git(["cat-file", "blob", hash]) : "";
-      names.push(/^\ufeff?---\r?\n(?:(?!---).*\n)*?name: *(["']?)([\w.-]+)\1[ \t]*\r?\n/.exec(text)?.[2]);
-    }
-    return names;
+  async readNames(hashes: readonly string[], maxLength: number): Promise<(string | undefined)[]> {
+    await this.fetchBlobs([...new Set(hashes)]);
+    const output = await this.#git(
+      ["cat-file", "--batch"],
+      hashes.map((hash) => `${hash}\n`).join(""),
+      maxLength,
+    );
+    const texts = output.split(/^[0-9a-f]{40} blob \d+\n/m).slice(1);
+    if (texts.length !== hashes.length) throw new GitError(`${this.url}: git's answer is incomplete`);
+    return texts.map((text) => /^\ufeff?---\r?\n(?:(?!---).*\n)*?name: *(["']?)([\w.-]+)\1[ \t]*\r?\n/.exec(text)?.[2]);
   }
 
   /** Lists the entries of a commit, whose tree is `root`, at and below some paths. */
@@ -3913,18 +3919,21 @@ async function findSkill(word: string, flags: Request["flags"]): Promise<{ path:
   const { commit } = findPlace(reference, await cache.listRefs(possibleRefs(reference).map(({ name }) => name)));
   const root = (await cache.fetchCommits([commit])).get(commit)?.hash;
   if (root === undefined) throw new Error(`${reference.url} has no commit ${commit}`);
-  const listing = await cache.list(commit, root, [""], maxListing(flags["allow-large"])).catch((error) => {
+  const fail = (error: unknown) => {
     const more = flags["allow-large"] ? "" : ", or add --allow-large";
-    const wayOut = error instanceof RangeError ? `; write ${repo}/PATH${more}` : "";
-    throw new Error(`Cannot search ${repo}: ${reasonOf(error)}${wayOut}`);
-  });
+    throw error instanceof RangeError
+      ? new Error(`Cannot search ${repo}: ${error.message}; write ${repo}/PATH${more}`)
+      : error;
+  };
+  const listing = await cache.list(commit, root, [""], maxListing(flags["allow-large"])).catch(fail);
   const { blobs = [] } = findTree(listing, "") ?? {};
   const skills = skillDirectories(blobs);
   let found = skills.filter((path) => lastSegment(path || repo) === name);
   const isByDirectory = found.length > 0;
   if (!isByDirectory) {
     const hashOf = new Map(blobs.map(({ path, hash }) => [path, hash]));
-    const names = await cache.readNames(skills.map((path) => hashOf.get(path ? `${path}/SKILL.md` : "SKILL.md")!));
+    const files = skills.map((path) => hashOf.get(path ? `${path}/SKILL.md` : "SKILL.md")!);
+    const names = await cache.readNames(files, maxListing(flags["allow-large"])).catch(fail);
     found = skills.filter((_, index) => names[index] === name);
   }
   if (found.length === 1) {
@@ -4037,7 +4046,7 @@ async function checkStore({ entries, lockfile }: Files): Promise<Problem[]> {
 async function cleanStore(project: Project, { flags }: Request): Promise<number> {
   if (flags.json) throw new UsageError("--store has no --json");
   const store = makePrivateDirectory(storeDirectory());
-  using _lock = await lockDirectory(store, fetchTimeout());
+  using _lock = await lockDirectory(store);
   const used = new Set<string>();
   for (const { manifest, targets } of [{ manifest: project.manifest, ...readIndex(project) }, ...readAllIndexes()]) {
     const owner = { ...projectAt(resolve("/", manifest, "..")), global: manifest === attempt(homeManifest) };

@@ -274,6 +274,17 @@ describe("mode commit", () => {
     assertEquals(isThere(box.at(".claude")), false);
   });
 
+  it("keeps what it cannot deploy under a new name, because the skill is not on this machine", async () => {
+    await using setting = await start();
+    const box = cloneElsewhere(setting);
+    const before = box.read(".skills.lock");
+    box.write(".skills", box.read(".skills").replace("~/notes/style", "~/notes/style as mine"));
+    const problem = `.skills:4: Cannot deploy "mine" from ~/notes/style: "~/notes/style" does not exist\n`;
+    assertEquals(await box.fails(1), problem);
+    assertEquals(box.read(".skills.lock"), before);
+    assertEquals(await box.git("status", "--porcelain"), " M .skills\n");
+  });
+
   it("keeps the record of a copy in whose place something else is", async () => {
     await using setting = await start();
     const { box } = setting;

@@ -237,6 +237,14 @@ describe("the staging directory", () => {
     .mode("copy").sync().same("repo/precious").is(".claude/.use-skills.tmp", "-> ../precious");
 });
 
+describe("an edited copy", () => {
+  scenario("is owned again when the skill has become equal to it")
+    .skills("hq").manifest("mode copy", "hq for claude").sync()
+    .write(".claude/skills/hq/SKILL.md", "better").write("skills/hq/SKILL.md", "better")
+    .sync().run("check").write("skills/hq/SKILL.md", "best")
+    .sync().says("use-skills: copied again hq for claude").is(".claude/skills/hq/SKILL.md", "644 best");
+});
+
 describe("a full disk", () => {
   requires("tmpfs")("leaves nothing partial, and other skills are deployed", async () => {
     using box = new Sandbox();

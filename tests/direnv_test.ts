@@ -66,7 +66,7 @@ describe(".envrc", () => {
     using box = await prepare("unset -f require_allowed\n");
     box.manifest("one", "a/b/c", `two for ${box.path}/far`);
     const { stderr } = await enter(box, ...allow);
-    const once = 'run "deno run -A --no-config use-skills.ts" once\n';
+    const once = `run "deno run -A --no-config ${box.at("use-skills.ts")}" once\n`;
     assertStringIncludes(
       stderr,
       `.skills:2: "a/b/c" is new in .skills and not fetched yet: ${once}` +
