@@ -1910,6 +1910,8 @@ async function planTarget(
 ): Promise<TargetPlan> {
   const { path, agents } = target;
   const entries = namesIn(path);
+  // A skill named hooks would run programs.
+  if (entries.has("HEAD") && entries.has("objects")) throw new Error("it is a git directory");
   const linkTo = pathsFrom(path, project.directory);
   const owner = linkTo(project.manifest);
   // A pull request can write a lockfile, so what only that records is not owned before the user was asked.

@@ -97,6 +97,15 @@ describe("a target", () => {
       .run("clean").same("repo").same("outside");
   }
 
+  scenario("that is a git directory with another name is refused")
+    .skills("hooks").write(".bare/HEAD", "ref: refs/heads/main\n").directory(".bare/objects").link(
+      ".claude/skills",
+      "../.bare",
+    )
+    .manifest("hooks for claude").sync().fails(".skills:1: Cannot read .bare: it is a git directory").lacks(
+      ".bare/hooks",
+    );
+
   scenario("inside .git is refused by any name")
     .skills("hq").directory(".git").manifest("hq for ./.git/skills", "hq for /box/repo/.git/hooks", "hq for ./a/.git/b")
     .sync().fails(
