@@ -12,7 +12,7 @@ import {
   toldByClaude,
 } from "./agents.ts";
 import { Setting, skillFiles } from "./git_helpers.ts";
-import { execute, installed, isThere, kill, readAgentTable, Sandbox, skillText } from "./helpers.ts";
+import { execute, installed, isThere, kill, readAgentTable, Sandbox, skillText, succeed } from "./helpers.ts";
 import { Model } from "./model.ts";
 
 const it = requiresAgents(DEFAULT_AGENTS);
@@ -34,7 +34,9 @@ interface View {
 async function ask(box: Sandbox, directory: string, agents: readonly Agent[] = DEFAULT_AGENTS): Promise<View> {
   const { script, environment } = await installed("skills/skill-doctor/scripts/doctor.ts");
   const doctor = async (...options: string[]) => {
-    const words = [Deno.execPath(), "run", "-A", "--no-lock", script, "show", "--json", ...options];
+    const withEtc = ["unshare", "-rm", "sh", "-c", 'mount --bind "$0/etc" /etc && exec "$@"', box.path];
+    const prefix = isThere(`${box.path}/etc`) ? withEtc : [];
+    const words = [...prefix, Deno.execPath(), "run", "-A", "--no-lock", script, "show", "--json", ...options];
     const variables = {
       HOME: box.home,
       OPENCODE_DISABLE_MODELS_FETCH: "1",
@@ -215,9 +217,12 @@ describe("real agents", () => {
   async function fillDirectories(box: Sandbox, agent: Agent): Promise<string[]> {
     const { project, home } = (await readAgentTable())[agent]!;
     box.environment["OPENCODE_CONFIG_DIR"] = `${box.home}/opencode`;
+    const isEtc = (path: string) => path.startsWith("/etc/");
+    const readable = home.split(" ").filter((path) => Deno.build.os === "linux" || !isEtc(path));
+    if (readable.some(isEtc)) await succeed(["cp", "-a", "/etc", box.path]); // mounted in place of the real one
     const paths = [
       ...project.split(" "),
-      ...home.split(" ").filter((path) => !path.startsWith("/"))
+      ...readable.map((path) => isEtc(path) ? box.path + path : path)
         .map((path) => path.replace("${OPENCODE_CONFIG_DIR:-~/.opencode}", box.environment["OPENCODE_CONFIG_DIR"]!))
         .map((path) => path.replace(/^\$\{\w+:-([^}]+)\}/, "$1").replace("~", box.home)),
     ];
