@@ -1322,6 +1322,12 @@ async function release(path: string, options: Options): Promise<void> {
   if ((readText(folder, `${name}.nix`) ?? nixPackage(name)) !== nixPackage(name)) {
     printStep("note", `${FOLDER}/${name}.nix was edited, and stays as it is`);
   }
+  for (const { file } of folder.tarballs.filter(({ file }) => file !== target.file && !folder.sums.has(file))) {
+    printStep(
+      "warning",
+      `${FOLDER}/${file} was never released, as it is not in ${SUMS}: release it again, or remove it`,
+    );
+  }
   if (isDone) printStep("done", `${name} ${version} is already released with this content`);
   else printStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? " (not in a dry run)" : ""}`);
   if (!isDone && !isDry) writeFolder(root, files);
@@ -1354,7 +1360,7 @@ async function examine(folder: Folder, tarball: Tarball, release: Release | unde
   const hash = await sha256(bytes);
   const recorded = folder.sums.get(tarball.file);
   const wrong: string[] = [];
-  if (recorded === undefined) wrong.push(`it is not in ${SUMS}`);
+  if (recorded === undefined) wrong.push(`it is not in ${SUMS}: release it again, or remove it`);
   else if (recorded !== hash.toHex()) wrong.push(`its hash is ${hash.toHex()}, and ${SUMS} has ${recorded}`);
   let identity: Identity | undefined;
   try {

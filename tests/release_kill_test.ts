@@ -40,7 +40,10 @@ describe("releases/", () => {
           assertEquals(written, written.toSorted().reverse(), `after ${call} ${count}`);
           if (written[0] && !written[1]) {
             const { stderr } = await box.run("verify");
-            assertStringIncludes(stderr, "tool_1.1.0_noarch.tar.gz: it is not in SHA256SUMS");
+            assertStringIncludes(
+              stderr,
+              "tool_1.1.0_noarch.tar.gz: it is not in SHA256SUMS: release it again, or remove it",
+            );
           }
           await release(box);
           assertEquals(releases(), after, `${call} ${count}`);
