@@ -162,7 +162,11 @@ async function install(agent: Agent, version: string, signal: AbortSignal): Prom
     await Deno.mkdir(temporary, { recursive: true });
     await Deno.writeTextFile(`${temporary}/package.json`, "{}");
     const options = { cwd: temporary, stdout: "inherit", stderr: "inherit", signal } as const;
-    if (await run(["npm", "install", "--no-audit", "--no-fund", "--progress", name], options)) {
+    const started = [`${temporary}/node_modules/.bin/${agent}`, "--version"]; // Its own download can fail silently.
+    if (
+      await run(["npm", "install", "--no-audit", "--no-fund", "--progress", name], options) &&
+      await run(started, { stdout: "null", stderr: "null", signal })
+    ) {
       await Deno.remove(directory, { recursive: true }).catch(() => {});
       await Deno.rename(temporary, directory);
       return true;

@@ -219,7 +219,12 @@ describe("real agents", () => {
     box.environment["OPENCODE_CONFIG_DIR"] = `${box.home}/opencode`;
     const isEtc = (path: string) => path.startsWith("/etc/");
     const readable = home.split(" ").filter((path) => Deno.build.os === "linux" || !isEtc(path));
-    if (readable.some(isEtc)) await succeed(["cp", "-a", "/etc", box.path]); // mounted in place of the real one
+    if (readable.some(isEtc)) {
+      box.directory(`${box.path}/etc`); // mounted in place of the real one
+      const needed = ["alternatives", "group", "hosts", "ld.so.cache", "ld.so.conf", "nsswitch.conf", "passwd"];
+      const paths = needed.map((name) => `/etc/${name}`).filter(isThere);
+      await succeed(["cp", "-r", ...paths, `${box.path}/etc`]);
+    }
     const paths = [
       ...project.split(" "),
       ...readable.map((path) => isEtc(path) ? box.path + path : path)
@@ -362,6 +367,17 @@ describe("real agents", () => {
       const seen = agent === "qwen" ? await toldByQwen(box) : asked[agent]!.map(({ name }) => name);
       assertEquals(seen.sort(), names.sort(), agent);
     }
+  });
+
+  itMore("are asked which skills are disabled: Gemini CLI", async () => {
+    using box = new Sandbox();
+    await box.git("init", "-q");
+    box.environment["GEMINI_CLI_TRUST_WORKSPACE"] = "true";
+    box.skills(".gemini/skills/on", ".gemini/skills/off");
+    box.write(".gemini/settings.json", '{"skills":{"disabled":["off"]}}');
+    const { asked, problems } = await ask(box, ".", ["gemini"]);
+    assertEquals(asked["gemini"]!.map(({ name }) => name), ["on"]);
+    assertEquals(problems, ['gemini says that it does not see "off" here, which was expected']);
   });
 
   async function toldByQwen(box: Sandbox): Promise<string[]> {

@@ -1027,9 +1027,9 @@ const QUESTIONS: Readonly<Record<string, Question>> = {
     read: (output) => JSON.parse(output).filter(({ source }: Record<string, string>) => source !== "builtin"),
   },
   gemini: {
-    command: ["gemini", "skills", "list", "--all"],
+    command: ["gemini", "skills", "list"],
     read: (output) =>
-      Array.from(output.matchAll(/^(.+?) \[(?:Enabled|Disabled)\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm), (match) => {
+      Array.from(output.matchAll(/^(.+?) \[Enabled\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm), (match) => {
         return { name: match[1] ?? "", path: dirname(match[2] ?? "") };
       }),
   },
