@@ -8,8 +8,13 @@
  *
  * @module
  */
-const [{ parseArgs }, { basename, extname, join, relative, resolve }, { canParse, compare, parse }] =
-  await loadLibraries();
+const [
+  { parseArgs },
+  { basename, extname, join, relative, resolve },
+  { canParse, compare, parse },
+  { format },
+  { equals },
+] = await loadLibraries();
 
 /** Imports the standard library, or says what to do if it can't be loaded. */
 async function loadLibraries() {
@@ -18,6 +23,8 @@ async function loadLibraries() {
       import("jsr:@std/cli@^1/parse-args"),
       import("jsr:@std/path@^1/posix"),
       import("jsr:@std/semver@^1"),
+      import("jsr:@std/fmt@^1/bytes"),
+      import("jsr:@std/bytes@^1/equals"),
     ]);
   } catch (error) {
     const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
@@ -59,24 +66,14 @@ Write a FILE named list or verify as ./list or ./verify.
 Exit status: 0 done or nothing to do, 1 refused or a problem, 2 wrong usage`;
 
 const TEXTS = ["name", "version", "platform", "ref", "forge", "url-base", "timeout"] as const;
-const SWITCHES = [
-  "commit",
-  "dry-run",
-  "json",
-  "allow-dirty",
-  "allow-older",
-  "run",
-  "remote",
-  "help",
-] as const;
+const SWITCHES = ["commit", "dry-run", "json", "allow-dirty", "allow-older", "run", "remote", "help"] as const;
 
-/** The options of the other commands. */
+/** The options of the commands other than a release. */
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
   verify: ["remote", "timeout", "help"],
   list: ["json", "help"],
 };
 
-/** The command line's options. */
 type Options =
   & Partial<Record<Exclude<typeof TEXTS[number], "timeout">, string>>
   & Record<typeof SWITCHES[number], boolean>
@@ -109,13 +106,13 @@ const SYSTEMS: Readonly<Record<string, readonly string[]>> = {
   "x86_64-linux": ["linux_amd64", "noarch"],
 };
 
-/** `e_machine` of ELF files, with the word size: x32, for example, is not supported. Source: `elf.h`. */
+/** What ELF files are for. x32, for example, is not supported. Source: `e_machine` in `elf.h`. */
 const ELF_MACHINES = new Map([
-  [3, { bits: 32, name: "386" }],
-  [40, { bits: 32, name: "armv7" }],
-  [62, { bits: 64, name: "amd64" }],
-  [183, { bits: 64, name: "arm64" }],
-  [243, { bits: 64, name: "riscv64" }],
+  ["32-bit little-endian machine 3", "386"],
+  ["32-bit little-endian machine 40", "armv7"],
+  ["64-bit little-endian machine 62", "amd64"],
+  ["64-bit little-endian machine 183", "arm64"],
+  ["64-bit little-endian machine 243", "riscv64"],
 ]);
 
 /** `e_type` of ELF files that aren't programs. */
@@ -124,43 +121,25 @@ const ELF_NO_PROGRAMS = new Map([[1, "an object file"], [4, "a core dump"]]);
 /** `cputype` of a Mach-O file. Source: `mach/machine.h`. */
 const MACH_O_MACHINES = new Map([[0x01000007, "amd64"], [0x0100000c, "arm64"]]);
 
-/** Makes the raw URL of a file. All parts are URL-encoded. */
-type Forge = (where: Remote, ref: Ref, path: string) => string;
-
-const forgejo: Forge = ({ site, project }, { kind, name }, path) => `${site}/${project}/raw/${kind}/${name}/${path}`;
-
-/** Source: the links to raw files on the forges' own pages. */
-const FORGES: Readonly<Record<string, Forge>> = {
-  forgejo,
-  gitea: forgejo,
-  github: ({ site, project }, { name }, path) =>
-    site === "https://github.com"
-      ? `https://raw.githubusercontent.com/${project}/${name}/${path}`
-      : `${site}/${project}/raw/${name}/${path}`,
-  gitlab: ({ site, project }, { name }, path) => `${site}/${project}/-/raw/${name}/${path}`,
-  bitbucket: ({ site, project }, { name }, path) => `${site}/${project}/raw/${name}/${path}`,
-  sourcehut: ({ site, project }, { name }, path) => `${site}/${project}/blob/${name}/${path}`,
-};
-
-/** The forges of known hosts. */
-const HOSTS: Readonly<Record<string, string>> = {
-  "github.com": "github",
-  "gitlab.com": "gitlab",
-  "codeberg.org": "forgejo",
-  "gitea.com": "gitea",
-  "bitbucket.org": "bitbucket",
-  "git.sr.ht": "sourcehut",
-};
+/** Each forge's public host, and its raw URLs. Source: the links to raw files on the forges' own pages. */
+const FORGES = new Map([
+  ["forgejo", { host: "codeberg.org", form: "SITE/PROJECT/raw/KIND/REF" }],
+  ["gitea", { host: "gitea.com", form: "SITE/PROJECT/raw/KIND/REF" }],
+  ["github", { host: "github.com", form: "SITE/PROJECT/raw/REF" }],
+  ["gitlab", { host: "gitlab.com", form: "SITE/PROJECT/-/raw/REF" }],
+  ["bitbucket", { host: "bitbucket.org", form: "SITE/PROJECT/raw/REF" }],
+  ["sourcehut", { host: "git.sr.ht", form: "SITE/PROJECT/blob/REF" }],
+]);
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+type Bytes = Uint8Array<ArrayBuffer>;
 
 /** A reason not to release, with what to do about it. */
 class Refusal extends Error {}
 
-/** Wrong usage. */
 class UsageError extends Refusal {}
 
-/** `value` in quotes. */
 function quote(value: string): string {
   return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 }
@@ -173,12 +152,10 @@ function escapeControls(text: string): string {
   );
 }
 
-/** Prints a message on standard error. */
 function printError(text: string): void {
   console.error(escapeControls(text));
 }
 
-/** Prints a line about a step. */
 function printStep(step: string, text: string): void {
   printError(`${step.padEnd(9)}${text}`);
 }
@@ -188,26 +165,11 @@ function explain(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)/, "");
 }
 
-/** A size in bytes for a reader. */
+/** A size in bytes for a reader, with three digits. */
 function size(bytes: number): string {
-  return bytes < 1000
-    ? `${bytes} B`
-    : bytes < MiB
-    ? `${(bytes / 1024).toFixed(1)} KiB`
-    : `${(bytes / MiB).toFixed(1)} MiB`;
+  return format(bytes, { binary: true }).replace("k", "K");
 }
 
-/** The file info of a path, without following links; `undefined` if it doesn't exist. */
-function lstat(path: string): Deno.FileInfo | undefined {
-  try {
-    return Deno.lstatSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
-
-/** What `read` returns, or its error. */
 function attempt<T>(read: () => T): T | Error {
   try {
     return read();
@@ -216,32 +178,13 @@ function attempt<T>(read: () => T): T | Error {
   }
 }
 
-/** Removes a path recursively, if it exists. */
-function remove(path: string): void {
-  if (lstat(path)) Deno.removeSync(path, { recursive: true });
-}
-
 /** Compares texts by code units, in every locale. */
 function byCode(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** Whether two arrays contain the same bytes. */
-function isSame(a: Uint8Array, b: Uint8Array): boolean {
-  let index = 0;
-  while (index < a.length && a[index] === b[index]) index++;
-  return index === a.length && index === b.length;
-}
-
-/**
- * Reads a stream up to `limit` bytes, and a little more if it is longer. With the right `room`, it needs less memory. Room
- * that is not used costs nothing.
- */
-async function readUpTo(
-  limit: number,
-  stream: ReadableStream<Uint8Array>,
-  room = PIECE,
-): Promise<Uint8Array<ArrayBuffer>> {
+/** Reads a stream up to `limit` bytes, and a little more if it is longer. With the right `room`, it needs less memory. */
+async function readUpTo(limit: number, stream: ReadableStream<Uint8Array>, room = PIECE): Promise<Bytes> {
   let [whole, length] = [new Uint8Array(room), 0];
   for await (const piece of stream) {
     const end = length + piece.length;
@@ -253,7 +196,7 @@ async function readUpTo(
   return whole.subarray(0, length);
 }
 
-async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+async function sha256(bytes: Bytes): Promise<Uint8Array> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
 }
 
@@ -261,21 +204,32 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
 
 const BLOCK = 512;
 
-/** An empty archive for a file of `length` bytes: a header, the content, and two empty blocks. */
-function emptyArchive(length: number): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(BLOCK + Math.ceil(length / BLOCK) * BLOCK + 2 * BLOCK);
-}
-
-/** Writes a header. Source: "ustar Interchange Format" in POSIX, `pax`. */
-function writeHeader(archive: Uint8Array, name: string, length: number, time: number): void {
+/**
+ * Packs a program into a tar archive. The parameters determine every byte.
+ *
+ * The bytes are those of GNU tar with `--format=ustar --owner=0 --group=0 --numeric-owner --mode=755 -b1`. Source: "ustar
+ * Interchange Format" in POSIX, `pax`.
+ *
+ * @param name The member's name, up to 100 bytes of ASCII.
+ * @param content The program's file.
+ * @param time The modification time, in seconds since 1970.
+ * @returns The archive: a header, the content, and two empty blocks.
+ *
+ * @example
+ * ```ts
+ * tar("hello", new TextEncoder().encode("#!/bin/sh\necho hello\n"), 315532800).length; // 2048
+ * ```
+ */
+export function tar(name: string, content: Uint8Array, time: number): Bytes {
+  const archive = new Uint8Array(BLOCK + Math.ceil(content.length / BLOCK) * BLOCK + 2 * BLOCK);
   const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
-  const write = (offset: number, text: string) => new TextEncoder().encodeInto(text, archive.subarray(offset, BLOCK));
+  const write = (offset: number, text: string) => new TextEncoder().encodeInto(text, archive.subarray(offset));
   const fields: [offset: number, text: string][] = [
     [0, name],
     [100, octal(0o755, 7)],
     [108, octal(0, 7)], // user
     [116, octal(0, 7)], // group
-    [124, octal(length, 11)],
+    [124, octal(content.length, 11)],
     [136, octal(time, 11)],
     [148, " ".repeat(8)], // for the checksum, which counts itself as spaces
     [156, "0"], // a plain file
@@ -285,6 +239,8 @@ function writeHeader(archive: Uint8Array, name: string, length: number, time: nu
   ];
   for (const [offset, text] of fields) write(offset, text);
   write(148, `${octal(sum(archive.subarray(0, BLOCK)), 6)}\0 `);
+  archive.set(content, BLOCK);
+  return archive;
 }
 
 function sum(bytes: Uint8Array): number {
@@ -292,45 +248,13 @@ function sum(bytes: Uint8Array): number {
 }
 
 /**
- * Packs a program into a tar archive. The parameters determine every byte.
- *
- * The bytes are those of GNU tar with `--format=ustar --owner=0 --group=0 --numeric-owner --mode=755 -b1`.
- *
- * @param name The member's name, up to 100 bytes of ASCII.
- * @param content The program's file.
- * @param time The modification time, in seconds since 1970.
- * @returns The archive.
- *
- * @example
- * ```ts
- * tar("hello", new TextEncoder().encode("#!/bin/sh\necho hello\n"), 315532800).length; // 2048
- * ```
- */
-export function tar(name: string, content: Uint8Array, time: number): Uint8Array<ArrayBuffer> {
-  const archive = emptyArchive(content.length);
-  writeHeader(archive, name, content.length, time);
-  archive.set(content, BLOCK);
-  return archive;
-}
-
-/** The file in an archive. */
-interface Member {
-  name: string;
-  /** As octal digits. */
-  mode: string;
-  /** Seconds since 1970. */
-  time: number;
-  content: Uint8Array<ArrayBuffer>;
-}
-
-/**
  * Reads an archive of one file, made by {@linkcode tar} or by a tar program.
  *
  * @param archive The archive's bytes, unpacked.
- * @returns The file in it.
+ * @returns The file in it, with its mode as octal digits, and its time in seconds since 1970.
  * @throws {Error} If it isn't such an archive.
  */
-export function untar(archive: Uint8Array<ArrayBuffer>): Member {
+export function untar(archive: Bytes): { name: string; mode: string; time: number; content: Bytes } {
   const text = (offset: number, length: number) =>
     new TextDecoder().decode(archive.subarray(offset, offset + length)).replace(/\0.*$/s, "");
   const number = (offset: number, length: number) =>
@@ -350,22 +274,17 @@ export function untar(archive: Uint8Array<ArrayBuffer>): Member {
   };
 }
 
-/** A stream with chunks of a fixed size, because gzip's output depends on them. */
-function inPieces(bytes: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const count = Math.ceil(bytes.length / PIECE);
-  return ReadableStream.from(
-    Array.from({ length: count }, (_, index) => bytes.subarray(index * PIECE, (index + 1) * PIECE)),
-  );
+/** Sends bytes through gzip, in pieces of a fixed size, because the packed bytes depend on them. */
+async function pipe(bytes: Bytes, gzip: CompressionStream | DecompressionStream, limit = Infinity): Promise<Bytes> {
+  const starts = Array.from({ length: Math.ceil(bytes.length / PIECE) }, (_, index) => index * PIECE);
+  const pieces = ReadableStream.from(starts.map((start) => bytes.subarray(start, start + PIECE)));
+  const room = Math.ceil(bytes.length * 1.001) + PIECE; // what cannot be packed gets a little longer
+  return await readUpTo(limit, pieces.pipeThrough(gzip), room);
 }
 
-async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
-  const room = bytes.length + bytes.length / 1024 + PIECE; // what cannot be packed gets a little longer
-  return await readUpTo(Infinity, inPieces(bytes).pipeThrough(new CompressionStream("gzip")), Math.ceil(room));
-}
-
-async function gunzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+async function gunzip(bytes: Bytes): Promise<Bytes> {
   const limit = LIMITS.program + 4 * BLOCK;
-  const unpacked = await readUpTo(limit, inPieces(bytes).pipeThrough(new DecompressionStream("gzip")))
+  const unpacked = await pipe(bytes, new DecompressionStream("gzip"), limit)
     .catch(() => Promise.reject(new Refusal("it is not exactly one complete gzip file")));
   if (unpacked.length > limit) throw new Refusal(`it unpacks to more than ${size(LIMITS.program)}`);
   return unpacked;
@@ -411,7 +330,7 @@ export function identify(bytes: Uint8Array): Identity {
   const header = new DataView(start.buffer);
   const magic = header.getUint32(0);
   if (magic === 0x7f454c46) return identifyElf(header, bytes);
-  if (magic === 0xcffaedfe) return { platform: `darwin_${machO(header.getUint32(4, true))}`, kind: "mach-o" };
+  if (magic === 0xcffaedfe) return { platform: machO(header.getUint32(4, true)), kind: "mach-o" };
   if (magic === 0xcafebabe || magic === 0xcafebabf) return identifyUniversal(bytes);
   if (magic >>> 16 === 0x2321) return identifyScript(bytes);
   throw new Refusal("it is neither an ELF file, nor a Mach-O file, nor a script that begins with #!");
@@ -419,13 +338,11 @@ export function identify(bytes: Uint8Array): Identity {
 
 /** Source: `man 5 elf`. */
 function identifyElf(header: DataView, bytes: Uint8Array): Identity {
-  const [wide, order, system] = [header.getUint8(4) === 2, header.getUint8(5), header.getUint8(7)];
-  const [type, machine] = [header.getUint16(16, true), header.getUint16(18, true)];
-  const known = ELF_MACHINES.get(machine);
-  if (order !== 1 || known?.bits !== (wide ? 64 : 32)) {
-    const which = `${wide ? 64 : 32}-bit ${order === 1 ? "little" : "big"}-endian machine ${machine}`;
-    throw new Refusal(`it is an ELF file for a ${which}, which is not supported`);
-  }
+  const bits = header.getUint8(4) === 2 ? 64 : 32;
+  const [order, system, type] = [header.getUint8(5), header.getUint8(7), header.getUint16(16, true)];
+  const machine = `${bits}-bit ${order === 1 ? "little" : "big"}-endian machine ${header.getUint16(18, true)}`;
+  const name = ELF_MACHINES.get(machine);
+  if (name === undefined) throw new Refusal(`it is an ELF file for a ${machine}, which is not supported`);
   if (system !== 0 && system !== 3) throw new Refusal(`it is an ELF file for another system than Linux (${system})`);
   const other = ELF_NO_PROGRAMS.get(type);
   if (other !== undefined) throw new Refusal(`it is ${other}, not a program`);
@@ -433,38 +350,38 @@ function identifyElf(header: DataView, bytes: Uint8Array): Identity {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   /** A field with the size of an address, which has another offset in a 32-bit file. */
   const address = (from: DataView, offset64: number, offset32: number) =>
-    wide ? Number(from.getBigUint64(offset64, true)) : from.getUint32(offset32, true);
-  const [entry, count] = [header.getUint16(wide ? 54 : 42, true), header.getUint16(wide ? 56 : 44, true)];
-  let isDynamic = false;
-  for (let index = 0; index < count; index++) {
-    const segment = address(header, 32, 28) + index * entry;
-    const end = segment + (wide ? 56 : 32);
+    bits === 64 ? Number(from.getBigUint64(offset64, true)) : from.getUint32(offset32, true);
+  const [entry = 0, count = 0, length] = bits === 64 ? [54, 56, 56] : [42, 44, 32];
+  const [first, step] = [address(header, 32, 28), header.getUint16(entry, true)];
+  const segments = Array.from({ length: header.getUint16(count, true) }, (_, index) => first + index * step);
+  for (const start of segments) {
+    const end = start + length;
     const needed = end > bytes.length
       ? end
-      : address(view, segment + 8, segment + 4) + address(view, segment + 32, segment + 16);
+      : address(view, start + 8, start + 4) + address(view, start + 32, start + 16);
     if (needed > bytes.length) throw new Refusal(`it is truncated: ${bytes.length} of at least ${needed} bytes`);
-    if (view.getUint32(segment, true) === 3) isDynamic = true; // PT_INTERP
   }
-  return { platform: `linux_${known.name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
+  const isDynamic = segments.some((segment) => view.getUint32(segment, true) === 3); // PT_INTERP
+  return { platform: `linux_${name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
 }
 
 function machO(type: number): string {
   const name = MACH_O_MACHINES.get(type);
   if (name === undefined) throw new Refusal(`it is a Mach-O file for machine ${type}, which is not supported`);
-  return name;
+  return `darwin_${name}`;
 }
 
 /** Identifies a universal Mach-O file. A Java class begins with the same bytes. Source: `mach-o/fat.h`. */
 function identifyUniversal(bytes: Uint8Array): Identity {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const count = bytes.length < 8 ? 0 : view.getUint32(4);
-  if (count === 0 || count > 20) throw new Refusal("it begins like a universal Mach-O file, but is none");
   const step = view.getUint32(0) === 0xcafebabf ? 32 : 20;
-  const offsets = Array.from({ length: count }, (_, index) => 8 + index * step);
-  const types = offsets.filter((offset) => offset + 4 <= bytes.length).map((offset) => view.getUint32(offset));
-  const [name, ...more] = new Set(types.flatMap((type) => MACH_O_MACHINES.get(type) ?? []));
-  if (name === undefined) { for (const type of types) if (type !== 0) machO(type); }
-  return { platform: `darwin_${name !== undefined && more.length === 0 ? name : "all"}`, kind: "mach-o" };
+  const count = bytes.length < 8 ? 0 : view.getUint32(4);
+  if (count === 0 || count > 20 || 8 + count * step > bytes.length) {
+    throw new Refusal("it begins like a universal Mach-O file, but is none");
+  }
+  const types = Array.from({ length: count }, (_, index) => view.getUint32(8 + index * step));
+  const known = new Set(types.filter((type) => MACH_O_MACHINES.has(type)));
+  return { platform: known.size > 1 ? "darwin_all" : machO([...known, ...types][0] ?? 0), kind: "mach-o" };
 }
 
 /** Identifies a script, with a first line that nixpkgs can rewrite. Source: `man 2 execve`; `patch-shebangs.sh` of nixpkgs. */
@@ -480,50 +397,22 @@ function identifyScript(bytes: Uint8Array): Identity {
   );
 }
 
-/** A program, read into its archive. */
-interface Program extends Identity {
-  path: string;
-  /** See {@linkcode tar}. The header is still empty. */
-  archive: Uint8Array<ArrayBuffer>;
-  content: Uint8Array<ArrayBuffer>;
-}
+type Program = ReturnType<typeof readProgram>;
 
-/** Reads a program. */
-function readProgram(file: string): Program {
+function readProgram(file: string) {
   const path = resolve(file);
-  const refuse = (reason: string) => new Refusal(`Cannot release ${file}: ${reason}`);
-  const info = lstat(path);
-  if (info === undefined) throw refuse(`there is no ${path}`);
-  let target = info;
   try {
-    target = Deno.statSync(path);
+    const info = Deno.statSync(path);
+    if (!info.isFile) throw new Refusal(info.isDirectory ? "it is a directory" : "it is not a regular file");
+    if (info.size === 0) throw new Refusal("it is empty");
+    if (info.size > LIMITS.program) throw new Refusal(`it has more than ${size(LIMITS.program)}`);
+    const content = Deno.readFileSync(path);
+    return { path, content, ...identify(content) };
   } catch (error) {
-    throw refuse(info.isSymlink ? `it is a link to ${Deno.readLinkSync(path)}, which does not exist` : explain(error));
-  }
-  if (!target.isFile) throw refuse(target.isDirectory ? "it is a directory" : "it is not a regular file");
-  if (target.size === 0) throw refuse("it is empty");
-  if (target.size > LIMITS.program) {
-    throw refuse(`it has ${size(target.size)}, more than ${size(LIMITS.program)}`);
-  }
-
-  const archive = emptyArchive(target.size);
-  const content = archive.subarray(BLOCK, BLOCK + target.size);
-  try {
-    using handle = Deno.openSync(path);
-    let length = 0;
-    while (length < content.length) {
-      const read = handle.readSync(content.subarray(length));
-      if (read === null) break;
-      length += read;
-    }
-    if (length < content.length || handle.readSync(new Uint8Array(1)) !== null) throw new Error("it is being written");
-    return { path, archive, content, ...identify(content) };
-  } catch (error) {
-    throw refuse(explain(error));
+    throw new Refusal(`Cannot release ${file}: ${explain(error)}`);
   }
 }
 
-/** Whether a text is a semantic version. */
 function isVersion(text: string): boolean {
   return /^\d\S*$/.test(text) && canParse(text);
 }
@@ -532,35 +421,26 @@ function compareVersions(a: string, b: string): number {
   return compare(parse(a), parse(b));
 }
 
-/** The platforms that can run here. Other programs would be given to a shell, as if they were scripts. */
-const NATIVE = [
-  "noarch",
-  `${Deno.build.os}_${{ x86_64: "amd64", aarch64: "arm64" }[Deno.build.arch]}`,
-  ...Deno.build.os === "darwin" ? ["darwin_all"] : [],
-];
-
-/**
- * Runs a program with `--version`.
- *
- * @returns The versions in the first line that has any, or why there are none.
- */
+/** Runs a program with `--version`; returns the versions in the first line that has any, or why there are none. */
 async function askVersion(program: Program, name: string): Promise<{ printed: string[]; problem: string }> {
   const none = (problem: string) => ({ printed: [], problem });
-  if (!NATIVE.includes(program.platform)) return none("it is not for this machine");
+  // Here it would be given to a shell, as if it were a script.
+  const isNative = SYSTEMS[`${Deno.build.arch}-${Deno.build.os}`]?.includes(program.platform);
+  if (!isNative) return none("it is not for this machine");
   const directory = Deno.makeTempDirSync({ prefix: "release-" });
   try {
     Deno.writeFileSync(`${directory}/${name}`, program.content);
     Deno.chmodSync(`${directory}/${name}`, 0o755); // whatever the umask
     const streams = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
     const child = new Deno.Command(`${directory}/${name}`, { args: ["--version"], cwd: directory, ...streams }).spawn();
-    const run = Promise.all([readUpTo(PIECE, child.stdout), readUpTo(PIECE, child.stderr)]);
-    const { promise: late, resolve: isLate } = Promise.withResolvers<void>();
-    const timer = setTimeout(isLate, LIMITS.seconds * 1000);
-    const texts = await Promise.race([run, late]);
-    const status = await Promise.race([child.status, late]);
-    clearTimeout(timer);
-    if (status === undefined) child.kill("SIGKILL");
-    if (texts === undefined || status === undefined) return none(`it did not end within ${LIMITS.seconds} seconds`);
+    // What it starts in the background may keep its output open, also when it has ended.
+    const ended = Promise.all([child.status, readUpTo(PIECE, child.stdout), readUpTo(PIECE, child.stderr)]);
+    const late = new Promise<[]>((resolve) => setTimeout(resolve, LIMITS.seconds * 1000, []));
+    const [status, ...texts] = await Promise.race([ended, late]);
+    if (status === undefined) {
+      attempt(() => child.kill("SIGKILL"));
+      return none(`it did not end within ${LIMITS.seconds} seconds`);
+    }
     const lines = texts.flatMap((bytes) => new TextDecoder().decode(bytes).split("\n"));
     if (!status.success) return none(`it ends with status ${status.code} and ${quote(lines.find(Boolean) ?? "")}`);
     const versions = lines.map((line) => line.match(/(?<![\w.+-])v?\d+\.\d+[\w.+-]*(?<![.+-])/g) ?? []);
@@ -568,27 +448,16 @@ async function askVersion(program: Program, name: string): Promise<{ printed: st
   } catch (error) {
     return none(`it cannot be run here: ${explain(error)}`);
   } finally {
-    remove(directory);
+    attempt(() => Deno.removeSync(directory, { recursive: true }));
   }
 }
 
 // ── The URL ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Where a repo is on the web. */
-export interface Remote {
-  /** As `https://example.org`. */
-  site: string;
-  /** The path of the repo's page there, as `owner/repo`. */
-  project: string;
+function forgeOf(host: string): string | undefined {
+  return FORGES.entries().find(([, forge]) => forge.host === host)?.[0];
 }
 
-/** A branch or a tag. */
-export interface Ref {
-  kind: "branch" | "tag";
-  name: string;
-}
-
-/** A URL-encoded path. */
 function encodePath(path: string): string {
   return path.split("/").map(encodeURIComponent).join("/");
 }
@@ -598,21 +467,21 @@ function encodePath(path: string): string {
  *
  * @param address What `git remote get-url` prints: an https or ssh URL, or ssh's short form. A user, a password and
  * ssh's port are left out.
- * @returns The page; `undefined` for a directory, or a host name that only ssh knows.
+ * @returns The page, as `https://example.org` and `owner/repo`; `undefined` for a directory, or a host name that only ssh knows.
  *
  * @example
  * ```ts
  * parseRemote("git@example.org:team/tool.git"); // { site: "https://example.org", project: "team/tool" }
  * ```
  */
-export function parseRemote(address: string): Remote | undefined {
+export function parseRemote(address: string): { site: string; project: string } | undefined {
   const [, host, path] = /^(?:[^@/:]+@)?(\[[^\]]+\]|[^/:]+):(?!\/\/)(.+)$/.exec(address) ?? [];
   const url = URL.parse(host !== undefined && path !== undefined ? `ssh://${host}/${encodePath(path)}` : address);
   if (!url || !/^(https?|ssh|git|git\+ssh):$/.test(url.protocol)) return undefined;
   const isWeb = url.protocol.startsWith("http");
   if (!isWeb && !/[.:]/.test(url.hostname)) return undefined;
   const common = url.hostname.toLowerCase().replace(/^(www|ssh|altssh)\./, ""); // ssh.github.com has no pages
-  const site = common in HOSTS ? common : isWeb ? url.host : url.hostname;
+  const site = forgeOf(common) ? common : isWeb ? url.host : url.hostname;
   const project = url.pathname.replace(/\/+$/, "").replace(/\.git$/, "").split("/").filter((part) => part !== "");
   if (project.length < 2) return undefined;
   return { site: `${isWeb ? url.protocol : "https:"}//${site}`, project: project.join("/") };
@@ -642,62 +511,53 @@ function folderUrl(root: string, options: Options, tag: string, file: string, be
     printStep("url", "as for the earlier release, because origin determines none");
     return recorded;
   }
-  if (address === undefined) {
-    throw new Refusal(`${root} has no remote "origin" to make URLs from: add it (git remote add), or give --url-base`);
-  }
-  const remote = parseRemote(address);
+  const remote = parseRemote(address ?? "");
   if (remote === undefined) {
-    throw new Refusal(`origin is ${quote(withoutSecrets(address))}, which determines no URL: give --url-base`);
+    throw new Refusal(
+      address === undefined
+        ? `${root} has no remote "origin" to make URLs from: add it (git remote add), or give --url-base`
+        : `origin is ${quote(withoutSecrets(address))}, which determines no URL: give --url-base`,
+    );
   }
-  const known = options.forge ?? HOSTS[new URL(remote.site).hostname] ?? queryGit(root, "config", "release.forge");
+  const host = new URL(remote.site).hostname;
+  const known = options.forge ?? forgeOf(host) ?? queryGit(root, "config", "release.forge");
   const forge = known ?? "forgejo";
-  const write = Object.hasOwn(FORGES, forge) ? FORGES[forge] : undefined;
-  if (write === undefined) {
-    throw new UsageError(`Unknown forge ${quote(forge)}: one of ${Object.keys(FORGES).join(", ")}`);
+  const form = FORGES.get(forge)?.form;
+  if (form === undefined) {
+    throw new UsageError(`Unknown forge ${quote(forge)}: one of ${[...FORGES.keys()].join(", ")}`);
   }
   const { kind, name } = findRef(root, options.ref, tag, file);
   printStep("url", `on ${forge}${known ? "" : " (assumed; otherwise give --forge)"}, from ${kind} ${name}`);
-  return write(remote, { kind, name: encodePath(name) }, FOLDER);
+  const parts: Record<string, string> = { ...remote, kind, ref: encodePath(name) };
+  const isGitHub = forge === "github" && host === "github.com";
+  const words = isGitHub ? "https://raw.githubusercontent.com/PROJECT/REF" : form;
+  return `${words.replace(/[A-Z]+/g, (part) => parts[part.toLowerCase()] ?? part)}/${FOLDER}`;
 }
 
 /** The branch or tag in the URL, which has or will have the tarball. */
-function findRef(root: string, wanted: string | undefined, tag: string, file: string): Ref {
+function findRef(root: string, wanted: string | undefined, tag: string, file: string): { kind: string; name: string } {
   const current = queryGit(root, "symbolic-ref", "--quiet", "--short", "HEAD");
-  const is = (ref: string) => queryGit(root, "show-ref", "--verify", "--quiet", ref) !== undefined;
-  const main = queryGit(root, "symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")?.replace(
-    "refs/remotes/origin/",
-    "",
-  );
+  const main = queryGit(root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")?.replace("origin/", "");
   const name = wanted ?? main ?? current;
   if (name === undefined) throw new Refusal("No branch is checked out, so the URL needs --ref BRANCH");
-  if (name === current || is(`refs/heads/${name}`) || is(`refs/remotes/origin/${name}`)) {
-    if (name !== current) {
-      printStep("note", `the URL works when this is on ${name}; you are on ${current ?? "no branch"}`);
-    }
+  const is = (ref: string) => queryGit(root, "show-ref", "--verify", "--quiet", ref) !== undefined;
+  if (name === current) return { kind: "branch", name };
+  if (is(`refs/heads/${name}`) || is(`refs/remotes/origin/${name}`)) {
+    printStep("note", `the URL works when this is on ${name}; you are on ${current ?? "no branch"}`);
     return { kind: "branch", name };
   }
-  if (!is(`refs/tags/${name}`)) {
-    if (name === tag) return { kind: "tag", name };
-    throw new Refusal(`There is no branch or tag ${quote(name)} here (--ref); this release's own tag is ${tag}`);
+  const isTag = is(`refs/tags/${name}`);
+  if (isTag && queryGit(root, "cat-file", "-e", `refs/tags/${name}:${FOLDER}/${file}`) === undefined) {
+    throw new Refusal(`The tag ${name} (--ref) exists without ${file}, and tags must not move: give --ref BRANCH`);
   }
-  if (queryGit(root, "cat-file", "-e", `refs/tags/${name}:${FOLDER}/${file}`) !== undefined) {
-    return { kind: "tag", name };
-  }
-  throw new Refusal(`The tag ${name} (--ref) exists without ${file}, and tags must not move: give --ref BRANCH`);
+  if (isTag || name === tag) return { kind: "tag", name };
+  throw new Refusal(`There is no branch or tag ${quote(name)} here (--ref); this release's own tag is ${tag}`);
 }
 
 // ── The folder ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 const FOLDER = "releases";
 const SUMS = "SHA256SUMS";
-
-/** The parts of a tarball's name. */
-export interface Tarball {
-  file: string;
-  name: string;
-  version: string;
-  platform: string;
-}
 
 /** What is recorded about a version for one platform. */
 export interface Build {
@@ -719,74 +579,58 @@ export interface Release {
   platforms: Record<string, Build>;
 }
 
-/** The content of `releases/`. */
-interface Folder {
-  path: string;
-  /** The names of the files in it, sorted. */
-  files: string[];
-  /** The names of the files in the last commit. */
-  committed: string[];
-  tarballs: Tarball[];
-  /** The content of `SHA256SUMS`: hexadecimal hashes by file. */
-  sums: Map<string, string>;
-}
+type Folder = ReturnType<typeof readFolder>;
+
+type Tarball = ReturnType<typeof parseTarball>[number];
 
 const TARBALL = new RegExp(`^(.+)_([^_]+)_(${[...new Set(Object.values(SYSTEMS).flat())].join("|")})\\.tar\\.gz$`);
 
 /** Parses a tarball's name; returns an empty list for another name. */
-function parseTarball(file: string): Tarball[] {
+function parseTarball(file: string) {
   const [, name = "", version = "", platform = ""] = TARBALL.exec(file) ?? [];
   return isVersion(version) ? [{ file, name, version, platform }] : [];
 }
 
-/** Reads `releases/`, on the disk and in git. */
-function readFolder(root: string): Folder {
+/** Reads `releases/`: its files, sorted; those in the last commit; the tarballs; and the hexadecimal hashes in the sums. */
+function readFolder(root: string) {
   const path = join(root, FOLDER);
-  const info = lstat(path);
-  if (info && !info.isDirectory) {
+  const info = attempt(() => Deno.lstatSync(path));
+  if (!(info instanceof Error || info.isDirectory)) {
     throw new Refusal(`${path} must be a directory, but is ${info.isSymlink ? "a link" : "a file"}`);
   }
-  const entries = info ? [...Deno.readDirSync(path)].filter(({ name }) => name !== TEMPORARY) : [];
-  const files = entries.filter(({ isFile }) => isFile).map(({ name }) => name).sort(byCode);
-  const committed = queryGit(root, "ls-tree", "-z", "--name-only", "HEAD", `${FOLDER}/`)?.split("\0") ?? [];
-  const folder = {
-    path,
-    files,
-    committed: committed.map((each) => basename(each)),
-    tarballs: files.flatMap(parseTarball),
-    sums: new Map<string, string>(),
-  };
-  for (const [index, line] of (readText(folder, SUMS) ?? "").split("\n").entries()) {
+  const entries = info instanceof Error ? [] : [...Deno.readDirSync(path)];
+  const files = entries.flatMap(({ isFile, name }) => isFile && name !== TEMPORARY ? name : []).sort(byCode);
+  const committed = queryGit(root, "ls-tree", "-z", "--name-only", `HEAD:${FOLDER}`)?.split("\0") ?? [];
+  const sums = new Map<string, string>();
+  for (const [index, line] of (readText({ path, files }, SUMS) ?? "").split("\n").entries()) {
     const [, hash = "", file = ""] = /^([0-9a-f]{64}) [ *](.+)$/.exec(line) ?? [];
-    if (line.trim() === "" || folder.sums.get(file) === hash) continue;
+    if (line.trim() === "" || sums.get(file) === hash) continue;
     const place = `${FOLDER}/${SUMS}:${index + 1}`;
     if (file === "") {
       throw new Refusal(`${place}: ${quote(line)} is not a hash and a file name: after a merge, keep only such lines`);
     }
-    if (folder.sums.has(file)) {
+    if (sums.has(file)) {
       throw new Refusal(`${place}: a second hash of ${file}: keep the one that git log has first`);
     }
-    folder.sums.set(file, hash);
+    sums.set(file, hash);
   }
-  return folder;
+  return { path, files, committed, tarballs: files.flatMap(parseTarball), sums };
 }
 
 /** Reads a text file of `releases/`, if it exists. git may have changed its line ends. */
-function readText({ path, files }: Pick<Folder, "path" | "files">, file: string): string | undefined {
+function readText({ path, files }: { path: string; files: string[] }, file: string): string | undefined {
   return files.includes(file) ? Deno.readTextFileSync(join(path, file)).replaceAll("\r\n", "\n") : undefined;
 }
 
-/** Reads `NAME.json`, if it exists. */
 function readRelease(folder: Folder, name: string): Release | undefined {
   const file = `${name}.json`;
   const text = readText(folder, file);
   if (text === undefined) return undefined;
   try {
     const release: Release = Object(JSON.parse(text));
-    const builds = Object.values(release.platforms ?? {}).flatMap((
-      { file, hash, kind, url },
-    ) => [file, hash, kind, url]);
-    if (![release.name, ...builds].every((text) => typeof text === "string")) {
+    const builds = Object.values(release.platforms ?? {});
+    const texts = builds.flatMap(({ file, hash, kind, url }) => [file, hash, kind, url]);
+    if (![release.name, ...texts].every((text) => typeof text === "string")) {
       throw new Error("a name, a hash or a URL is missing");
     }
     if (!isVersion(release.version)) throw new Error(`${quote(String(release.version))} is no version`);
@@ -798,70 +642,45 @@ function readRelease(folder: Folder, name: string): Release | undefined {
   }
 }
 
-/** The newest version of a program, if there is one. */
+/** The newest released version of a program, if there is one. */
 function newestVersion(folder: Folder, name: string): string | undefined {
-  const versions = folder.tarballs.filter((tarball) => tarball.name === name).map(({ version }) => version);
+  const released = folder.tarballs.filter((each) => each.name === name && folder.sums.has(each.file));
+  const versions = released.map(({ version }) => version);
   const recorded = readRelease(folder, name)?.version;
   return versions.concat(recorded ?? []).sort(compareVersions).at(-1);
 }
 
-/** A value as JSON with sorted keys. */
+/** A value as JSON. The callers sort its keys, so that the same release gives the same bytes. */
 function toJson(value: unknown): string {
-  const sorted = (_: string, each: unknown) =>
-    each !== null && typeof each === "object" && !Array.isArray(each)
-      ? Object.fromEntries(Object.entries(each).sort(([a], [b]) => byCode(a, b)))
-      : each;
-  return `${JSON.stringify(value, sorted, 2)}\n`;
+  return `${JSON.stringify(value, undefined, 2)}\n`;
 }
 
-/** A release to make. */
-interface Target extends Identity {
-  name: string;
-  version: string;
-  /** The tarball's name. */
-  file: string;
-  /** Its URL. `isChosen`: the command line determines it. */
-  url: string;
-  isChosen: boolean;
-  /** The name of its tag. */
-  tag: string;
-}
+type Target = Awaited<ReturnType<typeof resolveTarget>>;
 
-/** A release, and the files to write for it. */
-interface Plan extends Target {
-  /** The content of `NAME.json`, unless a newer version is released. */
-  record: Release;
-  build: Build;
-  /** New or changed files, by name. */
-  files: Map<string, string | Uint8Array>;
-}
-
-/** Decides which files to write to release a tarball. */
-async function plan(folder: Folder, target: Target, tarball: Uint8Array<ArrayBuffer>): Promise<Plan> {
+/** Decides what to record about a tarball, and which files are new or changed. */
+async function plan(folder: Folder, target: Target, tarball: Bytes) {
   const { name, version, platform, kind, interpreter, file } = target;
   const digest = await sha256(tarball);
   const [hex, hash] = [digest.toHex(), `sha256-${digest.toBase64()}`];
   if ((folder.sums.get(file) ?? hex) !== hex) {
-    throw new Refusal(
-      `${FOLDER}/${file} is missing, and ${SUMS} has another hash for it: restore it from git`,
-    );
+    throw new Refusal(`${FOLDER}/${file} is missing, and ${SUMS} has another hash for it: restore it from git`);
   }
   const recorded = readRelease(folder, name);
   const others = recorded?.version === version ? recorded.platforms : {};
   const before = others[platform];
   const url = before?.hash === hash && !target.isChosen ? before.url : target.url;
   const build: Build = { file, hash, ...interpreter !== undefined && { interpreter }, kind, size: tarball.length, url };
-  const record: Release = { name, version, platforms: { ...others, [platform]: build } };
+  const builds = Object.entries({ ...others, [platform]: build }).sort(([a], [b]) => byCode(a, b));
+  const record: Release = { name, platforms: Object.fromEntries(builds), version };
 
   const sums = [...new Map(folder.sums).set(file, hex)].sort(([a], [b]) => byCode(a, b));
   const texts = new Map([[SUMS, sums.map(([file, hash]) => `${hash}  ${file}\n`).join("")]]);
   if (compareVersions(version, newestVersion(folder, name) ?? version) >= 0) texts.set(`${name}.json`, toJson(record));
   if (!folder.files.includes(`${name}.nix`)) texts.set(`${name}.nix`, nixPackage(name));
-  const files = new Map<string, string | Uint8Array>(
-    [...texts].filter(([each, text]) => readText(folder, each) !== text),
-  );
+  const changed = [...texts].filter(([each, text]) => readText(folder, each) !== text);
+  const files = new Map(changed.map(([each, text]) => [each, new TextEncoder().encode(text)]));
   if (!folder.files.includes(file)) files.set(file, tarball);
-  return { ...target, url, record, build, files };
+  return { record, build, files };
 }
 
 // ── The package ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -977,40 +796,24 @@ stdenv.mkDerivation {
 
 // ── The repo ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Runs git; returns its output, or `undefined` if it fails. */
-function queryGit(root: string, ...args: string[]): string | undefined {
-  const { success, stdout } = runGit(root, args);
-  return success ? new TextDecoder().decode(stdout).replace(/\n$/, "") : undefined;
-}
-
-/** Runs git, which must succeed; returns its output. */
+/** Runs git, which must succeed; returns its output without the last line end. */
 function git(root: string, ...args: string[]): string {
-  const { success, stdout, stderr } = runGit(root, args);
-  const [printed, reason] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  if (!success) {
-    throw new Refusal(`git ${args[0]} failed in ${root}: ${withoutSecrets((reason || printed || "").trim())}`);
-  }
-  return printed ?? "";
+  // Reading must not take a lock, because another git may be running.
+  const env = { LC_ALL: "C", GIT_OPTIONAL_LOCKS: "0" };
+  const done = attempt(() => new Deno.Command("git", { args, cwd: root, env, stdin: "null" }).outputSync());
+  if (done instanceof Error) throw new Refusal(`Cannot run git: ${explain(done)}`);
+  const [printed = "", reason = ""] = [done.stdout, done.stderr].map((bytes) => new TextDecoder().decode(bytes));
+  if (done.success) return printed.replace(/\n$/, "");
+  throw new Refusal(`git ${args[0]} failed in ${root}: ${withoutSecrets((reason || printed).trim())}`);
 }
 
-function runGit(root: string, args: string[]): Deno.CommandOutput {
-  try {
-    // Reading must not take a lock, because another git may be running.
-    const env = { LC_ALL: "C", GIT_OPTIONAL_LOCKS: "0" };
-    return new Deno.Command("git", { args, cwd: root, env, stdin: "null" }).outputSync();
-  } catch (error) {
-    throw error instanceof Deno.errors.NotFound ? new Refusal("git is not installed, or not on the PATH") : error;
-  }
+function queryGit(root: string, ...args: string[]): string | undefined {
+  const printed = attempt(() => git(root, ...args));
+  return printed instanceof Error ? undefined : printed;
 }
 
-/** The root of the repo that the working directory is in. */
 function findRoot(): string {
-  const { success, stdout, stderr } = runGit(".", ["rev-parse", "--show-toplevel"]);
-  const [root, reason] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes).trim());
-  if (success && root) return root;
-  throw new Refusal(
-    `${Deno.cwd()} is not in the working tree of a git repo:\n${reason || "the repo is bare"}`,
-  );
+  return git(Deno.cwd(), "rev-parse", "--show-toplevel");
 }
 
 /** Fails if there are uncommitted changes, except in `releases/` and of the program. */
@@ -1039,39 +842,32 @@ function checkComplete({ committed, files }: Folder): void {
 /** Fails if git ignores one of the files, or would change the tarball. */
 function checkKept(root: string, files: string[], tarball: string): void {
   const paths = files.map((file) => `${FOLDER}/${file}`);
-  for (const line of (queryGit(root, "check-ignore", "--verbose", "--", ...paths) ?? "").split("\n")) {
-    const [, place, pattern = "", path] = /^(.*:\d+):(.*)\t(.*)$/.exec(line) ?? [];
-    if (place === undefined || pattern.startsWith("!")) continue;
+  const [ignored] = queryGit(root, "check-ignore", "--", ...paths)?.split("\n") ?? [];
+  if (ignored !== undefined) {
+    const [, place = "", pattern = ""] = /^(.*:\d+):(.*)\t/.exec(git(root, "check-ignore", "-v", "--", ignored)) ?? [];
     const orEnd = place.startsWith(FOLDER) ? "" : `, or end .gitignore with the lines\n  !/${FOLDER}/\n  !/${FOLDER}/*`;
-    throw new Refusal(`git ignores ${path}, because of ${quote(pattern)} in ${place}: remove that${orEnd}`);
+    throw new Refusal(`git ignores ${ignored}, because of ${quote(pattern)} in ${place}: remove that${orEnd}`);
   }
   const path = `${FOLDER}/${tarball}`;
   const names = ["text", "crlf", "eol", "filter", "ident", "working-tree-encoding"];
-  const fields = git(root, "check-attr", "-z", ...names, "--", path).split("\0");
-  const attributes = names.map((name, index) => [name, fields[index * 3 + 2] ?? ""] as const);
-  const [, text = ""] = attributes[0] ?? [];
-  const wrong = attributes.find(([name, value]) => {
-    if (value === "unspecified" || value === "unset") return false;
-    // "text=auto" doesn't change files with zero bytes, such as gzip files. "text" overrides the other two.
-    return !(name === "text" && value === "auto" || /^(crlf|eol)$/.test(name) && text !== "unspecified");
-  });
+  const lines = git(root, "check-attr", ...names, "--", path).split("\n").map((line) => line.slice(path.length + 2));
+  // "text=auto" doesn't change files with zero bytes, such as gzip files. "text" overrides "crlf" and "eol".
+  const isOverridden = (line: string) => lines[0] !== "text: unspecified" && /^(crlf|eol): /.test(line);
+  const wrong = lines.find((line) => !/: (unset|unspecified)$|^text: auto$/.test(line) && !isOverridden(line));
   if (wrong === undefined) return;
   throw new Refusal(
-    `git would change ${path} on commit: .gitattributes gives it ${wrong.join("=")}. ` +
+    `git would change ${path} on commit: .gitattributes gives it ${wrong.replace(": ", "=")}. ` +
       `End .gitattributes with the line\n  /${FOLDER}/*.tar.gz -text -filter -ident -working-tree-encoding`,
   );
 }
 
 /**
- * Fails if the version's tag is on another commit.
- *
- * @param isNew Whether no build of the version is committed yet. Another platform's build can follow the tag.
- * @param isTagged Whether the tag will be created.
+ * Fails if the version's tag is on another commit. Another platform's build can follow the tag: then the version isn't new,
+ * which means that a build of it is committed. With `isTagged`, the tag will be created.
  */
 function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean): void {
-  const [there, head] = [`refs/tags/${tag}`, "HEAD"].map((ref) =>
-    queryGit(root, "rev-parse", "--verify", "--quiet", `${ref}^{commit}`)
-  );
+  const commitOf = (ref: string) => queryGit(root, "rev-parse", "--verify", "--quiet", `${ref}^{commit}`);
+  const [there, head] = [commitOf(`refs/tags/${tag}`), commitOf("HEAD")];
   if (there === undefined || (there === head && !(isNew && isTagged))) return;
   const isBelow = head !== undefined && queryGit(root, "merge-base", "--is-ancestor", there, head) !== undefined;
   if (isBelow && !isNew) return;
@@ -1082,7 +878,7 @@ function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean):
 }
 
 /** Fails if the commit can't be made, or would list tarballs that it doesn't contain. */
-function checkCommit(root: string, folder: Folder, { tag }: Target, files: string[]): void {
+function checkCommit(root: string, folder: Folder, tag: string, files: string[]): void {
   const is = (...args: string[]) => queryGit(root, ...args) !== undefined;
   git(root, "var", "GIT_COMMITTER_IDENT");
   if (!is("symbolic-ref", "--quiet", "HEAD")) {
@@ -1127,32 +923,30 @@ const TEMPORARY = ".release.new";
 /** Locks the repo until the handle is closed or the process ends. */
 function lock(root: string): Deno.FsFile {
   const handle = Deno.openSync(root);
-  if (handle.tryLockSync(true)) {
-    remove(join(root, FOLDER, TEMPORARY));
-    return handle;
+  if (!handle.tryLockSync(true)) {
+    throw new Refusal(`Another release.ts is running in ${root}: try again when it has finished`);
   }
-  handle.close();
-  throw new Refusal(`Another release.ts is running in ${root}: try again when it has finished`);
+  attempt(() => Deno.removeSync(join(root, FOLDER, TEMPORARY)));
+  return handle;
 }
 
 /**
  * Writes each file next to its destination and renames it, in an order that is safe to interrupt: first the tarball, then
  * what names it. The next run writes what is missing.
  */
-function writeFolder(root: string, files: ReadonlyMap<string, string | Uint8Array>): void {
+function writeFolder(root: string, files: ReadonlyMap<string, Uint8Array>): void {
   const folder = join(root, FOLDER);
   const temporary = join(folder, TEMPORARY);
   const order = (file: string) => [".tar.gz", SUMS, ".json", ".nix"].findIndex((end) => file.endsWith(end));
   Deno.mkdirSync(folder, { recursive: true });
-  for (const [file, content] of [...files].sort(([a], [b]) => order(a) - order(b))) {
-    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  for (const [file, bytes] of [...files].sort(([a], [b]) => order(a) - order(b))) {
     try {
       using handle = Deno.openSync(temporary, { write: true, createNew: true });
       for (let written = 0; written < bytes.length;) written += handle.writeSync(bytes.subarray(written));
       handle.syncSync();
       Deno.renameSync(temporary, join(folder, file));
     } catch (error) {
-      attempt(() => remove(temporary)); // The disk may be full.
+      attempt(() => Deno.removeSync(temporary)); // The disk may be full.
       throw new Refusal(`Cannot write ${FOLDER}/${file}: ${explain(error)}`);
     }
   }
@@ -1185,6 +979,7 @@ async function findVersion(program: Program, name: string, { version: wanted, ru
   return version;
 }
 
+/** Fails, as a `Problem`, unless `version` is semantic. */
 function checkVersion(version: string, whence: string, Problem: typeof Refusal): void {
   if (isVersion(version)) return;
   const [hint, example] = /^v\d/.test(version)
@@ -1193,27 +988,8 @@ function checkVersion(version: string, whence: string, Problem: typeof Refusal):
   throw new Problem(`${whence}, ${quote(version)}, ${hint}: give --version ${example}`);
 }
 
-/** Checks that a name is valid in a file name, a URL, a tag and the Nix store. */
-function checkName(name: string): void {
-  if (/^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._+-]{0,63}$/.test(name)) return;
-  throw new UsageError(
-    `${
-      quote(name)
-    } cannot be a program's name: give --name, up to 64 letters, digits and any of . _ + -, a letter or digit first`,
-  );
-}
-
-/**
- * Reads the tarball of a version and platform, if it exists.
- *
- * @returns Its bytes.
- * @throws {Refusal} If its content differs, because a released version never changes.
- */
-async function readReleased(
-  folder: Folder,
-  file: string,
-  program: Program,
-): Promise<Uint8Array<ArrayBuffer> | undefined> {
+/** Reads the tarball with the name `file`, if it exists. Fails if it isn't `archive`: a released version never changes. */
+async function readReleased(folder: Folder, file: string, archive: Uint8Array): Promise<Bytes | undefined> {
   if (!folder.files.includes(file)) return undefined;
   const path = `${FOLDER}/${file}`;
   const bytes = Deno.readFileSync(join(folder.path, file));
@@ -1221,57 +997,60 @@ async function readReleased(
   if (recorded !== undefined && recorded !== (await sha256(bytes)).toHex()) {
     throw new Refusal(`${path} does not match its hash in ${SUMS}: restore it from git`);
   }
-  const archive = await gunzip(bytes).catch((error) => {
+  const there = await gunzip(bytes).catch((error) => {
     throw new Refusal(`${path} cannot be read, ${explain(error)}: restore it from git`);
   });
-  if (isSame(archive, program.archive)) return bytes;
-  const isHeader = isSame(archive.subarray(BLOCK), program.archive.subarray(BLOCK));
+  if (equals(there, archive)) return bytes;
   if (recorded === undefined && !folder.committed.includes(file)) {
     throw new Refusal(`${path} exists with other content, but was never released: remove it, and run this again`);
   }
+  const isHeader = equals(there.subarray(BLOCK), archive.subarray(BLOCK));
   throw new Refusal(
     `${path} is already released with another ${isHeader ? "name or time (SOURCE_DATE_EPOCH)" : "content"}: ` +
       "a released version never changes, so release another version",
   );
 }
 
-/** Decides name, version and URL of a release. */
-async function resolveTarget(
-  root: string,
-  path: string,
-  program: Program,
-  folder: Folder,
-  options: Options,
-): Promise<Target> {
-  const { platform, kind, interpreter } = program;
-  const name = options.name ?? basename(path, extname(path));
-  checkName(name);
+/**
+ * Decides name, version, tarball, tag and URL of a release. `isChosen`: the command line determines the URL. The program is
+ * returned only in its archive, so that its memory is free again.
+ */
+async function resolveTarget(root: string, file: string, folder: Folder, options: Options) {
+  const program = readProgram(file);
+  const { content, ...facts } = program;
+  const { platform, kind, interpreter } = facts;
+  const name = options.name ?? basename(file, extname(file));
+  // Valid in a file name, a URL, a tag and the Nix store.
+  if (!/^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._+-]{0,63}$/.test(name)) {
+    const rule = "up to 64 letters, digits and any of . _ + -, a letter or digit first";
+    throw new UsageError(`${quote(name)} cannot be a program's name: give --name, ${rule}`);
+  }
   if (options.platform !== undefined && options.platform !== platform) {
-    throw new Refusal(`${path} is for ${platform}, not for ${quote(options.platform)} (--platform)`);
+    throw new Refusal(`${file} is for ${platform}, not for ${quote(options.platform)} (--platform)`);
   }
   const what = interpreter === undefined ? kind : `${kind} for ${interpreter}`;
-  printStep("program", `${name} for ${platform}: ${what}, ${size(program.content.length)}`);
+  printStep("program", `${name} for ${platform}: ${what}, ${size(content.length)}`);
   const version = await findVersion(program, name, options);
-  const file = `${name}_${version}_${platform}.tar.gz`;
-  const tag = `${name}-v${version}`;
-  const url = `${folderUrl(root, options, tag, file, readRelease(folder, name))}/${encodeURIComponent(file)}`;
+  const [tarball, tag] = [`${name}_${version}_${platform}.tar.gz`, `${name}-v${version}`];
+  const url = `${folderUrl(root, options, tag, tarball, readRelease(folder, name))}/${encodeURIComponent(tarball)}`;
   const isChosen = (options.ref ?? options.forge ?? options["url-base"]) !== undefined;
-  return { name, version, platform, kind, interpreter, file, url, isChosen, tag };
+  const archive = tar(name, content, archiveTime());
+  return { ...facts, name, version, file: tarball, url, isChosen, tag, archive };
 }
 
-/** The files in a release's commit. */
-function filesOf({ tarballs, committed }: Folder, { name, version, file }: Target): string[] {
-  const builds = tarballs.filter((each) => each.name === name && each.version === version).map((each) => each.file);
+/** The files in a release's commit. A tarball that isn't in the sums was left by an interrupted run. */
+function filesOf({ tarballs, committed, sums }: Folder, { name, version, file }: Target): string[] {
+  const builds = tarballs.filter((each) => each.name === name && each.version === version && sums.has(each.file));
   const nix = `${name}.nix`; // a person's own, once it is there
-  return [...new Set([...builds, file]), SUMS, `${name}.json`, ...committed.includes(nix) ? [] : [nix]];
+  const own = new Set([...builds.map((each) => each.file), file]);
+  return [...own, SUMS, `${name}.json`, ...committed.includes(nix) ? [] : [nix]];
 }
 
 /** Fails if the release must not be made now. */
-function checkRelease(root: string, folder: Folder, target: Target, program: Program, options: Options): void {
+function checkRelease(root: string, folder: Folder, target: Target, files: string[], options: Options): void {
   const { name, version, file, tag } = target;
-  const files = filesOf(folder, target);
   checkComplete(folder);
-  if (!options["allow-dirty"]) checkTree(root, program.path);
+  if (!options["allow-dirty"]) checkTree(root, target.path);
   const newest = newestVersion(folder, name) ?? version;
   if (!options["allow-older"] && compareVersions(version, newest) < 0) {
     throw new Refusal(`${name} ${newest} is released, and ${version} is older: give --allow-older if this is intended`);
@@ -1279,89 +1058,67 @@ function checkRelease(root: string, folder: Folder, target: Target, program: Pro
   checkKept(root, files, file);
   const isNew = !folder.committed.flatMap(parseTarball).some((each) => each.name === name && each.version === version);
   checkTag(root, tag, isNew, options.commit);
-  if (options.commit) checkCommit(root, folder, target, files);
-  printStep(
-    "tree",
-    options["allow-dirty"] ? "not checked (--allow-dirty)" : `everything is committed, except ${FOLDER}/`,
-  );
+  if (options.commit) checkCommit(root, folder, tag, files);
+  printStep("tree", options["allow-dirty"] ? "not checked (--allow-dirty)" : `committed, except ${FOLDER}/`);
 }
 
-/** Fails for a tarball that forges refuse, and warns about a large one. */
-function checkSize({ path, files }: Folder, { file, build }: Plan): void {
-  if (build.size > LIMITS.tarball) {
-    throw new Refusal(
-      `${file} has ${size(build.size)}, and forges refuse more than ${size(LIMITS.tarball)}: make the program smaller`,
-    );
-  }
-  printStep("tarball", `${FOLDER}/${file}, ${size(build.size)}`);
-  printStep("hash", build.hash);
-  if (build.size <= LIMITS.warning) return;
-  const others = files.filter((each) => each !== file).map((each) => Deno.lstatSync(join(path, each)).size);
-  const total = others.reduce((sum, each) => sum + each, build.size);
-  printStep("warning", `${FOLDER}/ now has ${size(total)}, and every clone contains its whole history`);
-}
-
-/** Releases a program. */
 async function release(path: string, options: Options): Promise<void> {
   const root = findRoot();
   const isDry = options["dry-run"];
   using _lock = isDry ? undefined : lock(root);
-  const program = readProgram(path);
   const folder = readFolder(root);
-  const target = await resolveTarget(root, path, program, folder, options);
-  writeHeader(program.archive, target.name, program.content.length, archiveTime());
+  const target = await resolveTarget(root, path, folder, options);
+  const { name, version, file, archive } = target;
+  const own = filesOf(folder, target);
 
-  const released = await readReleased(folder, target.file, program);
+  const released = await readReleased(folder, file, archive);
   const done = released && await plan(folder, target, released);
   const isDone = done?.files.size === 0;
-  if (!isDone || options.commit) checkRelease(root, folder, target, program, options);
-  const planned = done ?? await plan(folder, target, await gzip(program.archive));
-  checkSize(folder, planned);
-
-  const { name, version, url, files, record } = planned;
+  if (!isDone || options.commit) checkRelease(root, folder, target, own, options);
+  const { build, record, files } = done ??
+    await plan(folder, target, await pipe(archive, new CompressionStream("gzip")));
+  if (build.size > LIMITS.tarball) {
+    throw new Refusal(`${file} has ${size(build.size)}, and forges refuse more than ${size(LIMITS.tarball)}`);
+  }
+  printStep("tarball", `${FOLDER}/${file}, ${size(build.size)}`);
+  printStep("hash", build.hash);
+  if (build.size > LIMITS.warning) {
+    const others = folder.files.filter((each) => each !== file).map((each) => join(folder.path, each));
+    const total = others.reduce((sum, path) => sum + Deno.lstatSync(path).size, build.size);
+    printStep("warning", `${FOLDER}/ now has ${size(total)}, and every clone contains its whole history`);
+  }
   if ((readText(folder, `${name}.nix`) ?? nixPackage(name)) !== nixPackage(name)) {
     printStep("note", `${FOLDER}/${name}.nix was edited, and stays as it is`);
-  }
-  for (const { file } of folder.tarballs.filter(({ file }) => file !== target.file && !folder.sums.has(file))) {
-    printStep(
-      "warning",
-      `${FOLDER}/${file} was never released, as it is not in ${SUMS}: release it again, or remove it`,
-    );
   }
   if (isDone) printStep("done", `${name} ${version} is already released with this content`);
   else printStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? " (not in a dry run)" : ""}`);
   if (!isDone && !isDry) writeFolder(root, files);
-  const made = options.commit && !isDry ? commit(root, filesOf(folder, target), target) : "";
+  const made = options.commit && !isDry ? commit(root, own, target) : "";
   if (made !== "") printStep("commit", made);
-  if (!isDone || made !== "") printNext(planned, options);
-  console.log(options.json ? toJson(record).trimEnd() : url);
+  if (!isDone || made !== "") printNext(target, build.url, own, options.commit);
+  console.log(options.json ? toJson(record).trimEnd() : build.url);
 }
 
-/** Prints what to do next. */
-function printNext({ name, version, tag, url }: Plan, options: Options): void {
+function printNext({ name, version, tag }: Target, url: string, files: string[], isCommitted: boolean): void {
   const message = JSON.stringify(`release: ${name} ${version}`);
-  const isTagged = options.commit || decodeURIComponent(url).includes(`/${tag}/`);
-  const steps = [
-    ...options.commit ? [] : [`git add ${FOLDER}`, `git commit -m ${message}`],
-    ...isTagged && !options.commit ? [`git tag -a -m ${message} ${tag}`] : [],
-    isTagged ? `git push origin HEAD ${tag}` : "git push",
-  ];
-  printStep("next", steps.join(" && "));
+  const isTagged = isCommitted || decodeURIComponent(url).includes(`/${tag}/`);
+  const steps = [`git add ${files.map((file) => `${FOLDER}/${file}`).join(" ")}`, `git commit -m ${message}`];
+  if (isTagged) steps.push(`git tag -a -m ${message} ${tag}`);
+  const push = isTagged ? `git push origin HEAD ${tag}` : "git push";
+  printStep("next", [...isCommitted ? [] : steps, push].join(" && "));
   const attribute = /^[A-Za-z_][\w-]*$/.test(name) ? name : JSON.stringify(name);
   printStep("nix", `${attribute} = pkgs.callPackage ./${FOLDER}/${name}.nix { };   (in a flake, or in an overlay)`);
 }
 
-// ── Verify ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Verify and list ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Finds what is wrong with a tarball. */
 async function examine(folder: Folder, tarball: Tarball, release: Release | undefined): Promise<string[]> {
-  const bytes = attempt(() => Deno.readFileSync(join(folder.path, tarball.file)));
-  if (bytes instanceof Error) return [explain(bytes)];
+  const bytes = Deno.readFileSync(join(folder.path, tarball.file));
   const hash = await sha256(bytes);
   const recorded = folder.sums.get(tarball.file);
+  if (recorded === undefined) return [`it is not in ${SUMS}, so it was not released: release it again, or remove it`];
   const wrong: string[] = [];
-  if (recorded === undefined) wrong.push(`it is not in ${SUMS}: release it again, or remove it`);
-  else if (recorded !== hash.toHex()) wrong.push(`its hash is ${hash.toHex()}, and ${SUMS} has ${recorded}`);
+  if (recorded !== hash.toHex()) wrong.push(`its hash is ${hash.toHex()}, and ${SUMS} has ${recorded}`);
   let identity: Identity | undefined;
   try {
     const member = untar(await gunzip(bytes));
@@ -1384,21 +1141,19 @@ async function examine(folder: Folder, tarball: Tarball, release: Release | unde
   return wrong;
 }
 
-/** Finds what is wrong with a record. */
 function examineRecord(folder: Folder, name: string, release: Release): string[] {
-  const missing = Object.entries(release.platforms)
-    .filter(([platform]) => !folder.files.includes(`${name}_${release.version}_${platform}.tar.gz`))
-    .map(([platform]) => `it names a tarball for ${platform}, which is missing`);
+  const platforms = Object.keys(release.platforms);
+  const isThere = (platform: string) => folder.files.includes(`${name}_${release.version}_${platform}.tar.gz`);
+  const missing = platforms.filter((platform) => !isThere(platform));
   const newest = newestVersion(folder, name);
   return [
     ...release.name === name ? [] : [`it is for ${quote(release.name)}`],
     ...newest === release.version ? [] : [`it is for ${release.version}, but ${newest} exists`],
-    ...Object.keys(release.platforms).length > 0 ? [] : ["it names no platform"],
-    ...missing,
+    ...platforms.length > 0 ? [] : ["it names no platform"],
+    ...missing.map((platform) => `it names a tarball for ${platform}, which is missing`),
   ];
 }
 
-/** Finds what is wrong with what a URL returns. */
 async function examineRemote({ url, hash, size: length }: Build, seconds: number): Promise<string[]> {
   let response: Response | undefined;
   try {
@@ -1410,8 +1165,7 @@ async function examineRemote({ url, hash, size: length }: Build, seconds: number
     const bytes = await readUpTo(length, response.body ?? new Blob().stream());
     const got = `sha256-${(await sha256(bytes)).toBase64()}`;
     if (got === hash) return [];
-    const isPage = /text\/html/.test(response.headers.get("content-type") ?? "") ||
-      /^\s*<(!doctype|html)/i.test(new TextDecoder().decode(bytes.subarray(0, 256)));
+    const isPage = /^\s*<(!doctype|html)/i.test(new TextDecoder().decode(bytes.subarray(0, 256)));
     if (isPage) return [`${url} returns a web page, perhaps a login, instead of the file`];
     if (bytes.length > length) return [`${url} returns more than ${length} bytes`];
     if (bytes.length < length) return [`${url} returns ${bytes.length} of ${length} bytes`];
@@ -1439,8 +1193,7 @@ async function verify(name: string | undefined, options: Options): Promise<boole
     problems += wrong.length;
     for (const each of wrong.length > 0 ? wrong : [well]) printError(`${file}: ${each}`);
   };
-  const isMeant = (each: Pick<Tarball, "name"> | undefined) => name === undefined || name === each?.name;
-  for (const each of names.filter((name) => isMeant({ name }))) {
+  for (const each of name === undefined ? names : [name]) {
     const release = attempt(() => readRelease(folder, each));
     const record = release instanceof Error ? undefined : release;
     if (release instanceof Error) report(`${each}.json`, [explain(release)]);
@@ -1453,48 +1206,38 @@ async function verify(name: string | undefined, options: Options): Promise<boole
       report(build.file, await examineRemote(build, options.timeout), "the same at its URL");
     }
   }
-  for (const file of folder.sums.keys()) {
-    if (!folder.files.includes(file) && isMeant(parseTarball(file)[0])) {
-      report(file, [`it is in ${SUMS}, but missing`]);
-    }
+  const isMeant = (file: string) => name === undefined || parseTarball(file)[0]?.name === name;
+  for (const file of [...folder.sums.keys()].filter(isMeant)) {
+    if (!folder.files.includes(file)) report(file, [`it is in ${SUMS}, but missing`]);
   }
-  for (const file of folder.files.filter((each) => each.endsWith(".tar.gz") && parseTarball(each).length === 0)) {
-    if (isMeant(undefined)) report(file, ["its name is not NAME_VERSION_OS_ARCH.tar.gz"]);
+  for (const file of folder.files.filter((each) => each.endsWith(".tar.gz") && isMeant(each))) {
+    if (parseTarball(file).length === 0) report(file, ["its name is not NAME_VERSION_OS_ARCH.tar.gz"]);
   }
-  const count = folder.tarballs.filter(isMeant).length;
-  printError(
-    names.length === 0 && problems === 0
-      ? `Nothing is released in ${folder.path}`
-      : `Tarballs: ${count}. Problems: ${problems}`,
-  );
+  const count = folder.tarballs.filter(({ file }) => isMeant(file)).length;
+  const isEmpty = names.length === 0 && problems === 0;
+  printError(isEmpty ? `Nothing is released in ${folder.path}` : `Tarballs: ${count}. Problems: ${problems}`);
   return problems === 0;
 }
-
-// ── List ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Prints the releases by name, the newest version first. */
 function list(options: Options): void {
   const folder = readFolder(findRoot());
   const rows = folder.tarballs
     .sort((a, b) => byCode(a.name, b.name) || compareVersions(b.version, a.version) || byCode(a.platform, b.platform))
-    .map((tarball) => ({
-      ...tarball,
-      size: Deno.statSync(join(folder.path, tarball.file)).size,
-      newest: tarball.version === newestVersion(folder, tarball.name),
-    }));
+    .map(({ file, name, version, platform }) => {
+      const newest = version === newestVersion(folder, name);
+      return { file, name, newest, platform, size: Deno.statSync(join(folder.path, file)).size, version };
+    });
   if (options.json) return console.log(toJson(rows).trimEnd());
   if (rows.length === 0) return printError(`Nothing is released in ${folder.path}`);
   const cells = rows.map((row) => [row.name, row.version, row.platform, size(row.size), row.newest ? "newest" : ""]);
   const table = [["NAME", "VERSION", "PLATFORM", "SIZE", ""], ...cells];
-  const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
-  for (const row of table) {
-    console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd());
-  }
+  const width = (column: number) => Math.max(...table.map((row) => row[column]?.length ?? 0));
+  for (const row of table) console.log(row.map((cell, column) => cell.padEnd(width(column))).join("  ").trimEnd());
 }
 
 // ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Parses the command line. */
 function readArguments(args: string[]): { words: string[]; options: Options } {
   const unknown: string[] = [];
   const parsed = parseArgs(args, {
@@ -1510,10 +1253,8 @@ function readArguments(args: string[]): { words: string[]; options: Options } {
   const empty = TEXTS.find((name) => parsed[name] === "");
   if (empty !== undefined) throw new UsageError(`--${empty} needs a value`);
   const fitting = OPTIONS_OF[words[0] ?? ""];
-  const stray = [...TEXTS, ...SWITCHES].find((name) => {
-    const isGiven = name === "run" ? !parsed.run : name === "timeout" ? parsed.timeout !== "60" : Boolean(parsed[name]);
-    return isGiven && fitting !== undefined && !fitting.includes(name);
-  });
+  const given = { ...parsed, run: !parsed.run, timeout: parsed.timeout !== "60" };
+  const stray = [...TEXTS, ...SWITCHES].find((name) => fitting?.includes(name) === false && given[name]);
   if (stray !== undefined) throw new UsageError(`--${stray === "run" ? "no-run" : stray} does not go with ${words[0]}`);
   const timeout = Number(parsed.timeout);
   if (timeout > 0 && timeout <= 86400) return { words, options: { ...parsed, timeout } };

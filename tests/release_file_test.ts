@@ -138,19 +138,6 @@ describe("release FILE", () => {
     assertEquals((await box.run("verify")).status, 0);
   });
 
-  it("warns of a tarball that an interrupted release of another version left", async () => {
-    using box = await repo();
-    await release(box);
-    for (const name of ["SHA256SUMS", "tool.json", "tool.nix"]) box.remove(`releases/${name}`);
-    box.write("out/tool.sh", program("1.1.0"));
-    const { stderr } = await release(box);
-    assertStringIncludes(
-      stderr,
-      "warning  releases/tool_1.0.0_noarch.tar.gz was never released, as it is not in SHA256SUMS: release it again, or " +
-        "remove it\n",
-    );
-  });
-
   it("keeps an edited package and other files", async () => {
     using box = await repo();
     await release(box);

@@ -40,10 +40,7 @@ describe("releases/", () => {
           assertEquals(written, written.toSorted().reverse(), `after ${call} ${count}`);
           if (written[0] && !written[1]) {
             const { stderr } = await box.run("verify");
-            assertStringIncludes(
-              stderr,
-              "tool_1.1.0_noarch.tar.gz: it is not in SHA256SUMS: release it again, or remove it",
-            );
+            assertStringIncludes(stderr, "tool_1.1.0_noarch.tar.gz: it is not in SHA256SUMS, so it was not released");
           }
           await release(box);
           assertEquals(releases(), after, `${call} ${count}`);
@@ -104,6 +101,29 @@ describe("releases/", () => {
       message,
       "exists with other content, but was never released: remove it, and run this again",
     );
+  });
+
+  it("doesn't count a tarball that an interrupted run left, nor add it to a commit", async () => {
+    for (const [left, text] of [["1.1.0_noarch", program("1.0.1")], ["1.0.1_linux_amd64", program("1.0.1")]] as const) {
+      for (const args of [[], ["--commit"]]) {
+        using box = await repo();
+        await release(box, "--commit");
+        const file = `releases/tool_${left}.tar.gz`;
+        box.write(file, Deno.readFileSync(box.at("releases/tool_1.0.0_noarch.tar.gz")));
+        box.write("out/tool.sh", text);
+        const { stderr } = await release(box, ...args);
+        const [, commands = ""] = stderr.match(/^next +(git add .*) && git push$/m) ?? [];
+        assertEquals(commands !== "", args.length === 0);
+        await succeed(["sh", "-c", commands || "true"], { cwd: box.repo });
+        assertEquals(await box.git("status", "--porcelain"), `?? ${file}\n`);
+        assertEquals(record(box).version, "1.0.1");
+        const message = await box.fails(1, "verify");
+        assertEquals(message.match(/^.*: (?!as recorded|complete).+$/gm), [
+          `tool_${left}.tar.gz: it is not in SHA256SUMS, so it was not released: release it again, or remove it`,
+          "Tarballs: 3. Problems: 1",
+        ]);
+      }
+    }
   });
 
   requires("mkfifo")("is written by one run at a time, and another run says so", async () => {

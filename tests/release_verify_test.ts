@@ -32,7 +32,7 @@ describe("verify", () => {
     [
       "one that SHA256SUMS does not have",
       (box) => box.write("releases/SHA256SUMS", ""),
-      `${file}: it is not in SHA256SUMS: release it again, or remove it`,
+      `${file}: it is not in SHA256SUMS, so it was not released: release it again, or remove it`,
     ],
     [
       "one that the record does not have",
