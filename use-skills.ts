@@ -1940,6 +1940,9 @@ async function planTarget(
   const actions: PlannedAction[] = [];
   const next = new Map<string, Owned>();
   const recordedFor = mode === "commit" ? owner : undefined;
+  // What isn't on this machine can't be copied to a new name, so it stays under its former one.
+  const absent = new Set([...target.desired.values()].map(({ absence, reference }) => absence && reference));
+  absent.delete(undefined);
 
   const desiredForm = async ({ name, source, tree, reference }: Desired): Promise<Form> => {
     const real = attempt(() => Deno.realPathSync(source));
@@ -1961,9 +1964,8 @@ async function planTarget(
     const form = desired && await desiredForm(desired);
     const old = recorded.get(name);
     const actual = await examine(at, entries.get(name), { owned, desired, form });
-    // A skill that isn't on this machine is not there under its former name either.
-    const isRenamed = target.desired.values().some((each) => each.absence && each.reference === old?.target);
-    const isKept = isRenamed || kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
+    const isKept = absent.has(old?.target) || kept.has(name) || target.desired.has(name) ||
+      isFrozen && old !== undefined ||
       kept.size > 0 && owned !== undefined && kept.has(resolve(path, owned.target, ".."));
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
     const isToRecord = desired === undefined || action.next !== undefined;
