@@ -875,7 +875,7 @@ function isLocked({ commit, tree, url, path, skills, trusted, large }: Partial<L
 function isRecorded({ link, targets, tree, skills }: Recorded): boolean {
   const trees = [tree, ...Object.values(skills ?? {})].filter((each) => each !== undefined);
   const isTarget = (path: string) => isPathInside(path) && !/(^|\/)\.git(\/|$)/i.test(path);
-  return trees.every(isHash) && (link === undefined ? trees.length > 0 : isPathInside(link)) &&
+  return trees.every(isHash) && (link === undefined ? trees.length > 0 : link === "." || isPathInside(link)) &&
     Object.entries(targets).every(([target, names]) =>
       isTarget(target) && Array.isArray(names) && names.every((name) => nameProblem(name) === undefined)
     );
@@ -1140,7 +1140,8 @@ interface Target {
 /** What a manifest asks for on this machine. */
 interface DesiredState {
   targets: Map<string, Target>; // by path
-  failedNames: Set<string>; // of entries that failed, and directories of `DIRECTORY/*`: what was deployed stays
+  /** What stays because entries failed: names, directories of `DIRECTORY/*`, and references, as `mode commit` records them. */
+  kept: Set<string>;
   problems: Problem[];
 }
 
@@ -1213,7 +1214,11 @@ function targetPath(
     const real = realDirectory(path, project);
     if (/\/\.git(\/|$)/i.test(real)) throw new Error("it is inside .git");
     if (real === project.directory) throw new Error("it is the project's directory");
-    if (below(project.directory, real) !== undefined) return real;
+    const isAgents = () => knownDirectories(project).some(({ path }) => path === real);
+    if (below(project.directory, real) !== undefined) {
+      if (!isRestricted() || isKnown(real) || isAgents()) return real;
+      throw new Error(`it is new, and no agent's directory: run ${quote(thisCommand())} once`); // It can be in node_modules.
+    }
     if (mode === "commit") throw new Error("mode commit deploys only into the project");
     if (!mayBeOutside) throw new Error(`it leads out of the project, to ${real}: name that path if you want this`);
     if (project.global || isVariable && mayBeOutside || isKnown(real) || !isRestricted()) return real;
@@ -1328,12 +1333,11 @@ function locateRecorded({ reference, text }: Entry, project: Project, { recorded
   return trees.map(([name, tree]) => ({ source: resolve(path, name), tree, absence: reasonOf(error) }));
 }
 
-/** What stays if an entry fails: the names it deploys, or the directory whose skills it deploys. */
-function namesOf(entry: Entry, project: Project, { locked, recorded }: Lockfile): string[] {
+/** What stays if an entry fails: the name it deploys; of many, the directory they are in, or their names. */
+function namesOf(entry: Entry, project: Project, { locked }: Lockfile): string[] {
   const { reference, text } = entry;
   if (reference.kind === "name" || !reference.all) return [deployedName(entry, project)];
-  const names = Object.values(recorded.get(text)?.targets ?? {}).flat();
-  if (reference.kind === "path") return [...names, ...attempt(() => [expand(reference.path, project)]) ?? []];
+  if (reference.kind === "path") return attempt(() => [expand(reference.path, project)]) ?? [];
   const known = locked.get(text);
   return known ? attempt(() => storedSkills(known).map(({ name }) => name)) ?? [] : [];
 }
@@ -1349,7 +1353,7 @@ function findDesired(
   isKnown: (path: string) => boolean = () => true,
 ): DesiredState {
   const targets = new Map<string, Target>();
-  const failedNames = new Set<string>();
+  const kept = new Set<string>();
   const problems: Problem[] = [];
   const directoriesOf = (agent: string) => {
     const directories = agentDirectories(agent, project, mode);
@@ -1396,12 +1400,13 @@ function findDesired(
     } catch (error) {
       const recorded = mode === "commit" ? locateRecorded(entry, project, lockfile, error as Error) : [];
       if (recorded.length === 0) throw error;
+      kept.add(text); // What isn't on this machine can't be copied elsewhere, so it stays where it is, too.
       return recorded;
     }
   };
   const add = (target: Target, desired: Desired) => {
     const { name, file, line, source } = desired;
-    if (file && failedNames.has(name)) return; // The manifest's entry of that name failed, and keeps what it deployed.
+    if (file && kept.has(name)) return; // The manifest's entry of that name failed, and keeps what it deployed.
     const earlier = target.desired.get(name) ?? desired;
     target.desired.set(name, earlier);
     if (earlier.source === source || earlier.file !== file) return; // The manifest overrides `.skills.local`.
@@ -1422,7 +1427,7 @@ function findDesired(
         return list();
       } catch (error) {
         problems.push({ file, ...problem, message: reasonOf(error) });
-        for (const name of namesOf(entry, project, lockfile)) failedNames.add(name);
+        for (const name of [text, ...namesOf(entry, project, lockfile)]) kept.add(name);
         return [];
       }
     };
@@ -1441,7 +1446,7 @@ function findDesired(
       for (const target of entryTargets) add(target, { ...located, name: skillName, file, line, reference: text });
     }
   }
-  return { targets, failedNames, problems };
+  return { targets, kept, problems };
 }
 
 // ── Content: the files of a skill, and git's hash of them ───────────────────────────────────────────────────────
@@ -1636,7 +1641,7 @@ interface TargetIndex {
 }
 
 interface IndexedTarget {
-  parents: number; // how many of the directories above it use-skills created
+  parents: number; // how many of the directories above it use-skills created; -1 if perhaps not even the target
   agent?: string; // the target's `variableOf`
 }
 
@@ -1662,15 +1667,20 @@ function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): st
   return targets.size === 0 ? undefined : `${JSON.stringify(content, undefined, 1)}\n`;
 }
 
+/** The targets that the lockfile names. */
+function recordedTargets(project: Project, recorded: Lockfile["recorded"]): Set<string> {
+  const paths = [...recorded.values()].flatMap(({ targets }) => Object.keys(targets));
+  return new Set(paths.map((path) => resolve(project.directory, path)));
+}
+
 /**
  * The target index of a project. A project that was moved here has none, but the state files of its targets still name
  * it, so the targets of all known agents are examined.
  */
 function readIndex(project: Project, { recorded }: Lockfile = NO_LOCKFILE): TargetIndex {
   const index = readIndexFile(attempt(() => indexPath(project)) ?? "");
-  for (const path of [...recorded.values()].flatMap(({ targets }) => Object.keys(targets))) {
-    const target = resolve(project.directory, path);
-    if (!index.targets.has(target)) index.targets.set(target, { parents: 0 });
+  for (const target of recordedTargets(project, recorded)) {
+    if (!index.targets.has(target)) index.targets.set(target, { parents: -1 });
   }
   // If a link leads elsewhere now, use-skills has created nothing there, and nothing there may change.
   const isReal = (path: string) => attempt(() => realDirectory(path, project)) === path;
@@ -1822,6 +1832,7 @@ interface TargetPlan {
   state: State;
   actions: PlannedAction[];
   next: Map<string, Owned>; // what is owned afterwards
+  isLeft: boolean; // what the lockfile records is left to a run that isn't frozen
   recordedFor?: string; // with `mode commit`, the owner whose entries the lockfile records instead of the state file
   unrecorded: ReadonlySet<string>; // what stays in the state file, because a frozen run can't record it in the lockfile
   foreign: Set<string>; // files that stay as they are: the user's own `.gitignore` and `.gitattributes`
@@ -1830,26 +1841,28 @@ interface TargetPlan {
 
 /** The entries of the state file after a deployment. */
 function stateAfter(
-  { next, recordedFor, unrecorded }: Pick<TargetPlan, "next" | "recordedFor" | "unrecorded">,
+  { next, recordedFor, unrecorded }: TargetPlan,
 ): Map<string, Owned> {
   const stays = ([name, owned]: [string, Owned]) =>
     unrecorded.has(name) || owned.for.some((owner) => owner !== recordedFor);
   return new Map([...next].filter(stays));
 }
 
-/** Directories that use-skills did not create and that have the desired content: `mode commit` commits them, too. */
-function satisfied(
-  { actions, recordedFor }: Pick<TargetPlan, "actions" | "recordedFor">,
-): [name: string, form: Form][] {
-  return actions.flatMap(({ name, actual, form, next }) =>
-    recordedFor && form && !next && actual.kind === "directory" && actual.isDesired ? [[name, form]] : []
+/** What the user is to commit with `mode commit`: what is owned, and directories of others that have the desired content. */
+function toCommit(
+  { actions, next, recordedFor, unrecorded }: TargetPlan,
+): (readonly [name: string, form: Form])[] {
+  if (recordedFor === undefined) return [];
+  const owned = sortByKey(next).filter(([name, each]) => !unrecorded.has(name) && each.for.includes(recordedFor));
+  const satisfied = actions.flatMap(({ name, actual, form, next }): [string, Form][] =>
+    form && !next && actual.kind === "directory" && actual.isDesired ? [[name, form]] : []
   );
+  return [...owned, ...satisfied];
 }
 
 /** The text of the target's `.gitattributes` after a deployment; `undefined` if it needs none. */
-function attributesAfter(plan: Pick<TargetPlan, "actions" | "next" | "recordedFor">): string | undefined {
-  const isCopied = plan.recordedFor !== undefined && plan.next.values().some(({ copy }) => copy);
-  return isCopied || satisfied(plan).length > 0 ? ATTRIBUTES : undefined;
+function attributesAfter(plan: TargetPlan): string | undefined {
+  return toCommit(plan).some(([, { copy }]) => copy) ? ATTRIBUTES : undefined;
 }
 
 /** Whether something is in a target that only a killed run leaves there. */
@@ -1886,12 +1899,13 @@ async function examine(
   if (entry === undefined) return { kind: "nothing" };
   if (entry.isDirectory) {
     const copies = formsOf(owned).flatMap(({ copy }) => copy ?? []);
-    if (copies.length > 0) return { kind: "directory", hash: await copyHash(path, [...copies, form?.copy]) };
+    const hash = copies.length > 0 ? await copyHash(path, [...copies, form?.copy]) : undefined;
+    if (hash !== undefined && [...copies, form?.copy].includes(hash)) return { kind: "directory", hash };
     const hasSource = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another directory can be huge.
     const isSimilar = !hasSource || attempt(() => outline(path) === outline(desired.source)) === true;
     const wanted = form?.copy ?? (hasSource && isSimilar ? await contentHash(desired.source) : undefined);
     const isDesired = isSimilar && wanted !== undefined && await copyHash(path, [wanted]) === wanted;
-    return { kind: "directory", isDesired };
+    return { kind: "directory", hash, isDesired };
   }
   if (!entry.isSymlink) return { kind: "file" };
   const text = Deno.readLinkSync(path);
@@ -1915,13 +1929,15 @@ async function planTarget(
   const linkTo = pathsFrom(path, project.directory);
   const owner = linkTo(project.manifest);
   // A pull request can write a lockfile, so what only that records is not owned before the user was asked.
-  const recorded = isFrozen && mode !== "commit" ? new Map<string, Form>() : recordedForms(path, project, lockfile);
+  const inLockfile = recordedForms(path, project, lockfile);
+  const recorded = isFrozen && mode !== "commit" ? new Map<string, Form>() : inLockfile;
+  const isLeft = inLockfile.size > recorded.size;
   const links = new Map<string, Owned>();
   for (const { name, source } of target.desired.values()) links.set(name, { target: linkTo(source), for: [owner] });
   if (write && mode === "link" && recorded.size === 0 && isAsDeployed(path, project, entries, links)) {
     const nothing = new Set<string>();
     return {
-      ...{ target, state: { entries: links }, actions: [], next: links },
+      ...{ target, state: { entries: links }, actions: [], next: links, isLeft },
       ...{ unrecorded: nothing, foreign: nothing, isSettled: true },
     };
   }
@@ -1940,9 +1956,6 @@ async function planTarget(
   const actions: PlannedAction[] = [];
   const next = new Map<string, Owned>();
   const recordedFor = mode === "commit" ? owner : undefined;
-  // What isn't on this machine can't be copied to a new name, so it stays under its former one.
-  const absent = new Set([...target.desired.values()].map(({ absence, reference }) => absence && reference));
-  absent.delete(undefined);
 
   const desiredForm = async ({ name, source, tree, reference }: Desired): Promise<Form> => {
     const real = attempt(() => Deno.realPathSync(source));
@@ -1964,15 +1977,14 @@ async function planTarget(
     const form = desired && await desiredForm(desired);
     const old = recorded.get(name);
     const actual = await examine(at, entries.get(name), { owned, desired, form });
-    const isKept = absent.has(old?.target) || kept.has(name) || target.desired.has(name) ||
-      isFrozen && old !== undefined ||
-      kept.size > 0 && owned !== undefined && kept.has(resolve(path, owned.target, ".."));
+    const isKept = kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
+      kept.size > 0 && owned !== undefined &&
+        (kept.has(owned.target) || kept.has(old?.target ?? "") || kept.has(resolve(path, owned.target, "..")));
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
-    const isToRecord = desired === undefined || action.next !== undefined;
     const isRecorded = old?.target === form?.target && old?.copy === form?.copy;
-    if (isFrozen && recordedFor && isToRecord && !isRecorded && !kept.has(name)) {
-      if (desired) throw new Error(`it is not recorded in .skills.lock: ${frozenWayOut()}`);
-      if (!target.desired.has(name)) {
+    if (isFrozen && recordedFor && !isRecorded) {
+      if (action.next && desired) throw new Error(`it is not recorded in .skills.lock: ${frozenWayOut()}`);
+      if (!kept.has(name) && !target.desired.has(name)) {
         problems.push({ name, message: `.skills.lock still records ${quote(name)}: ${frozenWayOut()}` });
       }
     }
@@ -2018,11 +2030,12 @@ async function planTarget(
   const foreign = new Set<string>();
   if (entries.has(".gitignore") && !isUnedited(ignore ?? "")) foreign.add(".gitignore");
   if (isFrozen || entries.has(".gitattributes") && attributes !== ATTRIBUTES) foreign.add(".gitattributes");
-  const after = stateAfter({ next, recordedFor, unrecorded });
-  const isSettled = !hasDebris(entries) && !actions.some(isChange) && renderState(after) === state.text &&
+  const plan = { target, state, actions, next, isLeft, recordedFor, unrecorded, foreign, isSettled: false };
+  const after = stateAfter(plan);
+  plan.isSettled = !hasDebris(entries) && !actions.some(isChange) && renderState(after) === state.text &&
     (foreign.has(".gitignore") || renderIgnore(after) === ignore) &&
-    (foreign.has(".gitattributes") || attributesAfter({ actions, next, recordedFor }) === attributes);
-  return { target, state, actions, next, recordedFor, unrecorded, foreign, isSettled };
+    (foreign.has(".gitattributes") || attributesAfter(plan) === attributes);
+  return plan;
 }
 
 interface Plan {
@@ -2073,7 +2086,7 @@ async function planProject(
     // If the variable is unset now, what the manifest still names for the agent stays: the environment never prunes.
     const isUnset = variableOf !== undefined && !state.targets.has(path);
     const others = isUnset ? [...state.targets.values()].filter(({ agents }) => agents.includes(variableOf)) : [];
-    const kept = new Set([...state.failedNames, ...others.flatMap(({ desired }) => [...desired.keys()])]);
+    const kept = new Set([...state.kept, ...others.flatMap(({ desired }) => [...desired.keys()])]);
     let isUsed = known !== undefined;
     try {
       const targetPlan = await planTarget(target, project, files, deployment, kept, plan.problems);
@@ -2081,7 +2094,7 @@ async function planProject(
       if (targetPlan.actions.some(({ kind, actual }) => kind === "conflict" && actual.kind === "directory")) {
         plan.isCertain = false;
       }
-      isUsed = targetPlan.next.size > 0;
+      isUsed = targetPlan.next.size > 0 || targetPlan.isLeft;
     } catch (error) {
       plan.problems.push(targetProblem("read", target, project, error));
       plan.isCertain = false;
@@ -2297,23 +2310,6 @@ async function askGit(cwd: string, args: string[], paths: string[], end: string)
   return new TextDecoder().decode(stdout);
 }
 
-/** What a clone gets from a deployed skill, relative to the repo, and the repos in it, which git does not commit. */
-function committedPaths(deployed: string, repo: string): { files: Item[]; nested: string[] } {
-  const top = attempt(() => Deno.realPathSync(deployed));
-  if (top === undefined || !isRealDirectory(top)) return { files: [], nested: [] };
-  const owner = findRepo(top) ?? "/";
-  if (owner !== repo) return { files: [], nested: [below(repo, owner) ?? []].flat() };
-  const place = below(repo, top)!;
-  const items = [...walk(top)].map(({ path, info }) => ({ path: `${place}/${path}`, info }));
-  const nested = items.filter(({ path }) => lastSegment(path) === ".git").map(({ path }) =>
-    path.replace(/\/\.git$/, "")
-  );
-  const files = items.filter(({ path, info }) =>
-    !info.isDirectory && !isLeftBehind(path) && !nested.some((each) => path.startsWith(`${each}/`))
-  );
-  return { files, nested };
-}
-
 /** Problems with what was deployed to be committed, but would not be the same in a clone. */
 async function findLost(targets: readonly TargetPlan[], project: Project): Promise<Problem[]> {
   const repo = findRepo(project.directory);
@@ -2325,17 +2321,25 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
   const shown = (path = "") => show(resolve(repo, path), project);
   try {
     for (const plan of targets) {
-      const { target: { path }, next, recordedFor } = plan;
-      if (recordedFor === undefined || findRepo(path) !== repo) continue;
+      const { target: { path } } = plan;
+      if (findRepo(path) !== repo) continue;
       const target = below(repo, path)!;
-      for (const [name, { copy }] of [...next, ...satisfied(plan)]) {
-        const { files, nested } = committedPaths(`${path}/${name}`, repo);
-        if (!copy) others.add(`${target}/${name}`);
-        for (const { path, info } of files) {
-          if (copy && info.isFile) copied.set(path, isExecutable(info));
-          else others.add(path);
+      for (const [name, { copy }] of toCommit(plan)) {
+        const place = `${target}/${name}`;
+        if (copy === undefined) {
+          others.add(place);
+          const skill = attempt(() => Deno.realPathSync(`${path}/${name}`));
+          const owner = skill && findRepo(skill);
+          // Which other files of its own skill git has is the project's choice.
+          if (owner === repo) others.add(below(repo, `${skill}/SKILL.md`)!);
+          else if (owner) repos.add(below(repo, owner) ?? owner);
+          continue;
         }
-        for (const each of nested) repos.add(each);
+        for (const item of isRealDirectory(`${path}/${name}`) ? walk(`${path}/${name}`) : []) {
+          if (item.info.isDirectory || isLeftBehind(item.path)) continue;
+          if (item.info.isFile) copied.set(`${place}/${item.path}`, isExecutable(item.info));
+          else others.add(`${place}/${item.path}`);
+        }
       }
       const attributes = `${path}/.gitattributes`;
       if (exists(attributes)) others.add(`${target}/.gitattributes`);
@@ -2445,12 +2449,14 @@ async function applyPlan(
           `use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`,
         );
       }
-      if (plan.next.size > 0) {
+      if (plan.next.size > 0 || plan.isLeft) {
         if (known) next.set(path, known);
         continue;
       }
       next.delete(path);
-      for (let each = path, count = known?.parents ?? -1; count >= 0; each = resolve(each, ".."), count--) {
+      const isEmptied = actions.some(({ kind }) => kind === "prune");
+      let count = Math.max(known?.parents ?? -1, isEmptied ? 0 : -1);
+      for (let each = path; count >= 0; each = resolve(each, ".."), count--) {
         attempt(() => Deno.removeSync(each)); // Only what is empty can be removed like this.
       }
     } catch (error) {
@@ -2476,14 +2482,19 @@ function editFiles(files: Files, { editManifest, isFrozen, clean, fetched }: Dep
 }
 
 /** What of a plan the lockfile is to record. */
-function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): Map<string, Recorded> {
+function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files, mode: Mode): Map<string, Recorded> {
   const recorded = new Map<string, Recorded>();
+  const planned = new Set(targets.map((plan) => plan.target.path));
+  const realPath = memoize((path) => attempt(() => realDirectory(resolve(project.directory, path), project)));
+  for (const [reference, old] of mode === "commit" ? lockfile.recorded : []) {
+    // What is in a target that could not be read this time stays recorded.
+    const unread = Object.entries(old.targets).filter(([path]) => !planned.has(realPath(path) ?? ""));
+    if (unread.length > 0) recorded.set(reference, { ...old, targets: Object.fromEntries(unread) });
+  }
   for (const plan of targets) {
-    const { target: { path, desired }, next, recordedFor } = plan;
-    const target = below(project.directory, path);
-    if (target === undefined || recordedFor === undefined) continue;
-    const owned = sortByKey(next).filter(([, each]) => each.for.includes(recordedFor));
-    for (const [name, { target: text, copy }] of [...owned, ...satisfied(plan)]) {
+    const { target: { path, desired }, next } = plan;
+    const target = below(project.directory, path)!;
+    for (const [name, { target: text, copy }] of toCommit(plan)) {
       const reference = desired.get(name)?.reference ??
         lockfile.recorded.entries().find(([, { targets: all }]) =>
           Object.hasOwn(all, target) && all[target]!.includes(name)
@@ -2494,9 +2505,9 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): M
       recorded.set(reference, record);
       // Of a directory that is not ours, a clone only knows the hash.
       if (next.has(name)) (record.targets[target] ??= []).push(name);
-      const link = below(project.directory, resolve(path, text));
       const skill = lastSegment(desired.get(name)?.source ?? name);
-      if (copy === undefined) record.link = isMany(reference) ? link?.replace(/\/[^/]*$/, "") : link;
+      const led = resolve(path, text, isMany(reference) ? ".." : "");
+      if (copy === undefined) record.link = below(project.directory, led) || ".";
       else if (isMany(reference)) record.skills = { ...record.skills, [skill]: copy };
       else record.tree = copy;
     }
@@ -2510,7 +2521,10 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files): M
 /** The text of the lockfile after a plan. One of an older version is only written anew if its content changes. */
 function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project, { isFrozen }: Deployment) {
   if (isFrozen) return before.lockfileText;
-  const text = renderLockfile({ locked: after.lockfile.locked, recorded: recordPlan(plan, project, before) });
+  const text = renderLockfile({
+    locked: after.lockfile.locked,
+    recorded: recordPlan(plan, project, before, after.mode),
+  });
   const isOld = before.lockfileText?.endsWith('"version": 1\n}\n') && renderLockfile(before.lockfile) === text;
   const isSame = before.lockfileText?.replaceAll("\r\n", "\n") === text; // Git can convert its line ends.
   return isOld || isSame ? before.lockfileText : text;
@@ -2533,7 +2547,8 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   const planFor = async (before: Files, after: Files) => {
     const index = readIndex(project, before.lockfile);
     const wanted = deployment.clean ? { ...after, entries: [] } : after;
-    const state = findDesired(wanted, project, deployment.failures, (path) => index.targets.has(path));
+    const known = isRestricted() ? readIndex(project) : index; // A pull request can change what the lockfile names.
+    const state = findDesired(wanted, project, deployment.failures, (path) => known.targets.has(path));
     const owned = { ...after, lockfile: before.lockfile };
     return await planProject(project, state, index, owned, { ...deployment, hashes: new Map() });
   };
@@ -2878,12 +2893,9 @@ class Repo implements Disposable {
   /** The names in the front matter of `SKILL.md` files. Only what can be a skill's name matters, so this reads no YAML. */
   async readNames(hashes: readonly string[], maxLength: number): Promise<(string | undefined)[]> {
     await this.fetchBlobs([...new Set(hashes)]);
-    const output = await this.#git(
-      ["cat-file", "--batch"],
-      hashes.map((hash) => `${hash}\n`).join(""),
-      maxLength,
-    );
-    const texts = output.split(/^[0-9a-f]{40} blob \d+\n/m).slice(1);
+    const header = crypto.randomUUID(); // No file contains it.
+    const output = await this.#git(["cat-file", `--batch=${header}`], hashes.join("\n"), maxLength);
+    const texts = output.split(`${header}\n`).slice(1);
     if (texts.length !== hashes.length) throw new GitError(`${this.url}: git's answer is incomplete`);
     return texts.map((text) => /^\ufeff?---\r?\n(?:(?!---).*\n)*?name: *(["']?)([\w.-]+)\1[ \t]*\r?\n/.exec(text)?.[2]);
   }
@@ -4124,7 +4136,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     if (!(error instanceof UsageError) || isNeeded) throw error;
     if (exists(project.manifest)) problems = error.problems.length > 0 ? error.problems : [{ message: error.message }];
   }
-  const { targets = new Map<string, Target>(), failedNames = [] } = state ?? {};
+  const { targets = new Map<string, Target>(), kept = [] } = state ?? {};
   const { lockfile } = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
   return await main([command === "doctor" ? "show" : command, ...args], {
     directory: project.directory,
@@ -4135,7 +4147,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     targets: Array.from(targets.values(), ({ path, agents, desired }) => {
       return { path, agents, skills: [...desired.values()] };
     }),
-    keptNames: [...failedNames],
+    keptNames: [...kept],
     problems,
     searchPath: [...new Set(searchPath(project))],
     store: attempt(storeDirectory),

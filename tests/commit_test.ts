@@ -274,34 +274,6 @@ describe("mode commit", () => {
     assertEquals(isThere(box.at(".claude")), false);
   });
 
-  it("keeps what it cannot deploy under a new name, because the skill is not on this machine", async () => {
-    await using setting = await start();
-    const box = cloneElsewhere(setting);
-    const before = box.read(".skills.lock");
-    box.write(".skills", box.read(".skills").replace("~/notes/style", "~/notes/style as mine"));
-    const problem = `.skills:4: Cannot deploy "mine" from ~/notes/style: "~/notes/style" does not exist\n`;
-    assertEquals(await box.fails(1), problem);
-    assertEquals(box.read(".skills.lock"), before);
-    assertEquals(await box.git("status", "--porcelain"), " M .skills\n");
-  });
-
-  it("keeps the record of a copy in whose place something else is", async () => {
-    await using setting = await start();
-    const { box } = setting;
-    const before = box.read(".skills.lock");
-    box.remove(".claude/skills/pdf");
-    box.write(".claude/skills/pdf", "mine");
-    box.skills("new");
-    const line = '.skills:3: Cannot deploy "pdf" to .claude/skills: a file that use-skills did not create is there; ' +
-      'move it away, or write "as NAME" after the entry\n';
-    assertEquals(await box.fails(1, "add", "-q", "./skills/new"), line);
-    assertEquals(
-      box.read(".skills.lock").split("\n").filter((line) => !line.includes("skills/new")).join("\n"),
-      before,
-    );
-    assertEquals(box.read(".claude/skills/pdf"), "mine");
-  });
-
   it("accepts a lockfile to which git gave CRLF line ends", async () => {
     await using setting = await start();
     const { box } = setting;

@@ -64,6 +64,13 @@ describe("mode copy", () => {
     .lacks(".claude/skills/hq/scripts", ".claude/skills/hq/.DS_Store")
     .write(".claude/skills/hq/__pycache__/x.pyc", "x").run("clean").lacks(".claude");
 
+  for (const mode of ["link", "commit"]) {
+    scenario(`leaves an edited copy that equals its skill by now, also if mode ${mode} follows`)
+      .skills("one").manifest("one for claude").mode("copy").sync()
+      .write(".claude/skills/one/SKILL.md", "better").write("skills/one/SKILL.md", "better")
+      .mode(mode).sync().says().run("check").says().is(".claude/skills/one/SKILL.md", "644 better");
+  }
+
   scenario("makes copies that clean removes")
     .skills("hq").manifest("hq").mode("copy").remember().sync().run("clean").same("repo");
 

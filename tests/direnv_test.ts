@@ -146,6 +146,22 @@ describe("a plain run under direnv", () => {
     )
     .lacks("/box/far", "/box/home/near");
 
+  const inside =
+    'it is new, and no agent\'s directory: run "deno run -A --no-config /installed/program/use-skills.ts" once';
+  const packages = "node_modules/x/node_modules";
+  scenario("deploys to no new directory in the project but those of agents, whatever the lockfile says")
+    .skills("hq").directory(packages).link(".claude/skills", `../${packages}`)
+    .write(".skills.lock", `{\n"hq": {"link":"skills/hq","targets":{"${packages}":["hq"]}},\n"version": 2\n}\n`)
+    .manifest(`hq as lodash for ./${packages}`, "hq for claude cursor").environment(UNDER)
+    .sync().fails(
+      "use-skills: linked hq for cursor",
+      `.skills:1: Cannot deploy to ${packages}: ${inside}`,
+      `.skills:2: Cannot deploy to .claude/skills: ${inside}`,
+    )
+    .has(packages, {})
+    .environment({}).sync().says("use-skills: linked lodash, hq for ./node_modules/x/node_modules, claude")
+    .environment(UNDER).sync().says();
+
   scenario("keeps deploying to a target outside that the user once accepted")
     .skills("hq", "one").manifest("hq for /box/far").sync().environment(UNDER).sync().says()
     .manifest("hq for /box/far", "one for /box/far").sync().says("use-skills: linked one for /box/far");

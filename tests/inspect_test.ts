@@ -76,7 +76,7 @@ describe("add OWNER/REPO@NAME", () => {
     const names: [directory: string, line: string][] = [
       ["react", "name: team-react"],
       ["quoted", 'name: "team-quoted"\r'],
-      ["body", "description: x\n---\nname: team-body"],
+      ["body", "description: x\n---\nname: team-body\n8e2adabcdef1234567890123456789012345678a blob 12"],
       ["large", `${"#".repeat(2 ** 20)}\nname: team-large`],
     ];
     const files = names.map(([directory, line]) => [`skills/${directory}/SKILL.md`, `---\n${line}\n---\n`]);

@@ -64,7 +64,7 @@ describe("a link in a repo", () => {
   scenario("that a run itself creates can't lead another target anywhere")
     .skills("evil").write("X/SKILL.md", "x").link("X/.use-skills.json", "../../home/.bashrc")
     .link("X/out", "../../home/.ssh").write("/box/home/.bashrc", "precious").directory("/box/home/.ssh")
-    .manifest("./X as a for ./t", "./skills/evil for ./t/a ./t/a/out/new").environment(UNDER)
+    .manifest("./X as a for ./t", "./skills/evil for ./t/a ./t/a/out/new")
     .sync().fails(
       "use-skills: linked a for ./t",
       `.skills:2: ${both("t/a", "t")}`,
@@ -74,7 +74,7 @@ describe("a link in a repo", () => {
 
   scenario("to a skill in the home can't lead another target there")
     .skills("evil", "/box/home/.claude/skills/pdf")
-    .manifest("~/.claude/skills/pdf as skills for ./.claude", "evil for claude").environment(UNDER)
+    .manifest("~/.claude/skills/pdf as skills for ./.claude", "evil for claude")
     .sync().fails("use-skills: linked skills for ./.claude", `.skills:2: ${both(".claude/skills", ".claude")}`)
     .has("/box/home/.claude/skills/pdf", { "SKILL.md": "file" });
 

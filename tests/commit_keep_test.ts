@@ -1,0 +1,127 @@
+/** Tests of `mode commit`: what stays deployed and recorded although a run could not do everything. */
+import { assertEquals } from "jsr:@std/assert@^1";
+import { describe } from "jsr:@std/testing@^1/bdd";
+import { cloneElsewhere, start } from "./commit_helpers.ts";
+import { isThere, requires, tree } from "./helpers.ts";
+import { scenario } from "./scenario.ts";
+
+const it = requires("git", "openssl");
+
+describe("mode commit keeps", () => {
+  it("what it can't deploy under a new name or to another agent, because the skill is not on this machine", async () => {
+    await using setting = await start();
+    const box = cloneElsewhere(setting);
+    const [manifest, lockfile] = [box.read(".skills"), box.read(".skills.lock")];
+    for (const [change, name] of [["as mine", "mine"], ["for cursor", "style"]] as const) {
+      box.write(".skills", manifest.replace("~/notes/style", `~/notes/style ${change}`));
+      const problem = `.skills:4: Cannot deploy "${name}" from ~/notes/style: "~/notes/style" does not exist\n`;
+      assertEquals(await box.fails(1), problem);
+      assertEquals(box.read(".skills.lock"), lockfile);
+      assertEquals(await box.git("status", "--porcelain"), " M .skills\n");
+    }
+  });
+
+  it("what DIRECTORY/* deployed when another mode follows and the directory is not on this machine", async () => {
+    await using setting = await start("~/notes/* for cursor");
+    const box = cloneElsewhere(setting);
+    box.write(".skills", "mode copy\n~/notes/* for cursor\n");
+    for (const quiet of ["", "-q"]) {
+      const message = await box.fails(1, ...["sync", quiet].filter((word) => word !== ""));
+      assertEquals(message.slice(message.indexOf(".skills:")), '.skills:2: Cannot read the directory of "~/notes/*"\n');
+      assertEquals(isThere(box.at(".cursor/skills/style/SKILL.md")), true);
+    }
+  });
+
+  it("the record of a copy in whose place something else is", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const before = box.read(".skills.lock");
+    box.remove(".claude/skills/pdf");
+    box.write(".claude/skills/pdf", "mine");
+    box.skills("new");
+    const line = '.skills:3: Cannot deploy "pdf" to .claude/skills: a file that use-skills did not create is there; ' +
+      'move it away, or write "as NAME" after the entry\n';
+    assertEquals(await box.fails(1, "add", "-q", "./skills/new"), line);
+    assertEquals(
+      box.read(".skills.lock").split("\n").filter((line) => !line.includes("skills/new")).join("\n"),
+      before,
+    );
+    assertEquals(box.read(".claude/skills/pdf"), "mine");
+  });
+
+  it("the record of a target that can't be read for one run", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const before = tree(box.repo);
+    const state = ".claude/skills/.use-skills.json";
+    box.link(state, "/dev/zero");
+    await box.fails(1);
+    Deno.removeSync(box.at(state));
+    Deno.renameSync(box.at(".claude/skills"), box.at(".claude/moved"));
+    box.link(".claude/skills", "/nowhere");
+    await box.fails(1);
+    Deno.removeSync(box.at(".claude/skills"));
+    Deno.renameSync(box.at(".claude/moved"), box.at(".claude/skills"));
+    assertEquals(tree(box.repo), before);
+    assertEquals(await box.done(), "");
+    box.write(`${box.home}/notes/style/SKILL.md`, "newer");
+    assertEquals(await box.done(), "use-skills: copied again style for claude, opencode, codex\n");
+  });
+
+  it("no record of a target that leads to another one now", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.remove(".claude/skills");
+    box.link(".claude/skills", "../.agents/skills");
+    assertEquals(await box.done(), "");
+    assertEquals(box.read(".skills.lock").includes(".claude"), false);
+  });
+});
+
+describe("a frozen run with mode commit", () => {
+  const UNDER = { DIRENV_IN_ENVRC: "1" };
+  const once = 'run "deno run -A --no-config /installed/program/use-skills.ts" once';
+  const unrecorded = (line: number) =>
+    `.skills:${line}: Cannot deploy "two" from ~/n/two: it is not recorded in .skills.lock: ${once}`;
+
+  scenario("deploys nothing unrecorded, also if the entry fails for another target")
+    .skills("/box/home/n/two").manifest("mode commit", "~/n/two for claude ./.git").environment(UNDER)
+    .sync().fails(".skills:2: Cannot deploy to .git: it is inside .git", unrecorded(2)).lacks(".claude");
+
+  scenario("doesn't advise to commit what another mode deployed", "git").do((box) => box.git("init", "-q"))
+    .skills("one", "/box/home/n/two").manifest("mode copy", "one", "~/n/two for claude").sync().remember()
+    .manifest("mode commit", "~/n/two for claude").environment(UNDER)
+    .sync().fails("use-skills: removed one for claude, codex, opencode", unrecorded(2)).same(".claude");
+});
+
+describe("a forged or former lockfile", () => {
+  scenario("removes no directory that is the user's own")
+    .skills("one").directory("data", "uploads/x").manifest("one for claude")
+    .write(
+      ".skills.lock",
+      '{\n"./p": {"link":"skills/one","targets":{"data":["x"],"uploads/x":["y"]}},\n"version": 2\n}\n',
+    )
+    .environment({ DIRENV_IN_ENVRC: "1" }).sync().says("use-skills: linked one for claude")
+    .environment({}).sync().says().lacks(".skills.lock").is("data", "directory").is("uploads/x", "directory");
+
+  scenario("doesn't make a frozen run forget which directories are to be removed later")
+    .skills("one").manifest("mode commit", "one").sync().manifest("one for opencode")
+    .environment({ DIRENV_IN_ENVRC: "1" }).sync().says("use-skills: adopted one for opencode").environment({}).sync()
+    .lacks(
+      ".claude",
+      ".agents",
+    );
+});
+
+describe("mode commit deploys what is directly in the project's directory", () => {
+  scenario("all of it", "git").do((box) => box.git("init", "-q"))
+    .skills("/box/repo/x", "/box/repo/y").manifest("mode commit", "./* for claude")
+    .sync().says("use-skills: linked x, y for claude").remember()
+    .sync().says().run("check").says().environment({ CI: "true" }).sync().says().untouched()
+    .environment({}).manifest("mode commit").sync().says("use-skills: removed x, y for claude").lacks(".claude");
+
+  scenario("itself", "git").do((box) => box.git("init", "-q"))
+    .write("SKILL.md", "x").manifest("mode commit", "./ as root for claude")
+    .sync().says("use-skills: linked root for claude").has(".claude/skills", { root: "../../" })
+    .sync().says().run("check").says().run("clean").says("use-skills: removed root for claude").lacks(".claude");
+});
