@@ -14,26 +14,20 @@ const [
   { canParse, compare, parse },
   { format },
   { equals },
-] = await loadLibraries();
-
-/** Imports the standard library, or says what to do if it can't be loaded. */
-async function loadLibraries() {
-  try {
-    return await Promise.all([
-      import("jsr:@std/cli@^1/parse-args"),
-      import("jsr:@std/path@^1/posix"),
-      import("jsr:@std/semver@^1"),
-      import("jsr:@std/fmt@^1/bytes"),
-      import("jsr:@std/bytes@^1/equals"),
-    ]);
-  } catch (error) {
-    const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
-    console.error(`release: Cannot load the standard library, which reads options, paths and versions: ${reason}
+] = await Promise.all([
+  import("jsr:@std/cli@^1/parse-args"),
+  import("jsr:@std/path@^1/posix"),
+  import("jsr:@std/semver@^1"),
+  import("jsr:@std/fmt@^1/bytes"),
+  import("jsr:@std/bytes@^1/equals"),
+]).catch((error: Error) => {
+  console.error(
+    `release: Cannot load the standard library, which reads options, paths and versions: ${error.message.split("\n")[0]}
   In a checkout of use-skills, run "npx -y deno task dependencies" once
-  A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"`);
-    return Deno.exit(1);
-  }
-}
+  A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"`,
+  );
+  return Deno.exit(1);
+});
 
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -66,7 +60,7 @@ Write a FILE named list or verify as ./list or ./verify.
 Exit status: 0 done or nothing to do, 1 refused or a problem, 2 wrong usage`;
 
 const TEXTS = ["name", "version", "platform", "ref", "forge", "url-base", "timeout"] as const;
-const SWITCHES = ["commit", "dry-run", "json", "allow-dirty", "allow-older", "run", "remote", "help"] as const;
+const SWITCHES = ["commit", "dry-run", "json", "allow-dirty", "allow-older", "no-run", "remote", "help"] as const;
 
 /** The options of the commands other than a release. */
 const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
@@ -74,10 +68,7 @@ const OPTIONS_OF: Readonly<Record<string, readonly string[]>> = {
   list: ["json", "help"],
 };
 
-type Options =
-  & Partial<Record<Exclude<typeof TEXTS[number], "timeout">, string>>
-  & Record<typeof SWITCHES[number], boolean>
-  & { timeout: number };
+type Options = Partial<Record<typeof TEXTS[number], string>> & Record<typeof SWITCHES[number], boolean>;
 
 const MiB = 2 ** 20;
 
@@ -955,11 +946,12 @@ function writeFolder(root: string, files: ReadonlyMap<string, Uint8Array>): void
 // ── Release ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Finds the version: from the command line, and from what the program prints. */
-async function findVersion(program: Program, name: string, { version: wanted, run }: Options): Promise<string> {
+async function findVersion(program: Program, name: string, options: Options): Promise<string> {
+  const { version: wanted, "no-run": isRunForbidden } = options;
   if (wanted !== undefined) checkVersion(wanted, "--version", UsageError);
-  const { printed, problem } = run
-    ? await askVersion(program, name)
-    : { printed: [], problem: "it was not run (--no-run)" };
+  const { printed, problem } = isRunForbidden
+    ? { printed: [], problem: "it was not run (--no-run)" }
+    : await askVersion(program, name);
   const [first, ...others] = new Set(printed);
   if (wanted !== undefined && first !== undefined && !printed.some((each) => each.replace(/^v/, "") === wanted)) {
     throw new Refusal(
@@ -973,7 +965,7 @@ async function findVersion(program: Program, name: string, { version: wanted, ru
   }
   checkVersion(version, `What ${name} prints for --version`, Refusal);
   printStep("version", first !== undefined ? `${version}, printed by the program` : `${version}; ${problem}`);
-  if (first === undefined && run) {
+  if (first === undefined && !isRunForbidden) {
     printStep("note", `the install check of ${name}.nix runs ${name} --version, and expects ${version}`);
   }
   return version;
@@ -1181,6 +1173,10 @@ async function examineRemote({ url, hash, size: length }: Build, seconds: number
 
 /** Checks all releases, or those of one program; returns whether there are no problems. */
 async function verify(name: string | undefined, options: Options): Promise<boolean> {
+  const timeout = Number(options.timeout ?? 60);
+  if (!(timeout > 0 && timeout <= 86400)) {
+    throw new UsageError(`--timeout is a number of seconds, not ${quote(options.timeout ?? "")}`);
+  }
   const folder = readFolder(findRoot());
   const records = folder.files.filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -".json".length));
   const listed = [...folder.sums.keys()].flatMap(parseTarball);
@@ -1203,7 +1199,7 @@ async function verify(name: string | undefined, options: Options): Promise<boole
       report(tarball.file, await examine(folder, tarball, record));
     }
     for (const build of options.remote ? Object.values(record?.platforms ?? {}) : []) {
-      report(build.file, await examineRemote(build, options.timeout), "the same at its URL");
+      report(build.file, await examineRemote(build, timeout), "the same at its URL");
     }
   }
   const isMeant = (file: string) => name === undefined || parseTarball(file)[0]?.name === name;
@@ -1243,8 +1239,6 @@ function readArguments(args: string[]): { words: string[]; options: Options } {
   const parsed = parseArgs(args, {
     string: ["_", ...TEXTS],
     boolean: SWITCHES,
-    negatable: ["run"],
-    default: { run: true, timeout: "60" },
     alias: { "dry-run": "n", help: "h" },
     unknown: (argument, key) => key === undefined || (unknown.push(argument), false),
   });
@@ -1253,12 +1247,9 @@ function readArguments(args: string[]): { words: string[]; options: Options } {
   const empty = TEXTS.find((name) => parsed[name] === "");
   if (empty !== undefined) throw new UsageError(`--${empty} needs a value`);
   const fitting = OPTIONS_OF[words[0] ?? ""];
-  const given = { ...parsed, run: !parsed.run, timeout: parsed.timeout !== "60" };
-  const stray = [...TEXTS, ...SWITCHES].find((name) => fitting?.includes(name) === false && given[name]);
-  if (stray !== undefined) throw new UsageError(`--${stray === "run" ? "no-run" : stray} does not go with ${words[0]}`);
-  const timeout = Number(parsed.timeout);
-  if (timeout > 0 && timeout <= 86400) return { words, options: { ...parsed, timeout } };
-  throw new UsageError(`--timeout is a number of seconds, not ${quote(String(parsed.timeout))}`);
+  const stray = [...TEXTS, ...SWITCHES].find((name) => fitting?.includes(name) === false && parsed[name]);
+  if (stray !== undefined) throw new UsageError(`--${stray} does not go with ${words[0]}`);
+  return { words, options: parsed };
 }
 
 /**
