@@ -4268,5 +4268,7 @@ export async function main(args: string[]): Promise<number> {
 
 if (import.meta.main) {
   Error.stackTraceLimit = 0; // Stack traces are slow, and never printed.
-  Deno.exit(await main(Deno.args));
+  Deno.exitCode = await main(Deno.args);
+  // Deno keeps compiled code for the next run only if a program ends by itself. After a fetch, it might wait for git.
+  if (areSignalsHandled) Deno.exit();
 }
