@@ -377,7 +377,7 @@ describe("real agents", () => {
     box.write(".gemini/settings.json", '{"skills":{"disabled":["off"]}}');
     const { asked, problems } = await ask(box, ".", ["gemini"]);
     assertEquals(asked["gemini"]!.map(({ name }) => name), ["on"]);
-    assertEquals(problems, ['gemini says that it does not see "off" here, which was expected']);
+    assertEquals(problems, ['It says that it does not see "off" here, which was expected']);
   });
 
   async function toldByQwen(box: Sandbox): Promise<string[]> {

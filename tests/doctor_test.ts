@@ -59,20 +59,20 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       Deno.renameSync(box.at("tools/hq/SKILL.md"), box.at("tools/hq/REAL.md"));
       box.link("tools/hq/SKILL.md", "REAL.md");
     },
-    "tools/hq: codex ignores this skill: SKILL.md is a link: replace it by the file\n",
+    "tools/hq (codex): Ignored: SKILL.md is a link: replace it by the file\n",
     (box) => Deno.renameSync(box.at("tools/hq/REAL.md"), box.at("tools/hq/SKILL.md")),
   ],
   [
     "a skill in a skill",
     (box) => box.skills("tools/hq/parts/inner"),
-    "tools/hq: opencode, codex find nested skills (parts/inner/SKILL.md), claude does not: " +
+    "tools/hq (opencode, codex): Nested skills (parts/inner/SKILL.md) are found by these agents only: " +
     "move them out, or add entries for them\n",
     (box) => box.remove("tools/hq/parts"),
   ],
   [
     "a skill one level too deep",
     (box) => box.skills(".claude/skills/group/inner"),
-    ".claude/skills/group: opencode finds nested skills (inner/SKILL.md), claude does not: " +
+    ".claude/skills/group (opencode): Nested skills (inner/SKILL.md) are found by these agents only: " +
     "move them out, or add entries for them\n",
     (box) => box.remove(".claude/skills/group"),
   ],
@@ -85,28 +85,28 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
   [
     "a skill without front matter",
     (box) => box.write("tools/hq/SKILL.md", "# No front matter\n"),
-    "tools/hq: opencode, codex ignore this skill: SKILL.md has no front matter\n",
+    "tools/hq (opencode, codex): Ignored: SKILL.md has no front matter\n",
     (box) => box.skills("tools/hq"),
   ],
   [
     "a skill without description",
     (box) => box.write("tools/hq/SKILL.md", "---\nname: hq\n---\n"),
-    "tools/hq: opencode does not tell its model about this skill: SKILL.md has no description\n" +
-    "tools/hq: codex ignores this skill: SKILL.md has no description\n",
+    "tools/hq (opencode): Its model is not told about this skill: SKILL.md has no description\n" +
+    "tools/hq (codex): Ignored: SKILL.md has no description\n",
     (box) => box.skills("tools/hq"),
   ],
   [
     "a byte order mark",
     (box) => box.write("tools/hq/SKILL.md", `\ufeff${skillText("hq")}`),
-    "tools/hq: codex ignores this skill: SKILL.md has a byte order mark: remove it\n",
+    "tools/hq (codex): Ignored: SKILL.md has a byte order mark: remove it\n",
     (box) => box.skills("tools/hq"),
   ],
   [
     "one name with two contents",
     (box) => box.write(`${box.home}/.claude/skills/hq/SKILL.md`, skillText("hq") + "Differently.\n"),
-    '.claude/skills/hq: claude sees a different "hq" in ~/.claude/skills/hq: ' +
+    '.claude/skills/hq (claude): A different "hq" is in ~/.claude/skills/hq: ' +
     'remove one, or rename it in its SKILL.md and with "as NAME"\n' +
-    '~/.claude/skills/hq: opencode sees a different "hq" in .claude/skills/hq: ' +
+    '~/.claude/skills/hq (opencode): A different "hq" is in .claude/skills/hq: ' +
     'remove one, or rename it in its SKILL.md and with "as NAME"\n',
     (box) => box.remove(`${box.home}/.claude/skills/hq`),
   ],
@@ -117,7 +117,7 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       box.skills("plugin/skills/lint");
       box.link(".agents/skills/lint", "../../plugin/skills/lint");
     },
-    ".agents/skills/lint: codex adds the name of the plugin in plugin to this skill's name: " +
+    ".agents/skills/lint (codex): The name of the plugin in plugin is added to this skill's name: " +
     'deploy with "mode copy" or by a git reference\n',
     (box) => box.remove(".agents"),
   ],
@@ -127,7 +127,7 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       const front = "---\nname: hq\ndescription: d\nmetadata:\n  requires: sh  no-such-program nor-this\n---\n";
       box.write("tools/hq/SKILL.md", front);
     },
-    "tools/hq: Programs that this skill requires are not on the PATH: no-such-program, nor-this\n",
+    "tools/hq (claude, opencode): Programs that this skill requires are not on the PATH: no-such-program, nor-this\n",
     (box) => box.skills("tools/hq"),
   ],
   [
@@ -136,7 +136,7 @@ const PROBLEMS: [what: string, make: (box: Sandbox) => void, printed: string, un
       box.write("tools/hq/SKILL.md", "---\nname: hq\ndescription: d\nmetadata:\n  skills: lint  gate\n---\n");
       box.skills(".claude/skills/gate");
     },
-    'tools/hq: This skill requires the skill "lint", which claude, opencode do not see: add an entry for it\n',
+    'tools/hq (claude, opencode): This skill requires the skill "lint", which is not seen: add an entry for it\n',
     (box) => {
       box.skills("tools/hq");
       box.remove(".claude/skills/gate");
@@ -391,7 +391,7 @@ describe("doctor", () => {
       [
         1,
         ".opencode/skills (opencode): Cannot read it: Permission denied\n" +
-        '.skills:1: claude does not see "hq": run use-skills.ts sync\n',
+        '.skills:1 (claude): "hq" is not seen: run use-skills.ts sync\n',
       ],
     );
     assertStringIncludes(stdout, "hq     not seen  -         -\n");

@@ -155,7 +155,7 @@ describe("doctor", () => {
     assertEquals(isThere(box.at("started")), false);
     assertEquals(
       await doctor(box, "--ask", "--yes"),
-      ".agents/skills: codex cannot be asked: it did not answer as expected\n",
+      ".agents/skills (codex): It cannot be asked: it did not answer as expected\n",
     );
     assertEquals(isThere(box.at("started")), true);
   });
@@ -184,8 +184,8 @@ describe("doctor", () => {
     box.link(".claude/skills/device/SKILL.md", "/dev/zero");
     assertEquals(
       await doctor(box),
-      ".claude/skills/device: opencode ignores this skill: SKILL.md is not a file\n" +
-        ".claude/skills/huge: opencode ignores this skill: SKILL.md has more than 4 MiB\n",
+      ".claude/skills/device (opencode): Ignored: SKILL.md is not a file\n" +
+        ".claude/skills/huge (opencode): Ignored: SKILL.md has more than 4 MiB\n",
     );
   });
 
@@ -201,8 +201,8 @@ describe("doctor", () => {
       status: 1,
       stdout:
         "SKILL  claude  opencode (asked)  codex\nhq     -       -                 seen\nother  -       seen              -\n",
-      stderr: 'other: opencode says that it sees "other" here, which was not expected\n' +
-        '.agents/skills/hq: opencode says that it does not see "hq" here, which was expected\n',
+      stderr: 'other (opencode): It says that it sees "other" here, which was not expected\n' +
+        '.agents/skills/hq (opencode): It says that it does not see "hq" here, which was expected\n',
     });
   });
 
@@ -252,7 +252,7 @@ describe("doctor", () => {
     box.write(".claude/skills/b/SKILL.md", skillText("same") + "Other.\n");
     assertEquals(
       await doctor(box),
-      '.claude/skills/b: opencode sees a different "same" in .claude/skills/a: ' +
+      '.claude/skills/b (opencode): A different "same" is in .claude/skills/a: ' +
         'remove one, or rename it in its SKILL.md and with "as NAME"\n',
     );
   });

@@ -165,7 +165,7 @@ export interface Problem {
   file?: string; // the file or directory, if it is not the manifest
   line?: number; // from 1
   name?: string; // the skill's name
-  agents?: string[]; // the agents that it affects, if the message doesn't say
+  agents?: string[]; // the agents that it affects
   message: string;
 }
 
@@ -818,24 +818,16 @@ async function findSkills(
   return found;
 }
 
-/** Names as the subject of a sentence. */
-function subject(agents: readonly string[], verb: string): string {
-  return `${agents.join(", ")} ${agents.length > 1 ? verb : verb.replace(/^do$/, "doe") + "s"}`;
-}
-
 /** The path that is reported for a skill: what is in the store can't be changed there. */
 function placeOf({ path, source }: { path: string; source: string }, { store }: Desired): string {
   return store !== undefined && isInside(realPath(store), source) ? path : source;
 }
 
-/** Finds what is wrong with skills, and the agents for which it is. */
+/** Finds what is wrong with skills. */
 function skillProblems(views: readonly View[], found: ReadonlyMap<string, Found[]>, desired: Desired): Problem[] {
-  const known = new Map<string, { problem: Problem; agents: string[]; render: (agents: string[]) => string }>();
-  const add = (each: Found, agents: readonly string[], key: string, render: (agents: string[]) => string) => {
-    if (agents.length === 0) return;
-    const problem = { file: placeOf(each, desired), name: basename(each.entry), message: "" };
-    const same = known.get(`${problem.file}\n${key}`) ?? { problem, agents: [], render };
-    known.set(`${problem.file}\n${key}`, { ...same, agents: [...new Set([...same.agents, ...agents])] });
+  const problems: Problem[] = [];
+  const add = (each: Found, agents: string[], message: string, file = placeOf(each, desired)) => {
+    if (agents.length > 0) problems.push({ file, name: basename(each.entry), agents, message });
   };
   for (const [directory, skills] of found) {
     const readers = views.filter(({ directories }) => directories.includes(directory)).map(({ agent }) => agent);
@@ -843,41 +835,30 @@ function skillProblems(views: readonly View[], found: ReadonlyMap<string, Found[
       const { skill, source } = each;
       const finders = readers.filter((agent) => isFoundBy(agent, each));
       for (const [reason, agents] of Map.groupBy(finders, (agent) => rulesOf(agent).rejects(each))) {
-        if (reason) add(each, agents, reason, (agents) => `${subject(agents, "ignore")} this skill: ${reason}`);
+        if (reason) add(each, agents, `Ignored: ${reason}`);
       }
       const isUntold = !skill.fault && skill.fields["description"] === undefined && skill.fields["name"] !== undefined;
       const untold = finders.filter((agent) => agent === "opencode" && isUntold);
-      add(each, untold, "untold", () => `opencode does not tell its model about this skill: ${NO_DESCRIPTION}`);
+      add(each, untold, `Its model is not told about this skill: ${NO_DESCRIPTION}`);
       const missing = skill.requires.filter((name) => !isOnPath(name)).join(", ");
-      const concerned = missing ? finders : [];
-      add(each, concerned, "requires", () => `Programs that this skill requires are not on the PATH: ${missing}`);
+      if (missing) add(each, finders, `Programs that this skill requires are not on the PATH: ${missing}`);
       const plugin = finders.includes("codex") ? pluginAbove(source) : undefined;
       if (!plugin) continue;
       const isAbove = isInside(plugin.directory, realPath(directory));
       const fix = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
       const place = showPath(plugin.directory, desired);
-      add(
-        { ...each, source: each.path },
-        ["codex"],
-        "plugin",
-        () => `codex adds the name of the plugin in ${place} to this skill's name: ${fix}`,
-      );
+      add(each, ["codex"], `The name of the plugin in ${place} is added to this skill's name: ${fix}`, each.path);
     }
     const deep = skills.filter(({ entry }) => entry.includes("/") && !/(^|\/)\./.test(entry));
     for (const [top, nested] of Map.groupBy(deep, ({ entry }) => entry.split("/", 1)[0]!)) {
       const path = `${directory}/${top}`;
-      const [finders, others] = [true, false].map((deep) => readers.filter((each) => rulesOf(each).depth > 1 === deep));
+      const finders = readers.filter((agent) => rulesOf(agent).depth > 1);
       const list = someOf(nested.map(({ entry }) => `${entry.slice(top.length + 1)}/SKILL.md`));
-      const rest = others![0] === undefined ? "" : `, ${subject(others!, "do")} not`;
-      add(
-        { ...nested[0]!, path, source: realPath(path), entry: top },
-        finders!,
-        "nested",
-        (agents) => `${subject(agents, "find")} nested skills (${list})${rest}: move them out, or add entries for them`,
-      );
+      const message = `Nested skills (${list}) are found by these agents only: move them out, or add entries for them`;
+      add({ ...nested[0]!, path, source: realPath(path), entry: top }, finders, message);
     }
   }
-  return Array.from(known.values(), ({ problem, agents, render }) => ({ ...problem, message: render(agents) }));
+  return problems;
 }
 
 function isOnPath(program: string): boolean {
@@ -886,42 +867,31 @@ function isOnPath(program: string): boolean {
 
 /** Finds names under which an agent has skills with different content. */
 async function findDuplicates(views: readonly View[], desired: Desired): Promise<Problem[]> {
-  const found = new Map<string, { first: Seen; other: Seen; agents: string[] }>();
+  const problems: Problem[] = [];
   for (const { agent, seen } of views) {
     for (const [name, [first, ...others]] of Map.groupBy(seen, ({ name }) => name)) {
-      for (const other of others) {
-        if (await isSameContent(first!.source, other.source)) continue;
-        const key = `${name} ${first!.path} ${other.path}`;
-        const known = found.get(key) ?? { first: first!, other, agents: [] };
-        found.set(key, { ...known, agents: [...known.agents, agent] });
+      for (const { path, source } of others) {
+        if (await isSameContent(first!.source, source)) continue;
+        const place = showPath(first!.path, desired);
+        const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
+        const message = `A different ${quote(name)} is in ${place}: ${fix}`;
+        problems.push({ file: path, name, agents: [agent], message });
       }
     }
   }
-  return Array.from(found.values(), ({ first, other, agents }) => {
-    const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
-    const place = showPath(first.path, desired);
-    const message = `${subject(agents, "see")} a different ${quote(first.name)} in ${place}: ${fix}`;
-    return { file: other.path, name: first.name, message };
-  });
+  return problems;
 }
 
 /** Finds skills that other skills require and that some agents don't see. */
 function findMissingSkills(views: readonly View[]): Problem[] {
-  const missing = new Map<string, { skill: Seen; name: string; agents: string[] }>();
-  for (const { agent, seen } of views) {
+  return views.flatMap(({ agent, seen }) => {
     const names = new Set(seen.flatMap(({ path, name }) => [basename(path), name]));
-    for (const skill of seen) {
-      for (const name of skill.requires.filter((name) => !names.has(name))) {
-        const known = missing.get(`${skill.source} ${name}`) ?? { skill, name, agents: [] };
-        missing.set(`${skill.source} ${name}`, { ...known, agents: [...known.agents, agent] });
-      }
-    }
-  }
-  return Array.from(missing.values(), ({ skill, name, agents }) => {
-    const message = `This skill requires the skill ${quote(name)}, which ${
-      subject(agents, "do")
-    } not see: add an entry for it`;
-    return { file: skill.source, name: basename(skill.path), message };
+    return seen.flatMap(({ path, source, requires }) =>
+      requires.filter((name) => !names.has(name)).map((name): Problem => {
+        const message = `This skill requires the skill ${quote(name)}, which is not seen: add an entry for it`;
+        return { file: source, name: basename(path), agents: [agent], message };
+      })
+    );
   });
 }
 
@@ -1083,22 +1053,22 @@ async function ask(agent: string, { start: directory }: Desired): Promise<Answer
 async function askAgents(views: View[], desired: Desired, problems: Problem[]): Promise<void> {
   for (const view of views) {
     const report = (message: string, name?: string, file = view.directories[0] ?? desired.directory) =>
-      problems.push({ file, name, message });
+      problems.push({ file, name, agents: [view.agent], message });
     let answers: Answer[] | undefined;
     try {
       answers = await ask(view.agent, desired);
     } catch (error) {
-      report(`${view.agent} cannot be asked: ${explain(error)}`);
+      report(`It cannot be asked: ${explain(error)}`);
     }
     if (!answers) continue;
     const key = ({ name, path }: Answer) => `${name}\n${realPath(path)}`;
     const expected = new Map(view.seen.map((each) => [key(each), each]));
     for (const each of answers.filter((each) => !expected.has(key(each)))) {
-      report(`${view.agent} says that it sees ${quote(each.name)} here, which was not expected`, each.name, each.path);
+      report(`It says that it sees ${quote(each.name)} here, which was not expected`, each.name, each.path);
     }
     const names = new Set(answers.map(({ name }) => name));
     for (const { name, path } of effective(view).filter(({ name }) => !names.has(name))) {
-      report(`${view.agent} says that it does not see ${quote(name)} here, which was expected`, name, path);
+      report(`It says that it does not see ${quote(name)} here, which was expected`, name, path);
     }
     view.seen = answers.map((each) => expected.get(key(each)) ?? unexpected(each));
     view.isAsked = true;
@@ -1114,14 +1084,19 @@ function unexpected({ name, path }: Answer): Seen {
 /** Prints a problem on standard error, its place in red on a terminal. */
 function printProblem({ file, line, agents, message }: Problem, desired: Desired, isWarning = false): void {
   const affected = agents ? ` (${agents.join(", ")})` : "";
-  const place = `${showPath(file ?? desired.manifest, desired)}${affected}:${line === undefined ? "" : `${line}:`}`;
+  const place = `${showPath(file ?? desired.manifest, desired)}${line === undefined ? "" : `:${line}`}${affected}:`;
   const isRed = !isWarning && Deno.stderr.isTerminal() && !Deno.env.get("NO_COLOR");
   const shown = isRed ? `\x1b[31m${escapeControls(place)}\x1b[39m` : escapeControls(place);
   console.error(`${shown} ${isWarning ? "Warning: " : ""}${escapeControls(message)}`);
 }
 
-function unique(problems: readonly Problem[]): Problem[] {
-  return [...new Map(problems.map((each) => [`${each.file}:${each.line} ${each.message}`, each])).values()];
+/** Each problem once, with all agents that it affects. */
+function merge(problems: readonly Problem[]): Problem[] {
+  const groups = Map.groupBy(problems, ({ file, line, message }) => `${file}:${line} ${message}`);
+  return Array.from(groups.values(), (same) => {
+    const agents = [...new Set(same.flatMap(({ agents = [] }) => agents))];
+    return { ...same[0]!, ...agents.length > 0 && { agents } };
+  });
 }
 
 function jsonProblems(problems: readonly Problem[], { directory, manifest }: Desired) {
@@ -1210,8 +1185,8 @@ function missingProblems(rows: readonly Row[], views: readonly View[], desired: 
   return rows.flatMap((row) => {
     const agents = views.filter((view) => cell(row, view) === "not seen").map(({ agent }) => agent);
     if (agents.length === 0 || [...row.places].some(exists)) return [];
-    const message = `${subject(agents, "do")} not see ${quote(row.name)}: run use-skills.ts sync`;
-    return [{ file: desired.manifest, line: row.line, name: row.name, message }];
+    const message = `${quote(row.name)} is not seen: run use-skills.ts sync`;
+    return [{ file: desired.manifest, line: row.line, name: row.name, agents, message }];
   });
 }
 
@@ -1284,7 +1259,7 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Flags): Promise
   await addCopies(rows, views);
   problems.push(...missingProblems(rows, views, desired));
   const notes = budgetNotes(views);
-  const all = unique(problems);
+  const all = merge(problems);
   if (json) {
     const skills = rows.map((row) => {
       const agents = Object.fromEntries(views.map((view) => [view.agent, cell(row, view)]));
