@@ -1637,11 +1637,12 @@ function isUnedited(text: string): boolean {
 /** Which targets a project has deployed to. A killed run can have recorded one that it did not create. */
 interface TargetIndex {
   targets: Map<string, IndexedTarget>; // by path
+  led: Map<string, IndexedTarget>; // those where there is a link now, or a link or a file above
   text?: string; // as it was read; `undefined` if it doesn't exist
 }
 
 interface IndexedTarget {
-  parents: number; // how many of the directories above it use-skills created; -1 if perhaps not even the target
+  parents: number; // how many directories above it use-skills created; -1 if only the lockfile names it so far
   agent?: string; // the target's `variableOf`
 }
 
@@ -1659,7 +1660,7 @@ function readIndexFile(path: string): TargetIndex & { manifest: string } {
   const { manifest, targets } = attempt(() => JSON.parse(text ?? "{}")) ?? {};
   const valid = Object.entries<IndexedTarget>(targets ?? {})
     .filter(([target, each]) => target.startsWith("/") && Number.isInteger(each?.parents));
-  return { manifest: `${manifest}`, targets: new Map(valid), text };
+  return { manifest: `${manifest}`, targets: new Map(valid), led: new Map(), text };
 }
 
 function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): string | undefined {
@@ -1684,7 +1685,11 @@ function readIndex(project: Project, { recorded }: Lockfile = NO_LOCKFILE): Targ
   }
   // If a link leads elsewhere now, use-skills has created nothing there, and nothing there may change.
   const isReal = (path: string) => attempt(() => realDirectory(path, project)) === path;
-  for (const path of index.targets.keys()) if (!isReal(path)) index.targets.delete(path);
+  for (const [path, target] of index.targets) {
+    if (isReal(path)) continue;
+    index.targets.delete(path);
+    index.led.set(path, target); // It may be as before some day.
+  }
   if (index.targets.size > 0 || project.global) return index;
   for (const { path } of knownDirectories(project)) {
     const inside = below(project.directory, path);
@@ -1834,7 +1839,7 @@ interface TargetPlan {
   next: Map<string, Owned>; // what is owned afterwards
   isLeft: boolean; // what the lockfile records is left to a run that isn't frozen
   recordedFor?: string; // with `mode commit`, the owner whose entries the lockfile records instead of the state file
-  unrecorded: ReadonlySet<string>; // what stays in the state file, because a frozen run can't record it in the lockfile
+  unrecorded: ReadonlySet<string>; // what stays in the state file, because this run can't record it in the lockfile
   foreign: Set<string>; // files that stay as they are: the user's own `.gitignore` and `.gitattributes`
   isSettled: boolean; // nothing has to be written
 }
@@ -1942,7 +1947,8 @@ async function planTarget(
     };
   }
   const state = readState(path, entries);
-  const unrecorded = new Set(isFrozen ? [...state.entries.keys()].filter((name) => !recorded.has(name)) : []);
+  const isUnrecorded = (name: string) => !recorded.has(name) && (isFrozen || !target.desired.has(name));
+  const unrecorded = new Set([...state.entries.keys()].filter(isUnrecorded));
   for (const [name, form] of recorded) {
     const known = state.entries.get(name) ?? { ...form, for: [] };
     state.entries.set(name, { ...known, was: [...known.was ?? [], form], for: [...new Set([...known.for, owner])] });
@@ -2046,11 +2052,11 @@ interface Plan {
   problems: Problem[];
 }
 
-/** How many directories above a target don't exist yet, or were created by use-skills. */
+/** How many directories above a target don't exist yet, or may be removed when they are empty. */
 function countParents(target: string, index: TargetIndex): number {
   const created = new Set<string>();
   for (const [path, { parents }] of index.targets) {
-    for (let parent = path, count = 0; count < parents; count++) created.add(parent = resolve(parent, ".."));
+    for (let each = path, count = 0; count <= parents; count++, each = resolve(each, "..")) created.add(each);
   }
   let count = 0;
   for (let parent = resolve(target, ".."); created.has(parent) || !exists(parent); parent = resolve(parent, "..")) {
@@ -2072,7 +2078,8 @@ async function planProject(
   files: Files,
   deployment: Deployment,
 ): Promise<Plan> {
-  const plan: Plan = { isCertain: true, index, next: new Map(), targets: [], problems: [...state.problems] };
+  const next = new Map(deployment.clean ? [] : index.led);
+  const plan: Plan = { isCertain: true, index, next, targets: [], problems: [...state.problems] };
   const targets = new Map(state.targets);
   for (const [path, { agent }] of index.targets) {
     if (targets.has(path)) continue;
@@ -2099,7 +2106,9 @@ async function planProject(
       plan.problems.push(targetProblem("read", target, project, error));
       plan.isCertain = false;
     }
-    if (isUsed) plan.next.set(path, { parents: known?.parents ?? countParents(path, index), agent: variableOf });
+    if (!isUsed) continue;
+    const parents = known?.parents ?? countParents(path, index);
+    plan.next.set(path, { parents: deployment.isFrozen ? parents : Math.max(parents, 0), agent: variableOf });
   }
   return plan;
 }
@@ -2426,7 +2435,7 @@ async function applyPlan(
   for (const plan of targets) {
     const { target, target: { path }, state, actions } = plan;
     const shown = show(path, project);
-    const known = index.targets.get(path) ?? next.get(path);
+    const known = next.get(path) ?? index.targets.get(path);
     try {
       if (plan.next.size > 0) Deno.mkdirSync(path, { recursive: true });
       if (exists(path) && realDirectory(path, project) !== path) throw new Error("a link replaced it during this run");
@@ -2482,18 +2491,25 @@ function editFiles(files: Files, { editManifest, isFrozen, clean, fetched }: Dep
 }
 
 /** What of a plan the lockfile is to record. */
-function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files, mode: Mode): Map<string, Recorded> {
+function recordPlan(
+  { targets }: Plan,
+  project: Project,
+  { lockfile }: Files,
+  { clean }: Deployment,
+): Map<string, Recorded> {
   const recorded = new Map<string, Recorded>();
   const planned = new Set(targets.map((plan) => plan.target.path));
   const realPath = memoize((path) => attempt(() => realDirectory(resolve(project.directory, path), project)));
-  for (const [reference, old] of mode === "commit" ? lockfile.recorded : []) {
+  for (const [reference, old] of clean ? [] : lockfile.recorded) {
     // What is in a target that could not be read this time stays recorded.
     const unread = Object.entries(old.targets).filter(([path]) => !planned.has(realPath(path) ?? ""));
-    if (unread.length > 0) recorded.set(reference, { ...old, targets: Object.fromEntries(unread) });
+    if (unread.length === 0) continue;
+    recorded.set(reference, { ...old, targets: Object.assign(Object.create(null), Object.fromEntries(unread)) });
   }
   for (const plan of targets) {
-    const { target: { path, desired }, next } = plan;
+    const { target: { path, desired }, actions, next } = plan;
     const target = below(project.directory, path)!;
+    const conflicts = new Set(actions.flatMap(({ kind, name }) => kind === "conflict" ? name : []));
     for (const [name, { target: text, copy }] of toCommit(plan)) {
       const reference = desired.get(name)?.reference ??
         lockfile.recorded.entries().find(([, { targets: all }]) =>
@@ -2507,7 +2523,10 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files, mo
       if (next.has(name)) (record.targets[target] ??= []).push(name);
       const skill = lastSegment(desired.get(name)?.source ?? name);
       const led = resolve(path, text, isMany(reference) ? ".." : "");
+      // There is one hash for all targets. An edited copy, which is still recorded with its former one, must not determine it.
+      const isFormer = conflicts.has(name) && (record.skills?.[skill] ?? record.tree) !== undefined;
       if (copy === undefined) record.link = below(project.directory, led) || ".";
+      else if (isFormer) continue;
       else if (isMany(reference)) record.skills = { ...record.skills, [skill]: copy };
       else record.tree = copy;
     }
@@ -2519,11 +2538,11 @@ function recordPlan({ targets }: Plan, project: Project, { lockfile }: Files, mo
 }
 
 /** The text of the lockfile after a plan. One of an older version is only written anew if its content changes. */
-function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project, { isFrozen }: Deployment) {
-  if (isFrozen) return before.lockfileText;
+function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project, deployment: Deployment) {
+  if (deployment.isFrozen) return before.lockfileText;
   const text = renderLockfile({
     locked: after.lockfile.locked,
-    recorded: recordPlan(plan, project, before, after.mode),
+    recorded: recordPlan(plan, project, before, deployment),
   });
   const isOld = before.lockfileText?.endsWith('"version": 1\n}\n') && renderLockfile(before.lockfile) === text;
   const isSame = before.lockfileText?.replaceAll("\r\n", "\n") === text; // Git can convert its line ends.
@@ -2547,8 +2566,9 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   const planFor = async (before: Files, after: Files) => {
     const index = readIndex(project, before.lockfile);
     const wanted = deployment.clean ? { ...after, entries: [] } : after;
-    const known = isRestricted() ? readIndex(project) : index; // A pull request can change what the lockfile names.
-    const state = findDesired(wanted, project, deployment.failures, (path) => known.targets.has(path));
+    // A pull request can change what the lockfile names, so that is not known yet.
+    const isKnown = (path: string) => (index.targets.get(path)?.parents ?? -1) >= 0;
+    const state = findDesired(wanted, project, deployment.failures, isKnown);
     const owned = { ...after, lockfile: before.lockfile };
     return await planProject(project, state, index, owned, { ...deployment, hashes: new Map() });
   };

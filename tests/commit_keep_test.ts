@@ -78,6 +78,15 @@ describe("mode commit keeps", () => {
   });
 });
 
+describe("mode commit still owns", () => {
+  scenario("what another mode has deployed for an entry that fails now")
+    .skills("hq").manifest("mode copy", "hq for codex").sync()
+    .manifest("mode commit", "hq for /box/other")
+    .sync().fails(".skills:2: Cannot deploy to /box/other: mode commit deploys only into the project")
+    .has(".agents/skills", { hq: "copy" }).manifest("mode commit")
+    .sync().says("use-skills: removed hq for codex").lacks(".agents");
+});
+
 describe("a frozen run with mode commit", () => {
   const UNDER = { DIRENV_IN_ENVRC: "1" };
   const once = 'run "deno run -A --no-config /installed/program/use-skills.ts" once';

@@ -216,18 +216,20 @@ describe("mode commit", () => {
     assertEquals([isThere(box.at(".claude/skills")), isThere(box.at("skills/hq"))], [false, true]);
   });
 
-  it("keeps an edited file when its skill changes or goes", async () => {
-    await using setting = await start();
-    const { box } = setting;
-    box.write(".claude/skills/style/SKILL.md", "mine");
-    box.write(`${box.home}/notes/style/SKILL.md`, "newer");
-    await box.fails(1);
-    assertEquals(box.read(".claude/skills/style/SKILL.md"), "mine");
-    assertEquals(box.read(".agents/skills/style/SKILL.md"), "newer");
-    await box.run("remove", "style");
-    assertEquals(box.read(".claude/skills/style/SKILL.md"), "mine");
-    assertEquals(isThere(box.at(".agents/skills/style")), false);
-  });
+  for (const [edited, other] of [[".claude/skills", ".agents/skills"], [".agents/skills", ".claude/skills"]]) {
+    it(`keeps an edited file in ${edited} when its skill changes or goes`, async () => {
+      await using setting = await start();
+      const { box } = setting;
+      box.write(`${edited}/style/SKILL.md`, "mine");
+      box.write(`${box.home}/notes/style/SKILL.md`, "newer");
+      await box.fails(1);
+      assertEquals(box.read(`${edited}/style/SKILL.md`), "mine");
+      assertEquals(box.read(`${other}/style/SKILL.md`), "newer");
+      await box.run("remove", "style");
+      assertEquals(box.read(`${edited}/style/SKILL.md`), "mine");
+      assertEquals(isThere(box.at(`${other}/style`)), false);
+    });
+  }
 
   it("frozen, changes nothing that would change the lockfile", async () => {
     await using setting = await start();

@@ -159,6 +159,10 @@ describe("a plain run under direnv", () => {
       `.skills:2: Cannot deploy to .claude/skills: ${inside}`,
     )
     .has(packages, {})
+    .manifest("mode commit", `hq as lodash for ./${packages}`)
+    .sync().fails(`.skills:2: Cannot deploy to ${packages}: ${inside}`)
+    .sync().fails(`.skills:2: Cannot deploy to ${packages}: ${inside}`).has(packages, {})
+    .manifest(`hq as lodash for ./${packages}`, "hq for claude cursor")
     .environment({}).sync().says("use-skills: linked lodash, hq for ./node_modules/x/node_modules, claude")
     .environment(UNDER).sync().says();
 

@@ -31,6 +31,21 @@ describe("clean", () => {
     .manifest("hq for ./a/d").sync().lacks("a/b").has("a/d", HQ)
     .manifest("# nothing").sync().lacks("a");
 
+  scenario("removes a parent that was a target for a while")
+    .skills("hq").manifest("hq for ./a/b").sync().manifest("hq for ./a").sync().manifest("hq for ./a/b").sync()
+    .run("clean").lacks("a");
+
+  scenario("removes what was deployed where a link was for a while")
+    .skills("hq", "one").manifest("hq for ./a/b", "one for claude").sync()
+    .do((box) => Deno.renameSync(box.at("a"), box.at("c"))).link("a", "/nowhere")
+    .manifest("one for claude").sync().says()
+    .do((box) => Deno.removeSync(box.at("a"))).do((box) => Deno.renameSync(box.at("c"), box.at("a")))
+    .sync().says("use-skills: removed hq for ./a/b").lacks("a");
+
+  scenario("forgets a target that a link replaced")
+    .skills("hq").manifest("hq for ./a/b").sync().remove("a").link("a", "/nowhere")
+    .run("clean").says().has("/box/home/.local/state/use-skills", {});
+
   scenario("keeps the parents that were there before")
     .skills("hq").directory("a").manifest("hq for ./a/b/c claude").directory(".claude").sync()
     .run("clean").is("a", "directory").is(".claude", "directory").lacks("a/b", ".claude/skills");
