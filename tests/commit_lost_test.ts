@@ -1,8 +1,8 @@
 /** Tests of `mode commit`: what git would not keep in a clone. */
-import { assertEquals } from "jsr:@std/assert@^1";
+import { assertEquals, assertStringIncludes } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
 import { ATTRIBUTES, cloneElsewhere, commit, start, TARGETS } from "./commit_helpers.ts";
-import { isThere, requires } from "./helpers.ts";
+import { execute, isThere, requires } from "./helpers.ts";
 
 const it = requires("git", "openssl");
 
@@ -94,6 +94,8 @@ describe("what git would not keep", () => {
       await box.fails(1, "check"),
       `.skills: A clone can't execute ${path}, because core.fileMode is off: git add --chmod=+x ${path}\n`,
     );
+    const elsewhere = await execute(await box.call("check"), await box.start({ cwd: box.at(".claude") }));
+    assertStringIncludes(elsewhere.stderr, "core.fileMode is off: git add --chmod=+x ../.claude/skills/pdf/run.sh\n");
     await box.git("add", "--chmod=+x", path);
     assertEquals(await box.done("check"), "");
   });

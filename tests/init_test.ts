@@ -113,6 +113,11 @@ describe("init", () => {
     .is(".envrc", `644 ${block('"my tools/\\$x/use-skills.ts"', '.skills "my tools/\\$x/use-skills.ts"')}`)
     .do((box) => succeed(["bash", "-n", box.at(".envrc")]));
 
+  scenario("says what is wrong with a home to which it can't write")
+    .write("/box/home/.config", "").run("init", "--global").fails(
+      "use-skills: Cannot write /box/home/.config/use-skills/skills (see HOME and the XDG variables): Not a directory",
+    );
+
   scenario("writes the home's manifest with --global")
     .run("init", "--global").says("use-skills: wrote ~/.config/use-skills/skills").lacks(
       ".skills",

@@ -29,6 +29,16 @@ describe("a run, while another process holds the lock", () => {
     }));
   });
 
+  it("that it needs to clean the store, waits and says for what", async () => {
+    using box = new Sandbox();
+    const store = `${box.home}/.local/share/use-skills/store`;
+    box.directory(store);
+    using held = Deno.openSync(store);
+    held.lockSync(true);
+    const message = `use-skills: Another run has been using ${store} for 10 seconds\n`;
+    assertEquals(await box.fails(1, "clean", "--store"), message);
+  });
+
   it("goes on as soon as that is released", async () => {
     using box = new Sandbox();
     box.skills("one");
