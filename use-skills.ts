@@ -1637,7 +1637,7 @@ function isUnedited(text: string): boolean {
 /** Which targets a project has deployed to. A killed run can have recorded one that it did not create. */
 interface TargetIndex {
   targets: Map<string, IndexedTarget>; // by path
-  led: Map<string, IndexedTarget>; // those where there is a link now, or a link or a file above
+  elsewhere: Map<string, IndexedTarget>; // those from which a link leads elsewhere now
   text?: string; // as it was read; `undefined` if it doesn't exist
 }
 
@@ -1660,18 +1660,12 @@ function readIndexFile(path: string): TargetIndex & { manifest: string } {
   const { manifest, targets } = attempt(() => JSON.parse(text ?? "{}")) ?? {};
   const valid = Object.entries<IndexedTarget>(targets ?? {})
     .filter(([target, each]) => target.startsWith("/") && Number.isInteger(each?.parents));
-  return { manifest: `${manifest}`, targets: new Map(valid), led: new Map(), text };
+  return { manifest: `${manifest}`, targets: new Map(valid), elsewhere: new Map(), text };
 }
 
 function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): string | undefined {
   const content = { version: 1, manifest, targets: Object.fromEntries(sortByKey(targets)) };
   return targets.size === 0 ? undefined : `${JSON.stringify(content, undefined, 1)}\n`;
-}
-
-/** The targets that the lockfile names. */
-function recordedTargets(project: Project, recorded: Lockfile["recorded"]): Set<string> {
-  const paths = [...recorded.values()].flatMap(({ targets }) => Object.keys(targets));
-  return new Set(paths.map((path) => resolve(project.directory, path)));
 }
 
 /**
@@ -1680,7 +1674,8 @@ function recordedTargets(project: Project, recorded: Lockfile["recorded"]): Set<
  */
 function readIndex(project: Project, { recorded }: Lockfile = NO_LOCKFILE): TargetIndex {
   const index = readIndexFile(attempt(() => indexPath(project)) ?? "");
-  for (const target of recordedTargets(project, recorded)) {
+  for (const path of [...recorded.values()].flatMap(({ targets }) => Object.keys(targets))) {
+    const target = resolve(project.directory, path);
     if (!index.targets.has(target)) index.targets.set(target, { parents: -1 });
   }
   // If a link leads elsewhere now, use-skills has created nothing there, and nothing there may change.
@@ -1688,7 +1683,7 @@ function readIndex(project: Project, { recorded }: Lockfile = NO_LOCKFILE): Targ
   for (const [path, target] of index.targets) {
     if (isReal(path)) continue;
     index.targets.delete(path);
-    index.led.set(path, target); // It may be as before some day.
+    index.elsewhere.set(path, target); // It may be as before some day.
   }
   if (index.targets.size > 0 || project.global) return index;
   for (const { path } of knownDirectories(project)) {
@@ -2078,7 +2073,7 @@ async function planProject(
   files: Files,
   deployment: Deployment,
 ): Promise<Plan> {
-  const next = new Map(deployment.clean ? [] : index.led);
+  const next = new Map(deployment.clean ? [] : index.elsewhere);
   const plan: Plan = { isCertain: true, index, next, targets: [], problems: [...state.problems] };
   const targets = new Map(state.targets);
   for (const [path, { agent }] of index.targets) {
