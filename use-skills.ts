@@ -3074,20 +3074,27 @@ function createHiddenPattern(): RegExp {
 
 let hiddenPattern: RegExp | undefined;
 
-/** Whether much of a text was not valid UTF-8, as in compressed data. Four hidden characters in a row are no chance. */
+/** Whether much of a text is not text, as in compressed data and in fonts. Four hidden characters in a row are no chance. */
 function isNoise(text: string): boolean {
-  const invalid = text.match(/\uFFFD/g)?.length ?? 0;
+  const invalid = text.match(new RegExp(`[\uFFFD${CONTROLS}]`, "g"))?.length ?? 0;
   return invalid > 8 + text.replaceAll("\0", "").length / 8 && !/\p{DI}{4}/u.test(text);
 }
 
-/** The encoding of a text. UTF-16 of mostly ASCII has a NUL in every second byte, also without a byte order mark. */
+/**
+ * The encoding of a text. UTF-16 without a byte order mark has a NUL in every second byte next to ASCII, and rarely next to
+ * anything else. In a font, there are other numbers.
+ */
 function encodingOf(bytes: Uint8Array): "utf-8" | "utf-16le" | "utf-16be" {
+  if (bytes[0] === 0xFF && bytes[1] === 0xFE) return "utf-16le";
+  if (bytes[0] === 0xFE && bytes[1] === 0xFF) return "utf-16be";
   const sample = bytes.subarray(0, 4096);
-  const zeros: [even: number, odd: number] = [0, 0];
-  for (const [index, byte] of sample.entries()) if (byte === 0) zeros[index % 2]! += 2 / sample.length;
-  const [even, odd] = zeros;
-  if (bytes[0] === 0xFF && bytes[1] === 0xFE || odd > 0.4 && even < 0.1) return "utf-16le";
-  return bytes[0] === 0xFE && bytes[1] === 0xFF || even > 0.4 && odd < 0.1 ? "utf-16be" : "utf-8";
+  if (!sample.includes(0)) return "utf-8";
+  const isUtf16 = (high: 0 | 1) => {
+    const low = sample.filter((_, index) => index % 2 !== high && sample[index ^ 1] === 0);
+    const ascii = low.filter((byte) => byte >= 0x20 && byte < 0x7F || byte >= 0x09 && byte <= 0x0D).length;
+    return ascii > 0.4 * sample.length / 2 && low.length < 1.1 * ascii;
+  };
+  return isUtf16(1) ? "utf-16le" : isUtf16(0) ? "utf-16be" : "utf-8";
 }
 
 /**

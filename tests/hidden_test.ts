@@ -180,6 +180,11 @@ describe("hiddenCharacters()", () => {
     it(`finds none in plain UTF-16 without a byte order mark, ${little ? "little" : "big"} end first`, () =>
       assertEquals(hits(utf16("Do good – naïve\r\n", little)), []));
   }
+  it("finds none in a font, whose numbers have two bytes", () => {
+    const numbers = (limit: number) => compressed(4000).flatMap((byte) => [0, byte % limit]);
+    assertEquals(hits(bytesOf(numbers(128))), []);
+    assertEquals(hits(bytesOf(numbers(32))), []);
+  });
   it("finds none in what is not text", () => assertEquals(hits(bytesOf(compressed(200_000))), []));
   it("finds some in what does not look like text, but is read as text", () =>
     assertEquals(hits(bytesOf(new Array(8000).fill(0xFF), "\0\n\u200B"), true), ["2:1 200B zero-width"]));
