@@ -1078,11 +1078,13 @@ function isStored(locked: Locked): boolean {
 }
 
 /** Why a stored skill must not be deployed; `undefined` if it may. */
-function hiddenProblem(hidden: readonly string[], entry: GitEntry, locked: Locked): string | undefined {
+function hiddenProblem(skill: StoredSkill, entry: GitEntry, locked: Locked): string | undefined {
+  const hidden = hiddenInStore(skill) ?? [];
   if (hidden.length === 0 || entry.trust && locked.trusted === locked.tree) return undefined;
   const more = hidden.length > 5 ? `; and ${hidden.length - 5} more` : "";
+  const line = [entry.text, ...entry.as ? ["as", entry.as] : [], "trust"].join(" ");
   const wayOut = !entry.trust
-    ? `read it in ${storeDirectory()}/${locked.tree}, then end its line with "trust" if they are intended`
+    ? `read it in ${fromHome(skill.directory)}; if they are intended, write ${quote(line)} into .skills`
     : locked.trusted === undefined
     ? "its line has trust, but .skills.lock doesn't: run sync without --frozen"
     : 'it changed since it was trusted: read it, then run "update --trust"';
@@ -1114,7 +1116,7 @@ function locateGit(entry: GitEntry, project: Project, { locked: all, recorded }:
   return storedSkills(locked).map((skill) => {
     const hidden = hiddenInStore(skill);
     const absence = hidden ? undefined : `${quote(text)} is not on this machine: run sync`;
-    const problem = hidden ? hiddenProblem(hidden, entry, locked) : recorded.has(text) ? undefined : absence;
+    const problem = hidden ? hiddenProblem(skill, entry, locked) : recorded.has(text) ? undefined : absence;
     if (problem) throw new Error(problem);
     return { source: skill.directory, tree: skill.tree, absence };
   });
@@ -1411,12 +1413,16 @@ function findDesired(
     target.desired.set(name, earlier);
     if (earlier.source === source || earlier.file !== file) return; // The manifest overrides `.skills.local`.
     if (attempt(() => Deno.realPathSync(earlier.source) === Deno.realPathSync(source))) return;
+    const areMany = [desired, earlier].every(({ reference }) => isMany(reference));
+    const wayOut = areMany
+      ? "replace one of the entries by entries for single skills"
+      : 'write "as NAME" after one of them';
     const both = `${show(source, project)} here and ${show(earlier.source, project)} in line ${earlier.line}`;
     problems.push({
       file,
       line,
       name,
-      message: `${quote(name)} names two skills, ${both}: write "as NAME" after one of them`,
+      message: `${quote(name)} names two skills, ${both}: ${wayOut}`,
     });
   };
 
@@ -3436,8 +3442,10 @@ class Fetching {
     const isFirstTrust = before?.trusted === undefined && (before?.tree ?? after.tree) === after.tree;
     const isTrusted = trust && (isFirstTrust || isUpdate && this.flags.trust || hidden.length === 0);
     const result = { ...after, trusted: isTrusted ? after.tree : before?.trusted };
-    const problem = isChanged ? hiddenProblem(hidden, entry, result) : undefined;
-    if (problem) throw new Error(problem);
+    for (const skill of isChanged ? storedSkills(after) : []) {
+      const problem = hiddenProblem(skill, entry, result);
+      if (problem) throw new Error(problem);
+    }
     return result;
   }
 }

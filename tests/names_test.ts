@@ -84,6 +84,13 @@ describe("a name", () => {
       `.skills:2: "two words" ${rule}, did you mean "two-words"? Rename the directory, or write "as NAME" after its path`,
     );
 
+  scenario("in two directories, all of whose skills are named, can't be renamed there")
+    .skills("a/hq", "b/hq").write("b/hq/SKILL.md", "other").manifest("./a/* for claude", "./b/* for claude")
+    .sync().fails(
+      "use-skills: linked hq for claude",
+      '.skills:2: "hq" names two skills, b/hq here and a/hq in line 1: replace one of the entries by entries for single skills',
+    );
+
   scenario("of two different skills is a problem of the later entry")
     .skills("hq", "./other/hq").manifest("hq for claude", "", "./other/hq for claude")
     .sync().fails(

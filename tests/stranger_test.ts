@@ -18,8 +18,8 @@ function bad(files: Record<string, FileContent>): Record<string, FileContent> {
 
 /** The message about hidden characters. */
 function hidden(tree: string, ...places: string[]): string {
-  return `"team/skills/bad" contains hidden characters: ${places.join("; ")}; read it in STORE/${tree}, then end its ` +
-    'line with "trust" if they are intended';
+  return `"team/skills/bad" contains hidden characters: ${places.join("; ")}; read it in ` +
+    `~/.local/share/use-skills/store/${tree}/bad; if they are intended, write "team/skills/bad trust" into .skills`;
 }
 
 describe("a stranger's skill", () => {
@@ -111,12 +111,23 @@ describe("a stranger's skill", () => {
       const { box } = setting;
       box.manifest("team/skills/bad", "team/skills/skills/pdf");
       const tree = message.includes("TREE") ? await setting.hash("main:bad") : "";
-      const expected = message.replace("TREE", tree).replace("STORE", setting.storePath);
+      const expected = message.replace("TREE", tree);
       assertEquals(await box.fails(1), `use-skills: linked pdf for ${AGENTS}\n.skills:1: ${expected}\n`);
       assertEquals(Object.keys(setting.links), ["pdf"]);
       assertEquals(isThere(`${box.home}/evil`) || isThere(`${box.path}/evil`), false);
     });
   }
+
+  it("with hidden characters is named with its place in the store if a reference names many", async () => {
+    await using setting = await Setting.start({ ...PDF, "skills/bad/SKILL.md": `${skillText("bad")}\u200b` });
+    const place = `~/.local/share/use-skills/store/${await setting.hash("main:skills/bad")}/bad`;
+    assertEquals(
+      await setting.box.fails(1, "add", "team/skills/skills/*"),
+      '.skills: "team/skills/skills/*" contains hidden characters: bad/SKILL.md:7:1 U+200B zero-width character; ' +
+        `read it in ${place}; if they are intended, write "team/skills/skills/* trust" into .skills\n`,
+    );
+    assertEquals(isThere(place.replace("~", setting.box.home)), true);
+  });
 
   it("with a list of files that is too long does not make other skills of the repo fail", async () => {
     await using setting = await Setting.start({ ...PDF, "bad/SKILL.md": skillText("bad") });
@@ -274,7 +285,7 @@ describe("a stranger's skill", () => {
     box.manifest("team/skills/bad");
     box.write(".skills.lock", lock.replace(/"trusted":"\w+",/, ""));
     const message = hidden(await setting.hash("main:bad"), "bad/a.md:1:1 U+200B zero-width character");
-    assertEquals(await box.fails(1), `.skills:1: ${message.replace("STORE", setting.storePath)}\n`);
+    assertEquals(await box.fails(1), `.skills:1: ${message}\n`);
     assertEquals(setting.links, {});
   });
 
