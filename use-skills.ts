@@ -1417,7 +1417,8 @@ function findDesired(
     const wayOut = areMany
       ? "replace one of the entries by entries for single skills"
       : 'write "as NAME" after one of them';
-    const both = `${show(source, project)} here and ${show(earlier.source, project)} in line ${earlier.line}`;
+    const shown = ({ tree, reference, source }: Desired) => tree === undefined ? show(source, project) : reference;
+    const both = `${shown(desired)} here and ${shown(earlier)} in line ${earlier.line}`;
     problems.push({
       file,
       line,

@@ -99,7 +99,7 @@ use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, ki
     [
       [REFERENCE, "--as", "local"],
       1,
-      '"local" names two skills, STORE/pdf here and skills/local in line 1: write "as NAME" after one of them',
+      '"local" names two skills, team/skills/skills/pdf here and skills/local in line 1: write "as NAME" after one of them',
     ],
     [
       [REFERENCE, "--as", "Pdf"],
