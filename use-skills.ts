@@ -3081,10 +3081,16 @@ function createHiddenPattern(): RegExp {
 
 let hiddenPattern: RegExp | undefined;
 
-/** Whether much of a text is not text, as in compressed data and in fonts. Four hidden characters in a row are no chance. */
+/**
+ * Whether much of a text is not text, as in compressed data and in fonts. Some of that must be bytes that are not UTF-8,
+ * because everybody sees those. Four hidden characters in a row are no chance.
+ */
 function isNoise(text: string): boolean {
-  const invalid = text.match(new RegExp(`[\uFFFD${CONTROLS}]`, "g"))?.length ?? 0;
-  return invalid > 8 + text.replaceAll("\0", "").length / 8 && !/\p{DI}{4}/u.test(text);
+  const count = (pattern: RegExp) => text.match(pattern)?.length ?? 0;
+  const length = text.length - count(/\0/g);
+  const invalid = count(/\uFFFD/g);
+  const controls = count(new RegExp(`[${CONTROLS}]`, "g"));
+  return invalid > 8 + length / 32 && invalid + controls > 8 + length / 8 && !/\p{DI}{4}/u.test(text);
 }
 
 /**

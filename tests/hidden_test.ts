@@ -181,10 +181,13 @@ describe("hiddenCharacters()", () => {
       assertEquals(hits(utf16("Do good – naïve\r\n", little)), []));
   }
   it("finds none in a font, whose numbers have two bytes", () => {
-    const numbers = (limit: number) => compressed(4000).flatMap((byte) => [0, byte % limit]);
+    const numbers = (limit: number) =>
+      compressed(4000).flatMap((byte, index) => index % 8 === 0 ? [byte, byte] : [0, byte % limit]);
     assertEquals(hits(bytesOf(numbers(128))), []);
     assertEquals(hits(bytesOf(numbers(32))), []);
   });
+  it("is not misled by control characters", () =>
+    assertEquals(hits(bytesOf(`#${"\x01".repeat(8000)}\n\0\u200B`)).at(-1), "2:2 200B zero-width"));
   it("finds none in what is not text", () => assertEquals(hits(bytesOf(compressed(200_000))), []));
   it("finds some in what does not look like text, but is read as text", () =>
     assertEquals(hits(bytesOf(new Array(8000).fill(0xFF), "\0\n\u200B"), true), ["2:1 200B zero-width"]));
