@@ -185,8 +185,11 @@ const OPTIONS = {
 /** The options that every command accepts. */
 const COMMON_OPTIONS: readonly (keyof typeof OPTIONS)[] = ["global", "directory", "dry-run", "quiet", "help"];
 
-/** Commands of other tools, and what to use instead. */
+/** Commands and options of other tools and earlier versions, and what to use instead. */
 const INSTEAD: Readonly<Record<string, string>> = {
+  "--agent": '"--for AGENT"',
+  "--copy": 'the line "mode copy" above the first entry of .skills',
+  "--skill": '"add OWNER/REPO@NAME"',
   i: '"sync" or "add"',
   install: '"sync" or "add"',
   move: '"as NAME" in .skills',
@@ -3800,11 +3803,9 @@ async function parseOptions(words: readonly string[]): Promise<Request> {
       if (key !== undefined) unknown.push(argument.replace(/=.*/s, ""));
     },
   });
-  if (unknown[0] === "--copy") {
-    throw new UsageError('--copy was replaced by a line of .skills: write "mode copy" above the first entry');
-  }
   if (unknown[0] !== undefined) {
-    const near = suggestion(unknown[0], all.map(([name]) => `--${name}`));
+    const instead = Object.hasOwn(INSTEAD, unknown[0]) && `: use ${INSTEAD[unknown[0]]}`;
+    const near = instead || suggestion(unknown[0], all.map(([name]) => `--${name}`));
     throw new UsageError(`Unknown option ${quote(unknown[0])}${near}`);
   }
   for (const [name, { value }] of withValue) {
@@ -3926,7 +3927,10 @@ function entriesNamed(word: string, does: string, entries: readonly Entry[], pro
     const names = locked && attempt(() => storedSkills(locked))?.map(({ name }) => name) || [];
     return [text, deployedName(entry, project), ...names].includes(word);
   });
-  if (found.length === 0) throw new UsageError(`No entry of ${showHere(project)} ${does} ${quote(word)}`);
+  if (found.length === 0) {
+    const near = suggestion(word, entries.map((entry) => deployedName(entry, project) || entry.text));
+    throw new UsageError(`No entry of ${showHere(project)} ${does} ${quote(word)}${near}`);
+  }
   return found;
 }
 

@@ -53,7 +53,7 @@ describe("mode copy", () => {
 
   scenario("replaced --copy")
     .skills("hq").manifest("hq").remember().sync("--copy")
-    .refuses('use-skills: --copy was replaced by a line of .skills: write "mode copy" above the first entry')
+    .refuses('use-skills: Unknown option "--copy": use the line "mode copy" above the first entry of .skills')
     .untouched();
 
   scenario("is not edited by what Python and Finder leave in a copy, which goes with it")
