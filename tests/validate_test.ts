@@ -157,7 +157,7 @@ describe("validate", () => {
       "> ```",
       "> [fenced](no.md)",
       "> ```",
-      "[last](last.md)",
+      "[last](last.md) [other](../other/SKILL.md)",
       "```",
       "[unclosed](no.md)",
     ];
@@ -177,6 +177,7 @@ describe("validate", () => {
       'a/SKILL.md:15: Warning: The link target "references/below.md" does not exist',
       'a/SKILL.md:18: Warning: The link target "gone.md" does not exist',
       'a/SKILL.md:26: Warning: The link target "last.md" does not exist',
+      'a/SKILL.md:26: Warning: The link target "../other/SKILL.md" is outside the skill and not there: "mode copy" deploys skills next to each other',
       "a/scripts/deep/er.py:1: Warning: The script is not executable: chmod +x",
       "a/scripts/run.sh:1: Warning: The script is not executable: chmod +x",
       "b/SKILL.md:5: Warning: The text has 501 lines, over 500, and agents read it all: move parts into other files",

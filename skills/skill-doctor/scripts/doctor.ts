@@ -451,7 +451,10 @@ async function findWarnings(directory: string, text: string): Promise<Problem[]>
       const target = (inline ?? definition).replace(/^<|>$/g, "").replace(/[?#].*|:\d+$/, "");
       const path = resolve(directory, attempt(() => decodeURIComponent(target)) ?? target);
       if (OTHER_TARGETS.test(target) || exists(path)) continue;
-      found.push({ file, line: firstLine + index, message: `The link target ${quote(target)} does not exist` });
+      const wrong = isInside(directory, path)
+        ? "does not exist"
+        : 'is outside the skill and not there: "mode copy" deploys skills next to each other';
+      found.push({ file, line: firstLine + index, message: `The link target ${quote(target)} ${wrong}` });
     }
   }
   for (const name of await filesBelow(`${directory}/scripts`)) {
