@@ -186,7 +186,7 @@ describe("validate", () => {
     ]);
     assertEquals(await box.done("validate", "--quiet", "a", "b", "c"), "");
     const { warnings, problems } = JSON.parse((await box.run("validate", "--json", "a", "b", "c")).stdout);
-    assertEquals([warnings.length, problems], [8, []]);
+    assertEquals([warnings.length, problems], [9, []]);
   });
 
   it("explains why a directory is not a skill", async () => {
