@@ -1510,19 +1510,31 @@ const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 async function hashTree(directory: string, ignored: readonly string[]): Promise<Uint8Array<ArrayBuffer>> {
   const hashObject = async (type: string, content: Uint8Array) =>
     new Uint8Array(await crypto.subtle.digest("SHA-1", concat(`${type} ${content.length}\0`, content)));
-  const entries: [string, Uint8Array][] = [];
-  for (const { name, isDirectory, isSymlink } of Deno.readDirSync(directory)) {
-    if (ignored.includes(name)) continue;
+  let bytes = 0;
+  const hashEntry = async (name: string): Promise<[string, Uint8Array][]> => {
     const path = `${directory}/${name}`;
-    const isProgram = () => isExecutable(Deno.lstatSync(path));
-    const mode = isDirectory ? "40000" : isSymlink ? "120000" : isProgram() ? "100755" : "100644";
+    const info = Deno.lstatSync(path);
+    const { isDirectory, isSymlink } = info;
+    bytes += info.size;
+    const mode = isDirectory ? "40000" : isSymlink ? "120000" : isExecutable(info) ? "100755" : "100644";
     const hash = isDirectory
       ? await hashTree(path, ignored)
       : await hashObject("blob", isSymlink ? concat(Deno.readLinkSync(path)) : Deno.readFileSync(path));
-    if (isDirectory && hash.toHex() === EMPTY_TREE) continue; // Git has no empty directories.
+    if (isDirectory && hash.toHex() === EMPTY_TREE) return []; // Git has no empty directories.
     const key = concat(isDirectory ? `${name}/` : name).toHex(); // Git sorts by bytes, and a directory as NAME/.
-    entries.push([key, concat(`${mode} ${name}\0`, hash)]);
+    return [[key, concat(`${mode} ${name}\0`, hash)]];
+  };
+  const entries: [string, Uint8Array][] = [];
+  // Some are hashed at once, because that waits for another thread, but not much, because it is in memory until then.
+  const hashing: ReturnType<typeof hashEntry>[] = [];
+  for (const { name } of Deno.readDirSync(directory)) {
+    if (ignored.includes(name)) continue;
+    hashing.push(hashEntry(name));
+    if (hashing.length < 4 && bytes < 2 ** 20) continue;
+    entries.push(...(await Promise.all(hashing.splice(0))).flat());
+    bytes = 0;
   }
+  entries.push(...(await Promise.all(hashing)).flat());
   return await hashObject("tree", concat(...sortByKey(entries).map(([, entry]) => entry)));
 }
 
