@@ -297,6 +297,7 @@ describe("real agents", () => {
       ["n".repeat(65)]: named("n".repeat(65)),
       "mark": `\ufeff${named("mark")}`,
       "long-description": front("name: long-description", `description: ${"d".repeat(1100)}`),
+      "long-text": named("long-text") + "It is long.\n".repeat(10_000), // OpenCode prints all of it.
       "extra": front("name: extra", "description: d", "effort: high", "type: x"),
       "crlf": named("crlf").replaceAll("\n", "\r\n"),
       "group/nested": named("nested"),

@@ -1016,37 +1016,40 @@ async function ask(agent: string, { start: directory }: Desired): Promise<Answer
   const { command: [program = "", ...args] = [], input, end, read } = QUESTIONS[agent] ?? {};
   if (!read || !isOnPath(program)) return undefined;
   const stdin = input ? "piped" : "null";
-  const options = { args, cwd: directory, detached: true, stdin, stdout: "piped", stderr: "null" } as const;
-  const kill = () => attempt(() => Deno.kill(-child.pid, "SIGKILL")); // with the processes that it started
+  const options = { cwd: directory, detached: true, stdin, stdout: "null", stderr: "null" } as const;
+  const file = Deno.makeTempFileSync({ prefix: "skill-doctor-" }); // OpenCode writes no more than 64 KiB into a pipe.
+  const stop = () => {
+    attempt(() => Deno.kill(-child.pid, "SIGKILL")); // with the processes that it started
+    attempt(() => Deno.removeSync(file));
+  };
   const signals = [["SIGINT", 130], ["SIGTERM", 143]] as const;
   const listeners = signals.map(([signal, status]) => {
     const listener = () => {
-      kill();
+      stop();
       Deno.exit(status);
     };
     Deno.addSignalListener(signal, listener);
     return { signal, listener };
   });
-  const child = new Deno.Command(program, options).spawn();
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`no answer within ${ASK_SECONDS} seconds`)), ASK_SECONDS * 1000);
-  const answer = async () => {
+  const words = ["-c", 'exec "$@" >"$0"', file, program, ...args];
+  const child = new Deno.Command("/bin/sh", { args: words, ...options }).spawn();
+  let hasEnded = false;
+  child.status.then(() => hasEnded = true);
+  try {
     const writer = input && child.stdin.getWriter();
     writer?.write(new TextEncoder().encode(input?.(directory))).catch(() => {}); // It says why in its output.
-    let output = "";
-    for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) {
-      output += piece;
-      if (end?.test(output)) break;
+    const start = performance.now();
+    for (let isLast = false; !isLast;) {
+      isLast = hasEnded;
+      const output = Deno.readTextFileSync(file);
+      const answers = isLast || end?.test(output) ? attempt(() => read(output)) : undefined;
+      if (answers) return answers;
+      if (performance.now() - start > ASK_SECONDS * 1000) throw new Error(`no answer within ${ASK_SECONDS} seconds`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    const answers = attempt(() => read(output));
-    if (!answers) throw new Error("it did not answer as expected");
-    return answers;
-  };
-  try {
-    return await Promise.race([answer(), late.promise]);
+    throw new Error("it did not answer as expected");
   } finally {
-    clearTimeout(timer);
-    kill();
+    stop();
     await child.status;
     for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
   }
