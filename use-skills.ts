@@ -1325,7 +1325,9 @@ function locatePath(
   }
   if (as !== undefined) throw new Error(`"as" needs one skill, but ${quote(text)} names many`);
   const skills = skillsIn(path);
-  if (skills === undefined) throw new Error(`Cannot read the directory of ${quote(text)}`);
+  if (skills === undefined) {
+    throw new Error(`The directory of ${quote(text)} ${exists(path) ? "cannot be read" : "does not exist"}`);
+  }
   return skills;
 }
 

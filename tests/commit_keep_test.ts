@@ -27,7 +27,10 @@ describe("mode commit keeps", () => {
     box.write(".skills", "mode copy\n~/notes/* for cursor\n");
     for (const quiet of ["", "-q"]) {
       const message = await box.fails(1, ...["sync", quiet].filter((word) => word !== ""));
-      assertEquals(message.slice(message.indexOf(".skills:")), '.skills:2: Cannot read the directory of "~/notes/*"\n');
+      assertEquals(
+        message.slice(message.indexOf(".skills:")),
+        '.skills:2: The directory of "~/notes/*" does not exist\n',
+      );
       assertEquals(isThere(box.at(".cursor/skills/style/SKILL.md")), true);
     }
   });

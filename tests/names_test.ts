@@ -120,7 +120,7 @@ describe("an entry that fails", () => {
   const entries: Record<string, string> = {
     "./nothing/here": '"./nothing/here" does not exist',
     "./.skills": '"./.skills" is a file: name the skill\'s directory',
-    "~/nothing/*": 'Cannot read the directory of "~/nothing/*"',
+    "~/nothing/*": 'The directory of "~/nothing/*" does not exist',
     "./skills/* as all": '"as" needs one skill, but "./skills/*" names many',
     "hq as Not-A-Name":
       '"Not-A-Name" is not a skill name: 1 to 64 lowercase letters, digits and single hyphens, did you mean "not-a-name"?',
