@@ -4119,7 +4119,7 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
   const store = makePrivateDirectory(storeDirectory());
   using _lock = await lockDirectory(store);
   const used = new Set<string>();
-  for (const { manifest, targets } of [{ manifest: project.manifest, ...readIndex(project) }, ...readAllIndexes()]) {
+  for (const { manifest, targets } of [{ ...readIndex(project), manifest: project.manifest }, ...readAllIndexes()]) {
     const owner = { ...projectAt(resolve("/", manifest, "..")), global: manifest === attempt(homeManifest) };
     const lockfile = attempt(() => readOwnFile(`${manifest}.lock`, owner, MAX_LOCKFILE_BYTES)) ?? "";
     const states = [...targets.keys()].map((path) => attempt(() => readState(path, namesIn(path)).text) ?? "");

@@ -196,6 +196,26 @@ describe("clean --store", () => {
     assertEquals([skills(), repos()], [[], []]);
   });
 
+  it("keeps the skills of the project it runs in, also of a moved one and of a new clone", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    box.manifest("team/skills/skills/pdf for ./agents/skills");
+    await box.done();
+    Deno.renameSync(box.repo, `${box.path}/moved`);
+    box.enter("moved");
+    const nothing = cleaned(0, 0).replaceAll("SIZE", "0 B");
+    assertEquals(await box.done("clean", "--store"), nothing);
+    assertEquals(whatIs(box.at("agents/skills/pdf/SKILL.md")), `444 ${skillText("pdf")}`);
+    const lockfile = box.read(".skills.lock");
+    await box.done("clean", "-q");
+    Deno.removeSync(box.repo, { recursive: true });
+    box.enter("clone");
+    box.write(".skills.lock", lockfile);
+    box.manifest("team/skills/skills/pdf for ./agents/skills");
+    assertEquals(await box.done("clean", "--store"), nothing);
+    assertEquals(await box.done("sync", "--offline"), "use-skills: linked pdf for ./agents/skills\n");
+  });
+
   it("runs where there is no manifest, and creates the store at most", async () => {
     await using setting = await Setting.start();
     const { box } = setting;
