@@ -234,7 +234,7 @@ const MAX_COPIED_FILE_BYTES = 256 * 2 ** 20;
 /** How long to wait for another run, in seconds. */
 const LOCK_SECONDS = 10;
 
-/** What other programs leave in a copy. It isn't an edit: it goes with the copy. */
+/** What other programs leave in a skill or a copy. It is only part of a skill if git has it there. */
 const LEFT_BEHIND = ["__pycache__", ".DS_Store"];
 
 /** In each target: which entries are owned, by which projects, from which sources. */
@@ -1486,9 +1486,9 @@ function isExecutable(info: Deno.FileInfo): boolean {
  * Lists a skill that is to be copied, or a copy. Refuses what would make a copy incomplete or include something from
  * outside: a link that leads out of the skill or nowhere, a socket, or a device.
  */
-function listContent(directory: string): Item[] {
+function listContent(directory: string, ignored: readonly string[]): Item[] {
   const top = Deno.realPathSync(directory);
-  const items = [...walk(directory)];
+  const items = [...walk(directory)].filter(({ path }) => !path.split("/").some((name) => ignored.includes(name)));
   for (const { path, info } of items) {
     if (info.size > MAX_COPIED_FILE_BYTES) {
       throw new Error(`${quote(path)} has more than ${MAX_COPIED_FILE_BYTES / 2 ** 20} MiB`);
@@ -1542,7 +1542,7 @@ async function hashTree(directory: string, ignored: readonly string[]): Promise<
 
 /** The hash that git gives the content of a skill or a copy. Like git, it ignores empty directories. */
 async function treeHash(directory: string, ignored: readonly string[] = []): Promise<string> {
-  listContent(directory);
+  listContent(directory, ignored);
   return (await hashTree(directory, ignored)).toHex();
 }
 
@@ -1562,10 +1562,10 @@ async function copyHash(directory: string, expected: readonly (string | undefine
   return expected.includes(without) ? without : hash;
 }
 
-/** Copies a skill, with the two modes that git knows. */
-function copyContent(source: string, destination: string): void {
+/** Copies a skill, with the two modes that git knows. `tree` is its hash if it comes from git. */
+function copyContent({ source, tree }: Desired, destination: string): void {
   Deno.mkdirSync(destination);
-  for (const { path, info } of listContent(source)) {
+  for (const { path, info } of listContent(source, tree === undefined ? LEFT_BEHIND : [])) {
     const [from, to] = [`${source}/${path}`, `${destination}/${path}`];
     if (info.isDirectory) Deno.mkdirSync(to);
     else if (info.isSymlink) Deno.symlinkSync(Deno.readLinkSync(from), to);
@@ -1927,7 +1927,7 @@ async function examine(
     if (hash !== undefined && [...copies, form?.copy].includes(hash)) return { kind: "directory", hash };
     const hasSource = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another directory can be huge.
     const isSimilar = !hasSource || attempt(() => outline(path) === outline(desired.source)) === true;
-    const wanted = form?.copy ?? (hasSource && isSimilar ? await contentHash(desired.source) : undefined);
+    const wanted = form?.copy ?? (hasSource && isSimilar ? await contentHash(desired.source, LEFT_BEHIND) : undefined);
     const isDesired = isSimilar && wanted !== undefined && await copyHash(path, [wanted]) === wanted;
     return { kind: "directory", hash, isDesired };
   }
@@ -1973,7 +1973,7 @@ async function planTarget(
     state.entries.set(name, { ...known, was: [...known.was ?? [], form], for: [...new Set([...known.for, owner])] });
   }
   const hashOf = (source: string) => {
-    const hash = hashes.get(source) ?? treeHash(source);
+    const hash = hashes.get(source) ?? treeHash(source, LEFT_BEHIND);
     hashes.set(source, hash);
     return hash;
   };
@@ -2208,7 +2208,7 @@ async function perform(action: Action, target: string, staging: () => string): P
   if (form && desired) {
     created = `${staging()}/${name}.new`;
     if (form.copy === undefined) Deno.symlinkSync(form.target, created);
-    else copyContent(desired.source, created);
+    else copyContent(desired, created);
     if (form.copy && await contentHash(created) !== form.copy) throw new Error("the skill changed while it was copied");
   }
   if (actual.kind === "link") {
@@ -2363,8 +2363,11 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
           else if (owner) repos.add(below(repo, owner) ?? owner);
           continue;
         }
-        for (const item of isRealDirectory(`${path}/${name}`) ? walk(`${path}/${name}`) : []) {
-          if (item.info.isDirectory || isLeftBehind(item.path)) continue;
+        const items = isRealDirectory(`${path}/${name}`) ? [...walk(`${path}/${name}`)] : [];
+        const mayBeMore = items.some((item) => isLeftBehind(item.path));
+        const isMore = mayBeMore && await contentHash(`${path}/${name}`) !== copy; // otherwise, the skill has these files
+        for (const item of items) {
+          if (item.info.isDirectory || isMore && isLeftBehind(item.path)) continue;
           if (item.info.isFile) copied.set(`${place}/${item.path}`, isExecutable(item.info));
           else others.add(`${place}/${item.path}`);
         }

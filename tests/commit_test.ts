@@ -2,7 +2,7 @@
 import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
 import { ATTRIBUTES, cloneElsewhere, commit, start, TARGETS, targets } from "./commit_helpers.ts";
-import { AGENTS, Setting } from "./git_helpers.ts";
+import { AGENTS, PDF, Setting } from "./git_helpers.ts";
 import { deployed, isThere, requires, stamps, tree } from "./helpers.ts";
 import { scenario } from "./scenario.ts";
 
@@ -151,6 +151,39 @@ describe("mode commit", () => {
         `~/.local/share/use-skills/store/${await setting.hash("main:skills/pdf")}/pdf .claude/skills/pdf); ` +
         'move it away, or write "as NAME" after the entry\n',
     );
+  });
+
+  it("leaves out what Python and Finder left in a skill from the home, so a clone is complete", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const before = tree(box.repo);
+    for (const path of ["__pycache__/x.pyc", ".DS_Store"]) {
+      box.write(`${box.home}/notes/style/${path}`, "x");
+    }
+    for (const args of [[], ["check"]]) assertEquals(await box.done(...args), "");
+    assertEquals(tree(box.repo), before);
+    box.write(".gitignore", "__pycache__/\n.DS_Store\n");
+    box.write(`${box.home}/notes/style/new`, "new");
+    assertEquals(await box.done(), `use-skills: copied again style for ${AGENTS}\n`);
+    assertEquals(Object.keys(tree(box.at(".claude/skills/style"))), ["SKILL.md", "new"]);
+    await commit(box, "new");
+    const clone = cloneElsewhere(setting);
+    for (const args of [["check"], []]) assertEquals(await clone.done(...args), "");
+  });
+
+  it("finds what a clone lacks if a skill from a server contains what Python leaves", async () => {
+    await using setting = await Setting.start({ ...PDF, "skills/pdf/__pycache__/x.pyc": "x" });
+    const { box } = setting;
+    await box.git("init", "-q", "-b", "main");
+    box.write(".gitignore", "__pycache__/\n");
+    box.manifest("mode commit", "team/skills/skills/pdf for claude");
+    const lost = ".skills: A clone lacks .claude/skills/pdf/__pycache__/x.pyc, because git ignores it " +
+      '("__pycache__/" in .gitignore:1): change that line, or add it with git add --force\n';
+    assertEquals(await box.fails(1), `use-skills: copied pdf for claude\n${lost}`);
+    assertEquals(await box.fails(1, "check"), lost);
+    await box.git("add", "--force", ".");
+    await commit(box, "deploy");
+    assertEquals(await cloneElsewhere(setting).done("check"), "");
   });
 
   it("merges two branches that each add a skill, with merge=union and one more sync", async () => {

@@ -64,6 +64,12 @@ describe("mode copy", () => {
     .lacks(".claude/skills/hq/scripts", ".claude/skills/hq/.DS_Store")
     .write(".claude/skills/hq/__pycache__/x.pyc", "x").run("clean").lacks(".claude");
 
+  scenario("is made without what Python and Finder left in a skill")
+    .skills("hq").write("skills/hq/scripts/__pycache__/x.pyc", "x").write("skills/hq/.DS_Store", "x")
+    .link("skills/hq/__pycache__/broken", "nowhere").manifest("hq for claude").mode("copy").sync()
+    .has(".claude/skills/hq", { "SKILL.md": "file", scripts: "copy" }).has(".claude/skills/hq/scripts", {})
+    .write("skills/hq/.DS_Store", "y").write(".claude/skills/hq/.DS_Store", "z").sync().says().run("check").says();
+
   for (const mode of ["link", "commit"]) {
     scenario(`leaves an edited copy that equals its skill by now, also if mode ${mode} follows`)
       .skills("one").manifest("one for claude").mode("copy").sync()
