@@ -3066,7 +3066,7 @@ const CONTROLS = String.raw`\x01-\x08\x0B\x0E-\x1F\x7F-\x9F`;
 function createHiddenPattern(): RegExp {
   const raw = String.raw;
   const characters = raw`[\p{DI}\p{Co}\p{Zl}\p{Zp}\uFFF9-\uFFFB\u{13430}-\u{13440}${CONTROLS}]`;
-  const suspect = raw`${characters}|\r(?=[^\n])|[\u2000-\u200A\u2800]{3}`; // to skip everything else quickly
+  const suspect = raw`${characters}|\r(?=\0*[^\n\0])|[\u2000-\u200A\u2800]{3}`; // to skip everything else quickly
   const nextTo = (character: string, visible: string) =>
     raw`${character}(?:(?<=(?!\p{DI})${visible}${character})|(?=(?!\p{DI})${visible}))`;
   const rightToLeft = raw`(?!\p{DI})[\u0590-\u08FF\uFB1D-\uFDFF\uFE70-\uFEFC\u{10800}-\u{10FFF}\u{1E800}-\u{1EFFF}]`;
@@ -3131,28 +3131,22 @@ function encodingOf(bytes: Uint8Array): "utf-8" | "utf-16le" | "utf-16be" {
 }
 
 /**
- * Finds the characters in a file that people don't see and that can tell an agent what nobody has read.
- *
- * Accepted are those that emoji and scripts need, and a byte order mark. A file that isn't text has none. Neither a NUL
- * nor a few invalid bytes make a file binary, only a start that everyone who opens it would see is not text.
- *
- * @param bytes The content of the file: UTF-8 or UTF-16.
- * @param isText Whether it is text whatever it looks like, because an agent reads it as text.
- * @returns The first 100 of them, in order.
+ * Whether a character is part of a text in UTF-16 that was read as UTF-8, given what is around it there. Such text
+ * hardly ever contains an ignorable character of three bytes.
  */
-export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenCharacter[] {
-  const encoding = encodingOf(bytes);
-  const decoder = new TextDecoder(encoding);
-  const mayBeBinary = !isText && encoding === "utf-8" && bytes.includes(0); // compressed data has a NUL somewhere
-  if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
-  const decoded = decoder.decode(bytes);
-  const text = mayBeBinary ? decoded.replace(new RegExp(`[${CONTROLS}]`, "g"), " ") : decoded;
+function isFromUtf16(around: string, character: string): boolean {
+  const others = around.match(new RegExp(`[\\0\uFFFD${CONTROLS}]`, "g"))?.length ?? 0;
+  return others > 4 + around.length / 16 && !/(?![\0-\u07FF])\p{DI}/u.test(character);
+}
+
+/** The hidden characters of a text, at most 100. `isAccident` says which of them are part of something else. */
+function findHiddenIn(text: string, isAccident?: (around: string, character: string) => boolean): HiddenCharacter[] {
   if (!/[^\t\n\f -~]/.test(text)) return [];
   hiddenPattern ??= createHiddenPattern();
   const found: HiddenCharacter[] = [];
   let [line, column, position] = [1, 1, 0];
   for (const match of text.matchAll(hiddenPattern)) {
-    if (mayBeBinary && isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // as in a PDF
+    if (isAccident?.(text.slice(Math.max(match.index - 64, 0), match.index + 64), match[0])) continue;
     for (const character of text.slice(position, match.index)) {
       column++;
       if (character === "\n") [line, column] = [line + 1, 1];
@@ -3163,6 +3157,29 @@ export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenChara
     if (found.length === 100) break;
   }
   return found;
+}
+
+/**
+ * Finds the characters in a file that people don't see and that can tell an agent what nobody has read.
+ *
+ * Accepted are those that emoji and scripts need, and a byte order mark. A file that isn't text has none. Neither a NUL
+ * nor a few invalid bytes make a file binary, only a start that everyone who opens it would see is not text.
+ *
+ * @param bytes The content of the file: UTF-8 or UTF-16. What looks like UTF-16 is read as both.
+ * @param isText Whether it is text whatever it looks like, because an agent reads it as text.
+ * @returns The first 100 of each reading, in order.
+ */
+export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenCharacter[] {
+  const encoding = encodingOf(bytes);
+  const isUtf16 = encoding !== "utf-8";
+  const found = isUtf16 ? findHiddenIn(new TextDecoder(encoding).decode(bytes)) : [];
+  const decoder = new TextDecoder();
+  const mayBeBinary = !isText && bytes.includes(0); // compressed data has a NUL somewhere
+  if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return found;
+  const text = decoder.decode(bytes);
+  if (isUtf16) return [...found, ...findHiddenIn(text, isFromUtf16)];
+  if (!mayBeBinary) return findHiddenIn(text);
+  return findHiddenIn(text.replace(new RegExp(`[${CONTROLS}]`, "g"), " "), isNoise); // for example of a PDF
 }
 
 // ── Fetch: git references into the store, and what to write into the lockfile ───────────────────────────────────
