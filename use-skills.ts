@@ -2812,7 +2812,7 @@ class Repo implements Disposable {
    * @throws {GitError} If git fails.
    * @throws {RangeError} If it prints too much.
    */
-  async #git(args: readonly string[], input = "", maxLength = Infinity): Promise<string> {
+  async #git(args: readonly string[], input = "", maxLength = maxListing(true)): Promise<string> {
     const settings = [...GIT_SETTINGS, `remote.${REMOTE}.url=${this.url}`].flatMap((setting) => ["-c", setting]);
     const inherited = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
     const command = new Deno.Command("git", {
@@ -2883,7 +2883,11 @@ class Repo implements Disposable {
       name === "HEAD" ? [name] : [`refs/heads/${name}`, `refs/tags/${name}`, `refs/tags/${name}^{}`]
     );
     if (patterns.length === 0) return new Map();
-    const text = await this.#git(["ls-remote", "--quiet", "--end-of-options", REMOTE, ...new Set(patterns)]);
+    const args = ["ls-remote", "--quiet", "--end-of-options", REMOTE, ...new Set(patterns)];
+    const text = await this.#git(args, "", maxListing()).catch((error) => {
+      if (!(error instanceof RangeError)) throw error;
+      throw new GitError(`Cannot fetch ${this.url}: the list of its branches and tags is too long`);
+    });
     return new Map(text.split("\n").map((line) => line.split("\t").reverse() as [string, string]));
   }
 

@@ -166,6 +166,18 @@ describe("a stranger's skill", () => {
     assertEquals(Object.keys(setting.links), ["pdf"]);
   });
 
+  it("in a repo with a list of branches that is too long does not make skills of other repos fail", async () => {
+    await using setting = await Setting.start();
+    const { box, forge } = setting;
+    const hash = await forge.commit("team/branches", PDF);
+    const refs = Array.from({ length: 4500 }, (_, number) => `${hash} refs/x/${"x".repeat(2000)}/${number}/HEAD`);
+    Deno.writeTextFileSync(`${forge.path}/team/branches.git/packed-refs`, refs.map((ref) => `${ref}\n`).join(""));
+    box.manifest("team/branches", "team/skills/skills/pdf");
+    const message = "Cannot fetch https://github.com/team/branches: the list of its branches and tags is too long";
+    assertEquals(await box.fails(1), `use-skills: linked pdf for ${AGENTS}\n.skills:1: ${message}\n`);
+    assertEquals(await box.fails(1, "add", "team/branches@pdf"), `use-skills: ${message}\n`);
+  });
+
   const accepted: [what: string, files: Record<string, FileContent>][] = [
     ["emoji and scripts that need joiners", { "a.md": "👩‍💻 ❤️ می‌شود\n" }],
     ["links inside it", { l: { link: "a/b" }, "a/b": "x", "a/up": { link: "../a/b" } }],
