@@ -106,9 +106,6 @@ const ELF_MACHINES = new Map([
   ["64-bit little-endian machine 243", "riscv64"],
 ]);
 
-/** `e_type` of ELF files that aren't programs. */
-const ELF_NO_PROGRAMS = new Map([[1, "an object file"], [4, "a core dump"]]);
-
 /** `cputype` of a Mach-O file. Source: `mach/machine.h`. */
 const MACH_O_MACHINES = new Map([[0x01000007, "amd64"], [0x0100000c, "arm64"]]);
 
@@ -321,7 +318,7 @@ export function identify(bytes: Uint8Array): Identity {
   const header = new DataView(start.buffer);
   const magic = header.getUint32(0);
   if (magic === 0x7f454c46) return identifyElf(header, bytes);
-  if (magic === 0xcffaedfe) return { platform: machO(header.getUint32(4, true)), kind: "mach-o" };
+  if (magic === 0xcffaedfe) return identifyMachO([header.getUint32(4, true)]);
   if (magic === 0xcafebabe || magic === 0xcafebabf) return identifyUniversal(bytes);
   if (magic >>> 16 === 0x2321) return identifyScript(bytes);
   throw new Refusal("it is neither an ELF file, nor a Mach-O file, nor a script that begins with #!");
@@ -335,8 +332,7 @@ function identifyElf(header: DataView, bytes: Uint8Array): Identity {
   const name = ELF_MACHINES.get(machine);
   if (name === undefined) throw new Refusal(`it is an ELF file for a ${machine}, which is not supported`);
   if (system !== 0 && system !== 3) throw new Refusal(`it is an ELF file for another system than Linux (${system})`);
-  const other = ELF_NO_PROGRAMS.get(type);
-  if (other !== undefined) throw new Refusal(`it is ${other}, not a program`);
+  if (type !== 2 && type !== 3) throw new Refusal("it is an ELF file, but no program"); // an object file, for example
 
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   /** A field with the size of an address, which has another offset in a 32-bit file. */
@@ -346,20 +342,18 @@ function identifyElf(header: DataView, bytes: Uint8Array): Identity {
   const [first, step] = [address(header, 32, 28), header.getUint16(entry, true)];
   const segments = Array.from({ length: header.getUint16(count, true) }, (_, index) => first + index * step);
   for (const start of segments) {
-    const end = start + length;
-    const needed = end > bytes.length
-      ? end
-      : address(view, start + 8, start + 4) + address(view, start + 32, start + 16);
-    if (needed > bytes.length) throw new Refusal(`it is truncated: ${bytes.length} of at least ${needed} bytes`);
+    let end = start + length;
+    if (end <= bytes.length) end = address(view, start + 8, start + 4) + address(view, start + 32, start + 16);
+    if (end > bytes.length) throw new Refusal(`it is truncated: ${bytes.length} of at least ${end} bytes`);
   }
   const isDynamic = segments.some((segment) => view.getUint32(segment, true) === 3); // PT_INTERP
   return { platform: `linux_${name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
 }
 
-function machO(type: number): string {
-  const name = MACH_O_MACHINES.get(type);
-  if (name === undefined) throw new Refusal(`it is a Mach-O file for machine ${type}, which is not supported`);
-  return `darwin_${name}`;
+function identifyMachO(types: number[]): Identity {
+  const names = new Set(types.flatMap((type) => MACH_O_MACHINES.get(type) ?? []));
+  if (names.size === 0) throw new Refusal(`it is a Mach-O file for machine ${types[0]}, which is not supported`);
+  return { platform: `darwin_${names.size > 1 ? "all" : [...names][0]}`, kind: "mach-o" };
 }
 
 /** Identifies a universal Mach-O file. A Java class begins with the same bytes. Source: `mach-o/fat.h`. */
@@ -370,9 +364,7 @@ function identifyUniversal(bytes: Uint8Array): Identity {
   if (count === 0 || count > 20 || 8 + count * step > bytes.length) {
     throw new Refusal("it begins like a universal Mach-O file, but is none");
   }
-  const types = Array.from({ length: count }, (_, index) => view.getUint32(8 + index * step));
-  const known = new Set(types.filter((type) => MACH_O_MACHINES.has(type)));
-  return { platform: known.size > 1 ? "darwin_all" : machO([...known, ...types][0] ?? 0), kind: "mach-o" };
+  return identifyMachO(Array.from({ length: count }, (_, index) => view.getUint32(8 + index * step)));
 }
 
 /** Identifies a script, with a first line that nixpkgs can rewrite. Source: `man 2 execve`; `patch-shebangs.sh` of nixpkgs. */
@@ -435,7 +427,8 @@ async function askVersion(program: Program, name: string): Promise<{ printed: st
     const lines = texts.flatMap((bytes) => new TextDecoder().decode(bytes).split("\n"));
     if (!status.success) return none(`it ends with status ${status.code} and ${quote(lines.find(Boolean) ?? "")}`);
     const versions = lines.map((line) => line.match(/(?<![\w.+-])v?\d+\.\d+[\w.+-]*(?<![.+-])/g) ?? []);
-    return { printed: versions.find(({ length }) => length > 0) ?? [], problem: "it prints no version for --version" };
+    const printed = versions.find(({ length }) => length > 0)?.map((each) => each.replace(/^v/, ""));
+    return { printed: printed ?? [], problem: "it prints no version for --version" };
   } catch (error) {
     return none(`it cannot be run here: ${explain(error)}`);
   } finally {
@@ -945,39 +938,34 @@ function writeFolder(root: string, files: ReadonlyMap<string, Uint8Array>): void
 
 // ── Release ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Finds the version: from the command line, and from what the program prints. */
+/** Finds the version, without a "v" in front: from the command line, and from what the program prints. */
 async function findVersion(program: Program, name: string, options: Options): Promise<string> {
-  const { version: wanted, "no-run": isRunForbidden } = options;
-  if (wanted !== undefined) checkVersion(wanted, "--version", UsageError);
+  const wanted = options.version?.replace(/^v(?=\d)/, "");
+  const isRunForbidden = options["no-run"];
   const { printed, problem } = isRunForbidden
     ? { printed: [], problem: "it was not run (--no-run)" }
     : await askVersion(program, name);
   const [first, ...others] = new Set(printed);
-  if (wanted !== undefined && first !== undefined && !printed.some((each) => each.replace(/^v/, "") === wanted)) {
-    throw new Refusal(
-      `${name} prints version ${first}, not ${wanted}: build it again, or give --no-run if that is correct`,
-    );
-  }
   const version = wanted ?? first;
   if (version === undefined) throw new Refusal(`The version of ${name} is unknown: ${problem}. Give --version`);
   if (wanted === undefined && others.length > 0) {
     throw new Refusal(`${name} prints several versions, ${printed.join(" and ")}: give --version`);
   }
-  checkVersion(version, `What ${name} prints for --version`, Refusal);
+  if (!isVersion(version)) {
+    const [Problem, whence] = wanted === undefined ? [Refusal, ` that ${name} prints`] : [UsageError, ""];
+    const rule = "is not semantic versioning, MAJOR.MINOR.PATCH and perhaps -PRERELEASE and +BUILD";
+    throw new Problem(`The version ${quote(version)}${whence} ${rule}: give --version 1.2.3`);
+  }
+  if (first !== undefined && !printed.includes(version)) {
+    throw new Refusal(
+      `${name} prints version ${first}, not ${version}: build it again, or give --no-run if that is correct`,
+    );
+  }
   printStep("version", first !== undefined ? `${version}, printed by the program` : `${version}; ${problem}`);
   if (first === undefined && !isRunForbidden) {
     printStep("note", `the install check of ${name}.nix runs ${name} --version, and expects ${version}`);
   }
   return version;
-}
-
-/** Fails, as a `Problem`, unless `version` is semantic. */
-function checkVersion(version: string, whence: string, Problem: typeof Refusal): void {
-  if (isVersion(version)) return;
-  const [hint, example] = /^v\d/.test(version)
-    ? ['begins with "v"', version.slice(1)]
-    : ["is not semantic versioning, MAJOR.MINOR.PATCH and perhaps -PRERELEASE and +BUILD", "1.2.3"];
-  throw new Problem(`${whence}, ${quote(version)}, ${hint}: give --version ${example}`);
 }
 
 /** Reads the tarball with the name `file`, if it exists. Fails if it isn't `archive`: a released version never changes. */

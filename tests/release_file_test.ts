@@ -108,6 +108,14 @@ describe("release FILE", () => {
     assertStringIncludes(stderr, "prints no version");
   });
 
+  it("leaves out the v in front of a version, in an option and in what the program prints", async () => {
+    using box = await repo(program("v1.0.0"));
+    await release(box, "--dry-run", "--version", "v1.0.0");
+    const { stderr } = await release(box);
+    assertStringIncludes(stderr, "version  1.0.0, printed by the program\n");
+    assertEquals([record(box).version, (await box.run("verify")).status], ["1.0.0", 0]);
+  });
+
   it("adds a second platform to a version, starts a new record for the next version, and keeps older tarballs", async () => {
     using box = await repo(elf(62, 64));
     const options = ["--version", "1.0.0", "--no-run"];

@@ -38,8 +38,8 @@ const NO_KINDS: [name: string, bytes: Uint8Array<ArrayBuffer>, message: string][
   ["script by env with a variable", encode("#!/usr/bin/env A=1 node\n"), "write #!/usr/bin/env NAME or"],
   ["script by env with an option", encode("#!/usr/bin/env -u X node\n"), "write #!/usr/bin/env NAME or"],
   ["script of somebody's store", encode("#!/nix/store/x-bash/bin/bash\n"), "does not exist on other machines"],
-  ["object file", elf(62, 64, { type: 1 }), "it is an object file"],
-  ["core dump", elf(62, 64, { type: 4 }), "it is a core dump"],
+  ["object file", elf(62, 64, { type: 1 }), "it is an ELF file, but no program"],
+  ["core dump", elf(62, 64, { type: 4 }), "it is an ELF file, but no program"],
   ["universal Mach-O for PowerPC", universal(18, 7), "machine 18"],
 ];
 
