@@ -234,7 +234,7 @@ const MAX_COPIED_FILE_BYTES = 256 * 2 ** 20;
 /** How long to wait for another run, in seconds. */
 const LOCK_SECONDS = 10;
 
-/** What other programs leave in a skill or a copy. It is only part of a skill if git has it there. */
+/** What other programs leave in a skill or a copy. It is part of a skill only if that was fetched with it. */
 const LEFT_BEHIND = ["__pycache__", ".DS_Store"];
 
 /** In each target: which entries are owned, by which projects, from which sources. */
@@ -1927,7 +1927,8 @@ async function examine(
     if (hash !== undefined && [...copies, form?.copy].includes(hash)) return { kind: "directory", hash };
     const hasSource = desired !== undefined && exists(`${desired.source}/SKILL.md`); // Another directory can be huge.
     const isSimilar = !hasSource || attempt(() => outline(path) === outline(desired.source)) === true;
-    const wanted = form?.copy ?? (hasSource && isSimilar ? await contentHash(desired.source, LEFT_BEHIND) : undefined);
+    const wanted = form?.copy ?? desired?.tree ??
+      (hasSource && isSimilar ? await contentHash(desired.source, LEFT_BEHIND) : undefined);
     const isDesired = isSimilar && wanted !== undefined && await copyHash(path, [wanted]) === wanted;
     return { kind: "directory", hash, isDesired };
   }
@@ -2611,6 +2612,9 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   if (!deployment.write || plan.isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
     const actions = plan.targets.flatMap(({ actions }) => actions);
     const lost = deployment.isThorough && edited.mode === "commit" ? await findLost(plan.targets, project) : [];
+    if (deployment.isThorough && edited.mode === "commit" && isEdited && plan.isCertain && !actions.some(isChange)) {
+      lost.push({ message: ".skills.lock does not record what is deployed: run sync" });
+    }
     return { actions, problems: sortProblems([...plan.problems, ...lost]), notes: [], targets: plan.targets };
   }
 
@@ -3134,23 +3138,14 @@ function encodingOf(bytes: Uint8Array): "utf-8" | "utf-16le" | "utf-16be" {
   return isUtf16(1) ? "utf-16le" : isUtf16(0) ? "utf-16be" : "utf-8";
 }
 
-/**
- * Whether a character is part of a text in UTF-16 that was read as UTF-8, given what is around it there. Such text
- * hardly ever contains an ignorable character of three bytes.
- */
-function isFromUtf16(around: string, character: string): boolean {
-  const others = around.match(new RegExp(`[\\0\uFFFD${CONTROLS}]`, "g"))?.length ?? 0;
-  return others > 4 + around.length / 16 && !/(?![\0-\u07FF])\p{DI}/u.test(character);
-}
-
-/** The hidden characters of a text, at most 100. `isAccident` says which of them are part of something else. */
-function findHiddenIn(text: string, isAccident?: (around: string, character: string) => boolean): HiddenCharacter[] {
+/** The hidden characters of a text, at most 100. In one that may be binary, those in noise are none. */
+function findHiddenIn(text: string, mayBeBinary = false): HiddenCharacter[] {
   if (!/[^\t\n\f -~]/.test(text)) return [];
   hiddenPattern ??= createHiddenPattern();
   const found: HiddenCharacter[] = [];
   let [line, column, position] = [1, 1, 0];
   for (const match of text.matchAll(hiddenPattern)) {
-    if (isAccident?.(text.slice(Math.max(match.index - 64, 0), match.index + 64), match[0])) continue;
+    if (mayBeBinary && isNoise(text.slice(Math.max(match.index - 64, 0), match.index + 64))) continue; // as in a PDF
     for (const character of text.slice(position, match.index)) {
       column++;
       if (character === "\n") [line, column] = [line + 1, 1];
@@ -3167,23 +3162,24 @@ function findHiddenIn(text: string, isAccident?: (around: string, character: str
  * Finds the characters in a file that people don't see and that can tell an agent what nobody has read.
  *
  * Accepted are those that emoji and scripts need, and a byte order mark. A file that isn't text has none. Neither a NUL
- * nor a few invalid bytes make a file binary, only a start that everyone who opens it would see is not text.
+ * nor a few invalid bytes make a file binary, only a start that everyone who opens it would see is not text. What looks
+ * like UTF-16 can be UTF-8 all the same, so it must have none in both; UTF-16 in other than Latin letters mostly has some.
  *
- * @param bytes The content of the file: UTF-8 or UTF-16. What looks like UTF-16 is read as both.
+ * @param bytes The content of the file: UTF-8 or UTF-16.
  * @param isText Whether it is text whatever it looks like, because an agent reads it as text.
- * @returns The first 100 of each reading, in order.
+ * @returns The first 100 of them, in order.
  */
 export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenCharacter[] {
   const encoding = encodingOf(bytes);
   const isUtf16 = encoding !== "utf-8";
   const found = isUtf16 ? findHiddenIn(new TextDecoder(encoding).decode(bytes)) : [];
+  if (found.length > 0) return found;
   const decoder = new TextDecoder();
   const mayBeBinary = !isText && bytes.includes(0); // compressed data has a NUL somewhere
-  if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return found;
+  if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
   const text = decoder.decode(bytes);
-  if (isUtf16) return [...found, ...findHiddenIn(text, isFromUtf16)];
-  if (!mayBeBinary) return findHiddenIn(text);
-  return findHiddenIn(text.replace(new RegExp(`[${CONTROLS}]`, "g"), " "), isNoise); // for example of a PDF
+  if (!mayBeBinary || isUtf16) return findHiddenIn(text);
+  return findHiddenIn(text.replace(new RegExp(`[${CONTROLS}]`, "g"), " "), true);
 }
 
 // ── Fetch: git references into the store, and what to write into the lockfile ───────────────────────────────────

@@ -3,7 +3,7 @@ import { assertEquals, assertMatch } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
 import { ATTRIBUTES, cloneElsewhere, commit, start, TARGETS, targets } from "./commit_helpers.ts";
 import { AGENTS, PDF, Setting } from "./git_helpers.ts";
-import { deployed, isThere, requires, stamps, tree } from "./helpers.ts";
+import { deployed, isThere, requires, skillText, stamps, tree } from "./helpers.ts";
 import { scenario } from "./scenario.ts";
 
 const it = requires("git", "openssl");
@@ -184,6 +184,33 @@ describe("mode commit", () => {
     await box.git("add", "--force", ".");
     await commit(box, "deploy");
     assertEquals(await cloneElsewhere(setting).done("check"), "");
+  });
+
+  it("checks that the lockfile records what is deployed, because a clone has only that", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    for (const path of [`${box.home}/notes/style`, ...TARGETS.map((target) => `${target}/style`)]) {
+      box.write(`${path}/SKILL.md`, "better");
+    }
+    assertEquals(await box.fails(1, "check"), ".skills: .skills.lock does not record what is deployed: run sync\n");
+    assertEquals(await box.done(), "");
+    assertEquals(await box.done("check"), "");
+    await commit(box, "better");
+    assertEquals(await cloneElsewhere(setting).done("check"), "");
+  });
+
+  it("compares all files of a skill from a server with a directory that was there already", async () => {
+    const name = "__pycache__/x.pyc";
+    await using setting = await Setting.start({ "skills/pdf/SKILL.md": skillText("pdf"), [`skills/pdf/${name}`]: "x" });
+    const { box } = setting;
+    box.skills(".claude/skills/pdf");
+    for (const mode of ["link", "commit"]) {
+      box.manifest(`mode ${mode}`, "team/skills/skills/pdf for claude");
+      box.write(`.claude/skills/pdf/${name}`, "mine");
+      assertMatch(await box.fails(1), /a directory that use-skills did not create is there/);
+      box.write(`.claude/skills/pdf/${name}`, "x");
+      assertEquals(await box.done(), "");
+    }
   });
 
   it("merges two branches that each add a skill, with merge=union and one more sync", async () => {

@@ -64,6 +64,11 @@ describe("mode copy", () => {
     .lacks(".claude/skills/hq/scripts", ".claude/skills/hq/.DS_Store")
     .write(".claude/skills/hq/__pycache__/x.pyc", "x").run("clean").lacks(".claude");
 
+  scenario("doesn't replace a user's own directory that is the same without what Python left in both")
+    .skills("hq", ".claude/skills/hq").write("skills/hq/__pycache__/x.pyc", "x")
+    .write(".claude/skills/hq/__pycache__/x.pyc", "mine").manifest("hq for claude").mode("copy").sync().says()
+    .mode("link").sync().says().is(".claude/skills/hq/__pycache__/x.pyc", "644 mine");
+
   scenario("is made without what Python and Finder left in a skill")
     .skills("hq").write("skills/hq/scripts/__pycache__/x.pyc", "x").write("skills/hq/.DS_Store", "x")
     .link("skills/hq/__pycache__/broken", "nowhere").manifest("hq for claude").mode("copy").sync()
