@@ -390,8 +390,8 @@ describe("doctor", () => {
       [status, stderr],
       [
         1,
-        ".opencode/skills (opencode): Cannot read it: Permission denied\n" +
-        '.skills:1 (claude): "hq" is not seen: run use-skills.ts sync\n',
+        '.skills:1 (claude): "hq" is not seen: run use-skills.ts sync\n' +
+        ".opencode/skills (opencode): Cannot read it: Permission denied\n",
       ],
     );
     assertStringIncludes(stdout, "hq     not seen  -         -\n");

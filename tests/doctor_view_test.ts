@@ -180,12 +180,12 @@ describe("doctor", () => {
 
   it("does not read a huge SKILL.md, or one that is a device", async () => {
     using box = direct();
-    box.write(".claude/skills/huge/SKILL.md", "x".repeat(5 * 2 ** 20));
+    box.write(".claude/skills/huge/SKILL.md", "x".repeat(9 * 2 ** 20));
     box.link(".claude/skills/device/SKILL.md", "/dev/zero");
     assertEquals(
       await doctor(box),
       ".claude/skills/device (opencode): Ignored: SKILL.md is not a file\n" +
-        ".claude/skills/huge (opencode): Ignored: SKILL.md has more than 4 MiB\n",
+        ".claude/skills/huge (opencode): Ignored: SKILL.md has more than 8 MiB\n",
     );
   });
 

@@ -57,9 +57,9 @@ const VERDICTS: [name: string, text: string, ...found: string[]][] = [
   // Lengths, in characters.
   ["letters", front("letters", "", "é".repeat(1024))],
   ["emoji", front("emoji", "", "\u{1F600}".repeat(1024))],
-  ["too-long", front("too-long", "", "\u{1F600}".repeat(1025)), "3 1025 characters, over 1024"],
+  ["too-long", front("too-long", "", "\u{1F600}".repeat(1025)), "3 is not a string of up to 1024 characters"],
   ["fits", front("fits", `compatibility: ${"c".repeat(500)}\n`)],
-  ["fits-not", front("fits-not", `compatibility: ${"c".repeat(501)}\n`), "4 501 characters, over 500"],
+  ["fits-not", front("fits-not", `compatibility: ${"c".repeat(501)}\n`), "4 is not a string of up to 500 characters"],
   // Front matter that is missing, unclosed, or not a mapping.
   ["nothing", "", "1 has no front matter"],
   ["heading", "# Hello\n", "1 has no front matter"],
@@ -90,8 +90,8 @@ const VERDICTS: [name: string, text: string, ...found: string[]][] = [
   [
     "indented",
     "---\n  name: Indented\n  description: d\n---\n",
-    "2 but the directory is",
-    "2 is not 1 to 64 lowercase",
+    "1 but the directory is",
+    "1 is not 1 to 64 lowercase",
   ],
   ["inner-name", "---\nmetadata:\n  name: x\nname: other\ndescription: d\n---\n", "4 but the directory is"],
 ];
@@ -127,8 +127,8 @@ describe("validate", () => {
     box.write("a/SKILL.md", front("a", "allowed-tools:\n- Read\nmetadata:\n  x:\n    y: z\n"));
     assertEquals(
       await box.fails(1, "validate", "a"),
-      "a/SKILL.md:6: The field metadata is not a mapping of strings to strings\n" +
-        "a/SKILL.md:4: The field allowed-tools is not a string\n" +
+      "a/SKILL.md:4: The field allowed-tools is not a string\n" +
+        "a/SKILL.md:6: The field metadata is not a mapping of strings to strings\n" +
         "0 of 1 skills are valid\n",
     );
   });
@@ -197,7 +197,7 @@ describe("validate", () => {
     box.write("latin/SKILL.md", new Uint8Array([...new TextEncoder().encode("---\nname: latin\nd: "), 0xE9, 10]));
     assertEquals(
       await box.fails(1, "validate", "skills", "nosuch", "lower", "folder", "latin"),
-      "skills: SKILL.md is missing: to validate the skills in its subdirectories, name skills/*\n" +
+      "skills: SKILL.md is missing: to validate the skills in it, add /*\n" +
         "nosuch: There is no such directory\n" +
         'lower: SKILL.md is missing: rename "skill.md" to SKILL.md\n' +
         "folder/SKILL.md:1: SKILL.md is not a file\n" +

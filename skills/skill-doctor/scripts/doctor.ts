@@ -9,26 +9,23 @@
  * @module
  */
 import type * as Cli from "jsr:@std/cli@^1/parse-args";
-import type * as Fs from "jsr:@std/fs@^1/walk";
 import type * as Path from "jsr:@std/path@^1/posix";
 import type * as Yaml from "jsr:@std/yaml@^1/parse";
 
-const libraries = new Map<string, unknown>();
+const { parseArgs } = await load<typeof Cli>("jsr:@std/cli@^1/parse-args");
 const { basename, dirname, relative, resolve } = await load<typeof Path>("jsr:@std/path@^1/posix");
+const { parse } = await load<typeof Yaml>("jsr:@std/yaml@^1/parse");
 
-/** Imports a part of the standard library, unless a configuration file replaces it by other code. */
+/**
+ * Imports a part of the standard library, unless a configuration file replaces it by other code. This works once for
+ * each part: what is loaded no longer resolves to its specifier.
+ */
 async function load<T>(specifier: string): Promise<T> {
-  const loaded = libraries.get(specifier) as T | undefined;
-  if (loaded !== undefined) return loaded;
   try {
-    if (import.meta.resolve(specifier) === specifier) {
-      const library = await import(specifier);
-      libraries.set(specifier, library);
-      return library;
-    }
+    if (import.meta.resolve(specifier) === specifier) return await import(specifier);
     throw new Error("a deno.json replaces it by other code, so run with --no-config");
   } catch (error) {
-    const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
+    const [reason] = explain(error).split("\n");
     const message = `Cannot load ${specifier}: ${reason}
   In a checkout of use-skills, run "npx -y deno task dependencies" once, and leave out --no-config
   Elsewhere, run this once with access to JSR`;
@@ -43,107 +40,11 @@ async function load<T>(specifier: string): Promise<T> {
 /** The version of this program. */
 export const VERSION = "0.2.0";
 
-interface Agent {
-  project: string; // the directories that it reads in each directory from the working directory up to the repo's root
-  home: string; // the directories that it reads in the home and elsewhere
-  /** How this is known: a test with the real program, an observation of it, or its documentation. */
-  source: "test" | "observed" | "documentation";
-  readsParents?: false; // it reads its project directories in the working directory only
-}
-
-/**
- * The directories that each agent reads, separated by spaces. `${VARIABLE:-default}` and `~` are expanded as in a shell.
- * An agent with a test has {@linkcode RULES} of its own, if it differs from {@linkcode COMMON_RULES}.
- */
-export const AGENTS: Readonly<Record<string, Agent>> = {
-  claude: { project: ".claude/skills", home: "${CLAUDE_CONFIG_DIR:-~/.claude}/skills", source: "test" },
-  opencode: {
-    project: ".opencode/skills .opencode/skill .claude/skills .agents/skills",
-    home: "${XDG_CONFIG_HOME:-~/.config}/opencode/skills ${XDG_CONFIG_HOME:-~/.config}/opencode/skill " +
-      "~/.opencode/skills ~/.opencode/skill ${OPENCODE_CONFIG_DIR:-~/.opencode}/skills ~/.claude/skills ~/.agents/skills",
-    source: "test",
-  },
-  codex: {
-    project: ".agents/skills .codex/skills",
-    home: "${CODEX_HOME:-~/.codex}/skills ~/.agents/skills /etc/codex/skills",
-    source: "test",
-  },
-  agents: { project: ".agents/skills", home: "~/.agents/skills", source: "documentation" },
-  amp: { project: ".agents/skills", home: "${XDG_CONFIG_HOME:-~/.config}/agents/skills", source: "documentation" },
-  antigravity: { project: ".agents/skills", home: "~/.gemini/antigravity/skills", source: "documentation" },
-  augment: { project: ".augment/skills .agents/skills", home: "~/.augment/skills", source: "documentation" },
-  cline: {
-    project: ".cline/skills .clinerules/skills .agents/skills",
-    home: "~/.cline/skills ~/.agents/skills",
-    source: "observed",
-  },
-  codebuddy: { project: ".codebuddy/skills", home: "~/.codebuddy/skills", source: "documentation" },
-  continue: { project: ".continue/skills .claude/skills", home: "~/.continue/skills", source: "observed" },
-  copilot: {
-    project: ".github/skills .agents/skills .claude/skills",
-    home: "~/.copilot/skills ~/.agents/skills",
-    source: "test",
-  },
-  crush: {
-    project: ".crush/skills .agents/skills .claude/skills .cursor/skills",
-    home: "${XDG_CONFIG_HOME:-~/.config}/crush/skills",
-    source: "documentation",
-  },
-  cursor: {
-    project: ".cursor/skills .agents/skills .claude/skills .codex/skills",
-    home: "~/.cursor/skills",
-    source: "documentation",
-  },
-  devin: { project: ".devin/skills .windsurf/skills .agents/skills", home: "", source: "documentation" },
-  droid: { project: ".factory/skills .agents/skills", home: "~/.factory/skills", source: "documentation" },
-  gemini: {
-    project: ".gemini/skills .agents/skills",
-    home: "~/.gemini/skills ~/.agents/skills",
-    source: "test",
-    readsParents: false,
-  },
-  goose: {
-    project: ".agents/skills .goose/skills",
-    home: "~/.agents/skills ${XDG_CONFIG_HOME:-~/.config}/goose/skills",
-    source: "documentation",
-  },
-  grok: { project: ".grok/skills", home: "", source: "documentation" },
-  hermes: { project: "", home: "~/.hermes/skills", source: "documentation" },
-  junie: { project: ".junie/skills", home: "~/.junie/skills", source: "documentation" },
-  kilo: { project: ".kilo/skills .agents/skills", home: "~/.kilo/skills", source: "documentation" },
-  kiro: { project: ".kiro/skills", home: "~/.kiro/skills", source: "documentation" },
-  openclaw: { project: "", home: "~/.openclaw/skills", source: "documentation" },
-  openhands: { project: ".agents/skills .openhands/skills", home: "~/.openhands/skills", source: "documentation" },
-  pi: { project: ".pi/skills .agents/skills", home: "~/.pi/agent/skills ~/.agents/skills", source: "observed" },
-  qoder: { project: ".qoder/skills", home: "", source: "documentation" },
-  qwen: { project: ".qwen/skills .agents/skills", home: "~/.qwen/skills ~/.agents/skills", source: "test" },
-  trae: { project: ".trae/skills", home: "~/.trae/skills", source: "documentation" },
-  vibe: { project: ".vibe/skills .agents/skills", home: "~/.vibe/skills", source: "documentation" },
-  windsurf: { project: ".windsurf/skills .agents/skills", home: "~/.codeium/windsurf/skills", source: "documentation" },
-  zencoder: { project: ".zencoder/skills", home: "~/.zencoder/skills", source: "documentation" },
-};
-
-/** Variables that keep OpenCode from reading directories, everywhere or in a project; source: tests with the real program. */
-const OPENCODE_SWITCHES:
-  readonly (readonly [variable: string, where: "everywhere" | "project", directories: RegExp])[] = [
-    ["OPENCODE_DISABLE_CLAUDE_CODE", "everywhere", /\/\.claude\/skills$/],
-    ["OPENCODE_DISABLE_CLAUDE_CODE_SKILLS", "everywhere", /\/\.claude\/skills$/],
-    ["OPENCODE_DISABLE_EXTERNAL_SKILLS", "everywhere", /\/\.(claude|agents)\/skills$/],
-    ["OPENCODE_DISABLE_PROJECT_CONFIG", "project", /\/\.opencode\/skills?$/],
-  ];
-
 /** The agents that are always shown. */
 const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
 
-/** The fields that front matter may have; source: the Agent Skills specification. */
-const SKILL_FIELDS = ["name", "description", "license", "compatibility", "metadata", "allowed-tools"];
-
 /** The number of files in a skill after which the search for nested skills ends. */
 const MAX_FILES = 5_000;
-
-/** The size limits of a text that agents read, and of a state file. */
-const MAX_BYTES = 4 * 2 ** 20;
-const MAX_STATE_BYTES = 8 * 2 ** 20;
 
 const help = () =>
   `skill-doctor ${VERSION}: shows which skills agents see, and validates skills
@@ -151,7 +52,7 @@ Usage: doctor.ts [show] [OPTION...] | validate DIR... [OPTION...]
   show              show the skills that each agent sees, and problems (default)
   validate DIR...   validate skills against the Agent Skills specification
       --ask         start installed agents and ask them what they see:
-                    ${Object.keys(QUESTIONS).join(", ")}
+                    ${Object.keys(AGENTS).filter((agent) => AGENTS[agent]!.question).join(", ")}
       --yes         don't ask whether --ask may start them
   -q, --quiet       print only problems
       --json        print one JSON object
@@ -210,21 +111,20 @@ function exists(path: string): boolean {
   }
 }
 
-function listNames(directory: string): string[] {
-  return Array.from(Deno.readDirSync(directory), ({ name }) => name).sort();
+/** The entries of a directory, sorted by name. */
+function listEntries(directory: string): Deno.DirEntry[] {
+  return [...Deno.readDirSync(directory)].sort((a, b) => a.name < b.name ? -1 : 1);
 }
 
-/** Lists the files below a directory, as deep as agents look for skills. */
-async function filesBelow(directory: string): Promise<string[]> {
-  const { walk } = await load<typeof Fs>("jsr:@std/fs@^1/walk");
-  const files: string[] = [];
-  try {
-    for await (const { path } of walk(directory, { maxDepth: 6, includeDirs: false })) {
-      if (files.push(relative(directory, path)) > MAX_FILES) break;
-    }
-  } catch { // The rest is not readable.
+/** The paths of what is below a directory, also behind links. */
+function* pathsBelow(directory: string, above: readonly string[] = []): Generator<string> {
+  const real = realPath(directory);
+  if (above.includes(real)) return; // a link to a parent directory
+  for (const { name, isSymlink, isDirectory } of attempt(() => listEntries(directory)) ?? []) {
+    const path = `${directory}/${name}`;
+    yield path;
+    if (isDirectory || isSymlink) yield* pathsBelow(path, [...above, real]);
   }
-  return files.sort();
 }
 
 function isExecutable(path: string): boolean {
@@ -240,15 +140,13 @@ function isInside(directory: string, path: string): boolean {
   return path === directory || path.startsWith(directory.replace(/\/?$/, "/"));
 }
 
-/** Expands `${VARIABLE:-default}` and `~`; relative paths are taken from `directory`. `undefined` if HOME is needed. */
-function expand(path: string, directory: string): string | undefined {
+/** Expands `${VARIABLE:-default}` and `~`; relative paths are taken from `directory`. */
+function expand(path: string, directory = "/"): string {
   const expanded = path.replace(/^\$\{(\w+):-([^}]+)\}/, (_, variable, fallback) => {
     const value = Deno.env.get(variable) || fallback;
     return variable.startsWith("XDG_") && !value.startsWith("/") ? fallback : value;
   });
-  if (!/^~(\/|$)/.test(expanded)) return resolve(directory, expanded);
-  const home = Deno.env.get("HOME");
-  return home ? resolve(home + expanded.slice(1)) : undefined;
+  return resolve(directory, expanded.replace(/^~(?=\/|$)/, Deno.env.get("HOME") || "/"));
 }
 
 /** Lists names, or the first six if there are more than eight. */
@@ -283,19 +181,12 @@ function shellWord(path: string, desired: Desired): string {
 
 // ── Specification ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a skill's `SKILL.md` says. */
+/** A `SKILL.md` as agents read it. */
 interface Skill {
-  violations: Problem[]; // of the specification
-  fault?: string; // why agents can't read the front matter
-  fields: Record<string, unknown>; // of the front matter, as agents read it
-  hasMark: boolean; // whether there is a byte order mark
-  requires: string[]; // the programs in `metadata.requires`
-  skills: string[]; // the skills in `metadata.skills`, which it requires, too
-  text?: string; // of `SKILL.md`, if its front matter could be read
+  text: string;
+  fields: Record<string, unknown>; // of the front matter
+  fault?: string; // why it cannot be read
 }
-
-type Schema = "failsafe" | "default"; // every scalar as a string, or as YAML sees it
-type ParseYaml = (text: string, options: { schema: Schema }) => unknown;
 
 /** A `SKILL.md` up to the end of its front matter; the group is the YAML. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
@@ -304,10 +195,10 @@ const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
  * Reads a text file; the cause of a `SyntaxError` is the number of the line. Everything is read through this: a repo can
  * contain a link to a device, which has no end.
  */
-function readText(path: string, maxBytes = MAX_BYTES): string {
+function readText(path: string): string {
   const { isFile, size } = Deno.statSync(path);
   if (!isFile) throw new Error(`${basename(path)} is not a file`);
-  if (size > maxBytes) throw new Error(`${basename(path)} has more than ${maxBytes / 2 ** 20} MiB`);
+  if (size > 8 * 2 ** 20) throw new Error(`${basename(path)} has more than 8 MiB`);
   const bytes = Deno.readFileSync(path);
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -317,8 +208,8 @@ function readText(path: string, maxBytes = MAX_BYTES): string {
   }
 }
 
-/** Reads front matter; the cause of a `SyntaxError` is the number of the line. */
-function parseFrontMatter(text: string, parse: ParseYaml, schema: Schema = "failsafe"): Record<string, unknown> {
+/** Reads front matter, with every scalar as a string or as YAML sees it; a `SyntaxError` as that of {@linkcode readText}. */
+function parseFrontMatter(text: string, schema: "failsafe" | "default"): Record<string, unknown> {
   const [, yaml] = text.match(FRONT_MATTER) ?? [];
   const isOpen = /^\ufeff?---/.test(text);
   if (yaml === undefined) throw new SyntaxError(`SKILL.md has ${isOpen ? "unclosed" : "no"} front matter`);
@@ -337,91 +228,87 @@ function parseFrontMatter(text: string, parse: ParseYaml, schema: Schema = "fail
 /** The line of `SKILL.md` in which a field is; 1 if it is missing. */
 function lineOf(field: string, text: string): number {
   const lines = text.match(FRONT_MATTER)?.[1]?.split("\n") ?? [];
-  const indent = lines.find((line) => /^ *[^ #\r]/.test(line))?.match(/^ */)?.[0] ?? "";
-  const isField = (line: string) => /^(["']?)(.*?)\1\s*:(?:\s|$)/.exec(line.slice(indent.length))?.[2] === field;
-  const index = lines.findIndex((line) => line.startsWith(indent) && isField(line));
+  const index = lines.findIndex((line) => /^(["']?)(.*?)\1\s*:(?:\s|$)/.exec(line)?.[2] === field);
   return index === -1 ? 1 : index + 2;
 }
 
 /** A valid name; as in the specification's reference validator, letters and digits of any script are allowed. */
-const NAME = /^(?!.{65})[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u;
+const NAME = /^(?!.{65}|.*[\p{Lu}\p{Lt}])[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u;
 
-/** Finds violations of the specification: the field, and what is wrong with it. */
-function checkFields(fields: Record<string, unknown>, directoryName: string): [field: string, message: string][] {
-  const isText = (value: unknown) => typeof value === "string" || value === null;
-  const length = (value: unknown) => typeof value === "string" ? Array.from(value).length : 0;
-  const isMissing = (value: unknown) => typeof value !== "string" || value.trim() === "";
-  const name = isMissing(fields["name"]) ? undefined : `${fields["name"]}`.trim().normalize("NFKC");
-  const isOther = name !== undefined && name !== directoryName.normalize("NFKC");
-  const metadata = fields["metadata"] ?? {};
-  const isTextMap = typeof metadata === "object" && !Array.isArray(metadata) && Object.values(metadata).every(isText);
-  const nameRule = "1 to 64 lowercase letters, digits and single hyphens, none at the ends";
-  const rules: [field: string, isViolated: boolean, message: string][] = [
-    ["name", name === undefined, "SKILL.md has no name"],
-    ["description", isMissing(fields["description"]), "SKILL.md has no description"],
-    ["name", isOther, `The name is ${quote(name ?? "")}, but the directory is ${quote(directoryName)}`],
-    [
-      "name",
-      name !== undefined && !(NAME.test(name) && name === name.toLowerCase()),
-      `The name ${quote(name ?? "")} is not ${nameRule}`,
-    ],
-    ["metadata", !isTextMap, "The field metadata is not a mapping of strings to strings"],
-  ];
-  for (const [field, limit] of [["description", 1024], ["compatibility", 500]] as const) {
-    const count = length(fields[field]);
-    rules.push([field, count > limit, `The field ${field} has ${count} characters, over ${limit}`]);
-  }
-  for (const field of ["license", "compatibility", "allowed-tools"]) {
-    rules.push([field, field in fields && !isText(fields[field]), `The field ${field} is not a string`]);
-  }
-  for (const field of Object.keys(fields)) {
-    rules.push([field, !SKILL_FIELDS.includes(field), `Unknown field ${quote(field)}`]);
-  }
-  return rules.filter(([, isViolated]) => isViolated).map(([field, , message]) => [field, message]);
-}
+const normalizeName = (name: unknown) => typeof name === "string" ? name.trim().normalize("NFKC") : "";
+const isText = (value: unknown, maxLength = Infinity) =>
+  value === null || typeof value === "string" && Array.from(value).length <= maxLength;
+const isTextMap = (value: unknown) =>
+  typeof value === "object" && !Array.isArray(value) && Object.values(value ?? {}).every((each) => isText(each));
 
-/** Reads the skill in a directory. `name` is the name of the directory in which agents find it. */
-async function inspectSkill(directory: string, name = basename(directory)): Promise<Skill> {
-  const { parse } = await load<typeof Yaml>("jsr:@std/yaml@^1/parse");
+/** What the fields of front matter must be; source: the Agent Skills specification. */
+const FIELDS: readonly [field: string, rule: string, isValid: (value: unknown) => boolean][] = [
+  [
+    "name",
+    "1 to 64 lowercase letters, digits and single hyphens between them",
+    (value) => NAME.test(normalizeName(value)),
+  ],
+  ["description", "a string of up to 1024 characters", (value) => isText(value, 1024)],
+  ["license", "a string", isText],
+  ["compatibility", "a string of up to 500 characters", (value) => isText(value, 500)],
+  ["metadata", "a mapping of strings to strings", isTextMap],
+  ["allowed-tools", "a string", isText],
+];
+
+/** Finds violations of the specification. `directoryName` is the name of the directory in which agents find the skill. */
+function findViolations(directory: string, directoryName: string): Problem[] {
   const file = `${directory}/SKILL.md`;
+  if (!exists(file)) return [{ file: directory, message: explainMissing(directory) }];
+  const violations: Problem[] = [];
   try {
     const text = readText(file);
-    const fields = parseFrontMatter(text, parse);
-    const violations = checkFields(fields, name).map(([field, message]) => {
-      return { file, line: lineOf(field, text), message };
-    });
-    const mark = "SKILL.md has a byte order mark, which Codex does not accept";
-    if (text.startsWith("\ufeff")) violations.unshift({ file, line: 1, message: mark });
-    return { ...asAgentsRead(text, parse), violations, text };
+    const add = (field: string, message: string) => violations.push({ file, line: lineOf(field, text), message });
+    if (text.startsWith("\ufeff")) add("", "SKILL.md has a byte order mark, which Codex does not accept");
+    const fields = parseFrontMatter(text, "failsafe");
+    for (const [field, value] of Object.entries<unknown>({ name: "", description: "", ...fields })) {
+      const [, rule, isValid] = FIELDS.find(([name]) => name === field) ?? [];
+      const isMissing = ["name", "description"].includes(field) && !(typeof value === "string" && value.trim());
+      if (isMissing) add(field, `SKILL.md has no ${field}`);
+      else if (!isValid) add(field, `Unknown field ${quote(field)}`);
+      else if (!isValid(value)) add(field, `The field ${field} is not ${rule}`);
+    }
+    const name = normalizeName(fields["name"]);
+    if (name !== "" && name !== normalizeName(directoryName)) {
+      add("name", `The name is ${quote(name)}, but the directory is ${quote(directoryName)}`);
+    }
   } catch (error) {
-    const isMissing = !exists(file);
-    const other = isMissing && attempt(() => listNames(directory))?.find((name) => /^skill\.md$/i.test(name));
-    const missing = `SKILL.md is missing${other ? `: rename ${quote(other)} to SKILL.md` : ""}`;
-    const message = !exists(directory) ? "There is no such directory" : isMissing ? missing : explain(error);
     const line = error instanceof SyntaxError && Number(error.cause) || 1;
-    const problem = isMissing ? { file: directory, message } : { file, line, message };
-    const text = attempt(() => readText(file));
-    return { ...asAgentsRead(text ?? "", parse), ...text === undefined && { fault: message }, violations: [problem] };
+    violations.push({ file, line, message: explain(error) });
+  }
+  return violations;
+}
+
+/** Says why a directory is not a skill, and what to do. */
+function explainMissing(directory: string): string {
+  if (!exists(directory)) return "There is no such directory";
+  const names = (attempt(() => listEntries(directory)) ?? []).map(({ name }) => name);
+  const other = names.find((name) => /^skill\.md$/i.test(name));
+  if (other !== undefined) return `SKILL.md is missing: rename ${quote(other)} to SKILL.md`;
+  const hasSkills = names.some((name) => exists(`${directory}/${name}/SKILL.md`));
+  return `SKILL.md is missing${hasSkills ? ": to validate the skills in it, add /*" : ""}`;
+}
+
+/** Reads a skill as agents do. They accept `description: a: b`, which strictly isn't YAML. */
+function readSkill(directory: string): Skill {
+  let text = "";
+  try {
+    text = readText(`${directory}/SKILL.md`);
+    const quoted = text.replace(/^([\w-]+: +)([^"'|>\s].*: .*)$/gm, (_, key, value) => key + JSON.stringify(value));
+    const strict = attempt(() => parseFrontMatter(text, "default"));
+    return { text, fields: strict ?? parseFrontMatter(quoted, "default") };
+  } catch (error) {
+    return { text, fields: {}, fault: explain(error) };
   }
 }
 
-/** What agents find in front matter. They accept `description: a: b`, which strictly isn't YAML. */
-function asAgentsRead(text: string, parse: ParseYaml): Omit<Skill, "violations"> {
-  const quoted = text.replace(
-    /^([\w-]+):[ \t]+([^"'|>\s].*: .*)$/gm,
-    (_, key, value) => `${key}: ${JSON.stringify(value)}`,
-  );
-  let fields: Record<string, unknown> = {};
-  let fault: string | undefined;
-  try {
-    fields = attempt(() => parseFrontMatter(text, parse, "default")) ?? parseFrontMatter(quoted, parse, "default");
-  } catch (error) {
-    fault = explain(error);
-  }
-  const metadata = (fields["metadata"] ?? {}) as Record<string, unknown>;
-  const words = (value: unknown) => typeof value === "string" ? value.split(/\s+/).filter(Boolean) : [];
-  const hasMark = text.startsWith("\ufeff");
-  return { fault, fields, hasMark, requires: words(metadata["requires"]), skills: words(metadata["skills"]) };
+function metadataWords({ metadata }: Record<string, unknown>, field: "requires" | "skills"): string[] {
+  const value = (metadata as Record<string, unknown> | undefined)?.[field];
+  return typeof value === "string" ? value.split(/\s+/).filter(Boolean) : [];
 }
 
 /** What in Markdown has no links: comments and fenced code. */
@@ -434,7 +321,7 @@ const LINKS = /\]\(\s*(<[^<>]+>|(?:\([^\s()]*\)|[^\s()])+)|^ {0,3}\[(?!\^)[^\]]+
 const OTHER_TARGETS = /^$|^([a-z][\w+.-]*:|~?\/|["'])|[{$]/i;
 
 /** Finds what the specification allows, but what is probably a mistake. */
-async function findWarnings(directory: string, text: string): Promise<Problem[]> {
+function findWarnings(directory: string, text: string): Problem[] {
   const file = `${directory}/SKILL.md`;
   const front = text.match(FRONT_MATTER)?.[0] ?? "";
   const firstLine = front.split("\n").length;
@@ -457,8 +344,7 @@ async function findWarnings(directory: string, text: string): Promise<Problem[]>
       found.push({ file, line: firstLine + index, message: `The link target ${quote(target)} ${wrong}` });
     }
   }
-  for (const name of await filesBelow(`${directory}/scripts`)) {
-    const path = `${directory}/scripts/${name}`;
+  for (const path of pathsBelow(`${directory}/scripts`).take(MAX_FILES)) {
     if (isExecutable(path) || !attempt(() => readText(path))?.startsWith("#!")) continue;
     found.push({ file: path, line: 1, message: "The script is not executable: chmod +x" });
   }
@@ -475,8 +361,7 @@ type StateEntry = Form & { was?: Form[]; for: string[] };
 
 /** Reads the state file of a target; a missing or damaged one has no entries. */
 function readState(target: string): Map<string, StateEntry> {
-  const text = attempt(() => readText(`${target}/.use-skills.json`, MAX_STATE_BYTES)) ?? "{}";
-  const { version, entries } = attempt(() => JSON.parse(text)) ?? {};
+  const { version, entries } = attempt(() => JSON.parse(readText(`${target}/.use-skills.json`))) ?? {};
   const known = version === 1 ? Object.entries<StateEntry>(entries ?? {}) : [];
   return new Map(known.filter(([, entry]) => typeof entry?.target === "string" && Array.isArray(entry.for)));
 }
@@ -486,9 +371,8 @@ async function isOwned(path: string, entry: StateEntry | undefined): Promise<boo
   const forms = entry ? [entry, ...entry.was ?? []] : [];
   const link = attempt(() => Deno.readLinkSync(path));
   if (link !== undefined) return forms.some(({ target, copy }) => copy === undefined && target === link);
-  if (!forms.some(({ copy }) => copy)) return false;
-  const hash = await contentHash(path);
-  return forms.some(({ copy }) => copy !== undefined && copy === hash);
+  const copies = forms.flatMap(({ copy }) => copy ?? []);
+  return copies.length > 0 && copies.includes(await contentHash(path) ?? "");
 }
 
 const hashes = new Map<string, Promise<string | undefined>>();
@@ -531,116 +415,224 @@ async function objectHash(type: string, content: Blob): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-1", object)).toHex();
 }
 
-function homeManifest(): string | undefined {
-  return expand("${XDG_CONFIG_HOME:-~/.config}/use-skills/skills", "/");
-}
-
-/** Reads the target indexes of all projects, also of those that no longer exist. */
-function* readTargetIndexes(): Generator<{ manifest: string; targets: string[] }> {
-  const directory = expand("${XDG_STATE_HOME:-~/.local/state}/use-skills", "/") ?? "";
-  for (const name of attempt(() => listNames(directory)) ?? []) {
-    const { manifest, targets } = attempt(() => JSON.parse(readText(`${directory}/${name}`, MAX_STATE_BYTES))) ?? {};
-    if (typeof manifest !== "string" || typeof targets !== "object") continue;
-    const base = manifest === homeManifest() ? Deno.env.get("HOME") ?? "/" : dirname(manifest);
-    yield { manifest, targets: Object.keys(targets ?? {}).map((path) => resolve(base, path)) };
-  }
+/** Reads the target indexes of projects that no longer exist. */
+function readGoneProjects(): { manifest: string; isHome: boolean; targets: string[] }[] {
+  const directory = expand("${XDG_STATE_HOME:-~/.local/state}/use-skills");
+  const home = expand("${XDG_CONFIG_HOME:-~/.config}/use-skills/skills");
+  return (attempt(() => listEntries(directory)) ?? []).flatMap(({ name }) => {
+    const { manifest, targets } = attempt(() => JSON.parse(readText(`${directory}/${name}`))) ?? {};
+    if (typeof manifest !== "string" || typeof targets !== "object" || exists(manifest)) return [];
+    const isHome = manifest === home;
+    const base = isHome ? expand("~") : dirname(manifest);
+    return { manifest, isHome, targets: Object.keys(targets ?? {}).map((path) => resolve(base, path)) };
+  });
 }
 
 // ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** A directory that agents read. */
+interface Directory {
+  skills: Found[];
+  problems: Problem[]; // with its entries, apart from the skills in them
+}
+
 /** A skill in a directory that agents read. */
-interface Found {
-  directory: string; // the directory that agents read
-  entry: string; // the skill's path in it
+interface Found extends Skill {
+  entry: string; // its path in that directory
   path: string;
   source: string; // the real path
-  isLinked: boolean; // whether SKILL.md is a link
   owned: boolean;
-  skill: Skill;
 }
 
 /** A skill that an agent sees. */
-interface Seen {
+interface Seen extends Pick<Found, "path" | "source" | "owned" | "fields"> {
   name: string; // as the agent calls it
-  path: string;
-  source: string;
-  owned: boolean;
-  description: string;
-  requires: string[]; // names of skills
 }
 
-/** How an agent finds skills in the directories that it reads, and which of them it uses. */
-interface Rules {
-  depth: number; // how deep in a directory SKILL.md may be
-  /** Whether it looks into entries that begin with a dot. */
-  seesDots(directory: string): boolean;
-  nameOf(found: Found): string;
-  /** Why it ignores a skill, if it does. */
-  rejects(found: Found): string | undefined;
-  duplicates: "home first" | "any" | "all"; // what it uses of different skills with one name
+/** What an agent sees, and what is wrong for it. */
+interface View {
+  agent: string;
+  isAsked: boolean; // whether the agent itself said so
+  directories: string[]; // that it reads
+  seen: Seen[];
+  used: Seen[]; // without those whose name an earlier one has, unless the agent uses all
+  problems: Problem[];
+}
+
+/** A skill in an agent's answer; the path is that of its directory. */
+type Answer = Pick<Seen, "name" | "path">;
+
+/** How to ask an agent which skills it sees. */
+interface Question {
+  command: readonly string[];
+  input?: string; // for an agent that then runs until it is ended
+  /** Reads the answer, without the skills that come with the agent. It throws if the answer is not complete. */
+  read(output: string): Answer[];
+}
+
+/** What is known of an agent; see {@linkcode agentOf} for what is missing. */
+interface Agent {
+  project: string; // the directories that it reads in each directory from the working directory up to the repo's root
+  home: string; // the directories that it reads in the home and elsewhere
+  source?: "test" | "observed"; // a test with the real program, or an observation of it, if not its documentation
+  readsParents?: false; // it reads its project directories in the working directory only
+  switches?: Readonly<Record<string, RegExp>>; // variables that keep it from reading some of these directories
+  depth?: number; // how deep in a directory SKILL.md may be
+  dots?: RegExp; // the directories in which it looks into entries that begin with a dot
+  nameOf?(found: Found): string;
+  rejects?(found: Found): string | undefined; // why it ignores a skill, if it does
+  duplicates?: "home first" | "all"; // what it uses of different skills with one name, if not any of them
   budget?: { total: number; each: number }; // how many characters of names and descriptions its model gets
+  question?: Question; // Claude Code has no command for it.
 }
 
 const NO_DESCRIPTION = "SKILL.md has no description";
 
-const frontMatterName = ({ skill: { fields }, path }: Found) => `${fields["name"] ?? ""}`.trim() || basename(path);
+const frontMatterName = ({ fields, path }: Found) => `${fields["name"] ?? ""}`.trim() || basename(path);
 
-/** The rules of agents that no test verifies: those of the specification. */
-const COMMON_RULES: Rules = {
-  depth: 1,
-  seesDots: () => false,
-  nameOf: frontMatterName,
-  rejects: ({ skill: { fault, fields } }) => fault ?? (fields["description"] ? undefined : NO_DESCRIPTION),
-  duplicates: "any",
-};
-
-/** The rules of other agents; source: tests with the real programs. */
-const RULES: Readonly<Record<string, Rules>> = {
-  claude: {
+/** How an agent finds and names skills. If no test says otherwise, or it is a directory: as the specification has it. */
+function agentOf(name: string) {
+  return {
     depth: 1,
-    seesDots: () => true,
+    nameOf: frontMatterName,
+    rejects: ({ fault, fields }: Found) => fault ?? (fields["description"] ? undefined : NO_DESCRIPTION),
+    ...AGENTS[name],
+  };
+}
+
+const CONFIG = "${XDG_CONFIG_HOME:-~/.config}";
+
+/** The agents. Directories are separated by spaces; `${VARIABLE:-default}` and `~` are expanded as in a shell. */
+export const AGENTS: Readonly<Record<string, Agent>> = {
+  claude: {
+    project: ".claude/skills",
+    home: "${CLAUDE_CONFIG_DIR:-~/.claude}/skills",
+    source: "test",
+    dots: /^/,
     nameOf: ({ entry }) => entry,
     rejects: () => undefined,
     duplicates: "home first",
     budget: { total: 8_000, each: 1_536 },
   },
   opencode: {
+    project: ".opencode/skills .opencode/skill .claude/skills .agents/skills",
+    home: `${CONFIG}/opencode/skills ${CONFIG}/opencode/skill ~/.opencode/skills ~/.opencode/skill ` +
+      "${OPENCODE_CONFIG_DIR:-~/.opencode}/skills ~/.claude/skills ~/.agents/skills",
+    source: "test",
+    switches: {
+      OPENCODE_DISABLE_CLAUDE_CODE: /\.claude\/skills$/,
+      OPENCODE_DISABLE_CLAUDE_CODE_SKILLS: /\.claude\/skills$/,
+      OPENCODE_DISABLE_EXTERNAL_SKILLS: /\.(claude|agents)\/skills$/,
+      OPENCODE_DISABLE_PROJECT_CONFIG: /^\.opencode\/skills?$/,
+    },
     depth: Infinity,
-    seesDots: (directory) => /\/\.(claude|agents)\/skills$/.test(directory),
-    nameOf: ({ skill }) => `${skill.fields["name"]}`,
-    rejects({ skill: { fault, fields } }) {
+    dots: /\/\.(claude|agents)\/skills$/,
+    nameOf: ({ fields }) => `${fields["name"]}`,
+    rejects({ fault, fields }) {
       const wrong = ["name", "description"].find((field) => !["string", "undefined"].includes(typeof fields[field]));
       if (fault) return fault;
       if (fields["name"] === undefined) return "SKILL.md has no name";
       return wrong && `The ${wrong} is not a text: write it in quotes`;
     },
-    duplicates: "any",
+    question: {
+      command: ["opencode", "debug", "skill"],
+      read: (output) =>
+        JSON.parse(output).map(({ name, location }: Record<string, string>) => ({
+          name,
+          path: dirname(location ?? ""),
+        }))
+          .filter(({ path }: Answer) => path.startsWith("/")),
+    },
   },
   codex: {
+    project: ".agents/skills .codex/skills",
+    home: "${CODEX_HOME:-~/.codex}/skills ~/.agents/skills /etc/codex/skills",
+    source: "test",
     depth: 6,
-    seesDots: () => false,
     nameOf(found) {
       const plugin = pluginAbove(found.source);
       return `${plugin ? `${plugin.name}:` : ""}${frontMatterName(found)}`;
     },
     rejects(found) {
-      const { isLinked, skill } = found;
+      const { path, text, fault, fields } = found;
       const length = frontMatterName(found).length;
-      if (isLinked) return "SKILL.md is a link: replace it by the file";
-      if (skill.hasMark) return "SKILL.md has a byte order mark: remove it";
-      if (skill.fault) return skill.fault;
-      if (!skill.fields["description"]) return NO_DESCRIPTION;
-      if (typeof (skill.fields["metadata"] ?? {}) !== "object") return "The field metadata is not a mapping";
+      if (attempt(() => Deno.lstatSync(`${path}/SKILL.md`))?.isSymlink) {
+        return "SKILL.md is a link: replace it by the file";
+      }
+      if (text.startsWith("\ufeff")) return "SKILL.md has a byte order mark: remove it";
+      if (fault) return fault;
+      if (!fields["description"]) return NO_DESCRIPTION;
+      if (typeof (fields["metadata"] ?? {}) !== "object") return "The field metadata is not a mapping";
       return length > 64 ? `The name has ${length} characters, over 64` : undefined;
     },
     duplicates: "all",
     budget: { total: 8_000, each: Infinity },
+    question: {
+      command: ["codex", "app-server"],
+      input: [
+        { id: 1, method: "initialize", params: { clientInfo: { name: "skill-doctor", version: VERSION } } },
+        { method: "initialized" },
+        { id: 2, method: "skills/list", params: {} },
+      ].map((message) => `${JSON.stringify(message)}\n`).join(""),
+      read: (output) =>
+        JSON.parse(/^\{"id":2.*/m.exec(output)?.[0] ?? "").result.data[0].skills
+          .filter(({ scope }: Record<string, string>) => scope !== "system")
+          .map(({ name, path }: Record<string, string>) => ({ name, path: dirname(path ?? "") })),
+    },
   },
+  agents: { project: ".agents/skills", home: "~/.agents/skills" },
+  amp: { project: ".agents/skills", home: `${CONFIG}/agents/skills` },
+  antigravity: { project: ".agents/skills", home: "~/.gemini/antigravity/skills" },
+  augment: { project: ".augment/skills .agents/skills", home: "~/.augment/skills" },
+  cline: {
+    project: ".cline/skills .clinerules/skills .agents/skills",
+    home: "~/.cline/skills ~/.agents/skills",
+    source: "observed",
+  },
+  codebuddy: { project: ".codebuddy/skills", home: "~/.codebuddy/skills" },
+  continue: { project: ".continue/skills .claude/skills", home: "~/.continue/skills", source: "observed" },
+  copilot: {
+    project: ".github/skills .agents/skills .claude/skills",
+    home: "~/.copilot/skills ~/.agents/skills",
+    source: "test",
+    question: {
+      command: ["copilot", "skill", "list", "--json"],
+      read: (output) => JSON.parse(output).filter(({ source }: Record<string, string>) => source !== "builtin"),
+    },
+  },
+  crush: { project: ".crush/skills .agents/skills .claude/skills .cursor/skills", home: `${CONFIG}/crush/skills` },
+  cursor: { project: ".cursor/skills .agents/skills .claude/skills .codex/skills", home: "~/.cursor/skills" },
+  devin: { project: ".devin/skills .windsurf/skills .agents/skills", home: "" },
+  droid: { project: ".factory/skills .agents/skills", home: "~/.factory/skills" },
+  gemini: {
+    project: ".gemini/skills .agents/skills",
+    home: "~/.gemini/skills ~/.agents/skills",
+    source: "test",
+    readsParents: false,
+    question: {
+      command: ["gemini", "skills", "list"],
+      read: (output) =>
+        Array.from(output.matchAll(/^(.+?) \[Enabled\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm), (match) => {
+          return { name: match[1] ?? "", path: dirname(match[2] ?? "") };
+        }),
+    },
+  },
+  goose: { project: ".agents/skills .goose/skills", home: `~/.agents/skills ${CONFIG}/goose/skills` },
+  grok: { project: ".grok/skills", home: "" },
+  hermes: { project: "", home: "~/.hermes/skills" },
+  junie: { project: ".junie/skills", home: "~/.junie/skills" },
+  kilo: { project: ".kilo/skills .agents/skills", home: "~/.kilo/skills" },
+  kiro: { project: ".kiro/skills", home: "~/.kiro/skills" },
+  openclaw: { project: "", home: "~/.openclaw/skills" },
+  openhands: { project: ".agents/skills .openhands/skills", home: "~/.openhands/skills" },
+  pi: { project: ".pi/skills .agents/skills", home: "~/.pi/agent/skills ~/.agents/skills", source: "observed" },
+  qoder: { project: ".qoder/skills", home: "" },
+  qwen: { project: ".qwen/skills .agents/skills", home: "~/.qwen/skills ~/.agents/skills", source: "test" },
+  trae: { project: ".trae/skills", home: "~/.trae/skills" },
+  vibe: { project: ".vibe/skills .agents/skills", home: "~/.vibe/skills" },
+  windsurf: { project: ".windsurf/skills .agents/skills", home: "~/.codeium/windsurf/skills" },
+  zencoder: { project: ".zencoder/skills", home: "~/.zencoder/skills" },
 };
-
-function rulesOf(agent: string): Rules {
-  return RULES[agent] ?? COMMON_RULES;
-}
 
 /** The closest parent directory that is a plugin, and the plugin's name. */
 function pluginAbove(directory: string): { directory: string; name: string } | undefined {
@@ -652,7 +644,7 @@ function pluginAbove(directory: string): { directory: string; name: string } | u
 /** The directories from the working directory up to the repo's root; the home is not a parent of its projects. */
 function directoriesUp(directory: string): string[] {
   const parent = dirname(directory);
-  const isHome = parent === realPath(Deno.env.get("HOME") ?? "/");
+  const isHome = parent === realPath(expand("~"));
   const isLast = isHome || parent === directory || exists(`${directory}/.git`);
   return isLast ? [directory] : [directory, ...directoriesUp(parent)];
 }
@@ -666,26 +658,19 @@ function mainCheckout(worktree: string): string | undefined {
 
 /** The directories that an agent reads, in the agent's order. */
 function directoriesRead(agent: string, { targets, directory, start, global }: Desired): string[] {
-  const { project = "", home = "", readsParents = true } = AGENTS[agent] ?? {};
-  const inHome = home.split(" ").filter(Boolean).flatMap((path) => expand(path, directory) ?? []);
-  const parents = global ? [] : readsParents ? directoriesUp(start) : [start];
-  const inProject = parents.flatMap((parent) =>
-    project.split(" ").filter(Boolean).map((path) => resolve(parent, path))
-  );
+  const row = AGENTS[agent];
+  if (!row) return targets.filter(({ agents }) => agents.includes(agent)).map(({ path }) => path);
+  const off = Object.entries(row.switches ?? {})
+    .filter(([variable]) => !/^(|0|false|no)$/i.test(Deno.env.get(variable) ?? "")).map(([, paths]) => paths);
+  const list = (paths: string) => paths.split(" ").filter((path) => path && !off.some((paths) => paths.test(path)));
+  const parents = global ? [] : row.readsParents === false ? [start] : directoriesUp(start);
+  const inProject = parents.flatMap((parent) => list(row.project).map((path) => resolve(parent, path)));
+  const inHome = list(row.home).map((path) => expand(path, directory));
   if (agent === "claude" && !inProject.some(exists)) {
     const main = mainCheckout(parents.at(-1) ?? "/");
     if (main) inProject.push(`${main}/.claude/skills`);
   }
-  const known = rulesOf(agent).duplicates === "home first" ? [...inHome, ...inProject] : [...inProject, ...inHome];
-  const isKnown = new Set(known.map(realPath));
-  const others = readsParents ? targets.filter(({ path, agents }) => agents.includes(agent) && !isKnown.has(path)) : [];
-  const isOff = (path: string) =>
-    agent === "opencode" &&
-    OPENCODE_SWITCHES.some(([variable, where, directories]) =>
-      !/^(|0|false|no)$/i.test(Deno.env.get(variable) ?? "") && directories.test(path) &&
-      (where === "everywhere" || inProject.includes(path))
-    );
-  return [...new Set([...others.map(({ path }) => path), ...known])].filter((path) => !isOff(path));
+  return [...new Set(row.duplicates === "home first" ? [...inHome, ...inProject] : [...inProject, ...inHome])];
 }
 
 /** The default agents, those of the manifest, and those whose own directory exists. */
@@ -695,31 +680,17 @@ function agentsToShow(desired: Desired): string[] {
     const own = paths && expand(paths.split(" ", 1)[0] ?? "", desired.directory);
     return own && !common.has(own) && exists(own);
   };
-  const installed = Object.keys(AGENTS).filter((agent) => {
-    const { project, home } = AGENTS[agent]!;
-    return isInstalled(project) || isInstalled(home);
-  });
+  const installed = Object.keys(AGENTS).filter((agent) =>
+    isInstalled(AGENTS[agent]!.project) || isInstalled(AGENTS[agent]!.home)
+  );
   return [...new Set([...DEFAULT_AGENTS, ...desired.targets.flatMap(({ agents }) => agents), ...installed])];
 }
 
 /** Whether an agent finds a skill in a directory that it reads, be it to ignore it. */
-function isFoundBy(agent: string, { directory, entry }: Found): boolean {
-  const { depth, seesDots } = rulesOf(agent);
+function isFoundBy(agent: string, directory: string, { entry }: Found): boolean {
+  const { depth, dots } = agentOf(agent);
   const level = entry === "" ? 0 : entry.split("/").length;
-  return level <= depth && (level > 0 || depth > 1) && (!/(^|\/)\./.test(entry) || seesDots(directory));
-}
-
-/** What an agent sees, without asking it. */
-function skillsSeenBy(agent: string, directories: readonly string[], found: ReadonlyMap<string, Found[]>): Seen[] {
-  const { rejects, nameOf } = rulesOf(agent);
-  const seen = new Map<string, Seen>(); // one real path is used once
-  for (const each of directories.flatMap((directory) => found.get(directory) ?? [])) {
-    const { path, source, owned, skill } = each;
-    if (!isFoundBy(agent, each) || rejects(each) || seen.has(source)) continue;
-    const description = `${skill.fields["description"] ?? ""}`;
-    seen.set(source, { name: nameOf(each), path, source, owned, description, requires: skill.skills });
-  }
-  return [...seen.values()];
+  return level <= depth && (level > 0 || depth > 1) && (!/(^|\/)\./.test(entry) || dots?.test(directory) === true);
 }
 
 // ── Examination ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -743,19 +714,18 @@ function repairLink(name: string, manifests: string[], desired: Desired): string
 function entryProblem(path: string, record: StateEntry | undefined, owned: boolean, desired: Desired) {
   const [directory, entry] = [dirname(path), basename(path)];
   const text = attempt(() => Deno.readLinkSync(path));
-  let files: string[];
+  let names: string[];
   try {
-    if (!Deno.statSync(path).isDirectory) return undefined;
-    files = listNames(path);
+    names = listEntries(path).map(({ name }) => name);
   } catch (error) {
+    if (attempt(() => Deno.statSync(path))?.isDirectory === false) return undefined;
     if (error instanceof Deno.errors.PermissionDenied) return "Cannot read it: Permission denied";
     const manifests = record?.for.map((manifest) => resolve(realPath(directory), manifest)) ?? [];
     const fix = owned ? repairLink(entry, manifests, desired) : `rm ${shellWord(path, desired)}`;
     return fix && `The link to ${quote(text ?? "")} is broken: ${fix}`;
   }
-  const wrong = files.find((name) => /^skill\.md$/i.test(name));
-  if (wrong && !files.includes("SKILL.md")) {
-    return `No agent uses this skill: SKILL.md is missing: rename ${quote(wrong)} to SKILL.md`;
+  if (!names.includes("SKILL.md") && names.some((name) => /^skill\.md$/i.test(name))) {
+    return `No agent uses this skill: ${explainMissing(path)}`;
   }
   const link = text && resolve(realPath(directory), text);
   const isFoundByName = link && desired.searchPath.map(realPath).includes(realPath(dirname(link)));
@@ -766,156 +736,117 @@ function entryProblem(path: string, record: StateEntry | undefined, owned: boole
   return `This link was not made by use-skills, and ${manifest} does not name it: rm ${shellWord(path, desired)}`;
 }
 
-/** Finds the skills in a directory that some agents read, also in subdirectories and behind links. */
-async function findSkills(
-  directory: string,
-  readers: string[],
-  desired: Desired,
-  problems: Problem[],
-): Promise<Found[]> {
-  const found: Found[] = [];
-  const records = readState(directory);
-  let files = 0; // of one entry of the directory
-  const search = async (entry: string, above: readonly string[]) => {
-    const path = resolve(directory, entry);
-    const source = realPath(path);
-    if (above.includes(source)) return; // a link to a parent directory
-    const entries = attempt(() => [...Deno.readDirSync(path)].sort((a, b) => a.name < b.name ? -1 : 1)) ?? [];
-    for (const { name, isDirectory, isSymlink } of entries) {
-      if (entry === "") files = 0;
-      const top = entry.split("/", 1)[0] || name;
-      if (files++ > MAX_FILES) {
-        const message = `It has more than ${MAX_FILES} files, so skills in it may be missing here: move them out`;
-        problems.push({ file: `${directory}/${top}`, name: top, agents: readers, message });
-        return;
-      }
-      const inner = `${entry}${entry && "/"}${name}`;
-      if (name === "SKILL.md") {
-        const owned = await isOwnedEntry(top);
-        found.push({ directory, entry, path, source, isLinked: isSymlink, owned, skill: await inspectSkill(source) });
-      } else if (isDirectory || isSymlink) {
-        const message = entry === "" && !name.startsWith(".") &&
-          entryProblem(`${path}/${name}`, records.get(name), await isOwnedEntry(name), desired);
-        if (message) problems.push({ file: `${path}/${name}`, name, agents: readers, message });
-        await search(inner, [...above, source]);
-      }
-    }
-  };
-  const known = new Map<string, boolean>();
-  const isOwnedEntry = async (name: string) => {
-    const isRecorded = desired.recorded?.includes(`${realPath(directory)}/${name}`) === true;
-    const owned = known.get(name) ?? (isRecorded || await isOwned(`${directory}/${name}`, records.get(name)));
-    known.set(name, owned);
-    return owned;
-  };
+/** Reads a directory that agents read, also its subdirectories and what links lead to. */
+async function readDirectory(path: string, desired: Desired): Promise<Directory> {
+  const skills: Found[] = [];
+  const problems: Problem[] = [];
+  const real = realPath(path);
+  const records = readState(path);
+  let entries: Deno.DirEntry[] = [];
   try {
-    Deno.readDirSync(directory).next();
-    await search("", []);
+    entries = listEntries(path);
   } catch (error) {
     const isFile = error instanceof Deno.errors.NotADirectory;
     const message = isFile ? "This must be a directory: move the file away" : `Cannot read it: ${explain(error)}`;
-    if (!(error instanceof Deno.errors.NotFound) && exists(directory)) {
-      problems.push({ file: directory, agents: readers, message });
+    if (!(error instanceof Deno.errors.NotFound) && exists(path)) problems.push({ file: path, message });
+  }
+  for (const { name, isFile } of entries) {
+    const file = `${path}/${name}`;
+    const record = records.get(name);
+    const owned = desired.recorded?.includes(`${real}/${name}`) || await isOwned(file, record);
+    const message = !name.startsWith(".") && entryProblem(file, record, owned, desired);
+    if (message) problems.push({ file, name, message });
+    const paths = isFile ? [file] : [...pathsBelow(file, [real]).take(MAX_FILES + 1)];
+    if (paths.length > MAX_FILES) {
+      const message = `It has more than ${MAX_FILES} files, so skills in it may be missing here: move them out`;
+      problems.push({ file, name, message });
+    }
+    for (const skillFile of paths.filter((path) => basename(path) === "SKILL.md")) {
+      const inner = dirname(skillFile);
+      const source = realPath(inner);
+      skills.push({ entry: relative(path, inner), path: inner, source, owned, ...readSkill(source) });
     }
   }
-  return found;
+  return { skills, problems };
 }
 
-/** The path that is reported for a skill: what is in the store can't be changed there. */
-function placeOf({ path, source }: { path: string; source: string }, { store }: Desired): string {
-  return store !== undefined && isInside(realPath(store), source) ? path : source;
-}
-
-/** Finds what is wrong with skills. */
-function skillProblems(views: readonly View[], found: ReadonlyMap<string, Found[]>, desired: Desired): Problem[] {
+/** Examines what an agent sees, without asking it. */
+async function examine(agent: string, desired: Desired, known: Map<string, Directory>): Promise<View> {
+  const { rejects, nameOf, depth, duplicates } = agentOf(agent);
+  const directories = directoriesRead(agent, desired);
+  const bySource = new Map<string, Seen>(); // one real path is used once
   const problems: Problem[] = [];
-  const add = (each: Found, agents: string[], message: string, file = placeOf(each, desired)) => {
-    if (agents.length > 0) problems.push({ file, name: basename(each.entry), agents, message });
+  const add = (path: string, message: string) => {
+    // What is in the store can't be changed there.
+    const source = realPath(path);
+    const isFetched = desired.store !== undefined && isInside(realPath(desired.store), source);
+    problems.push({ file: isFetched ? path : source, name: basename(path), message });
   };
-  for (const [directory, skills] of found) {
-    const readers = views.filter(({ directories }) => directories.includes(directory)).map(({ agent }) => agent);
-    for (const each of skills) {
-      const { skill, source } = each;
-      const finders = readers.filter((agent) => isFoundBy(agent, each));
-      for (const [reason, agents] of Map.groupBy(finders, (agent) => rulesOf(agent).rejects(each))) {
-        if (reason) add(each, agents, `Ignored: ${reason}`);
+  for (const directory of directories) {
+    const content = known.get(directory) ?? await readDirectory(directory, desired);
+    known.set(directory, content);
+    problems.push(...content.problems);
+    for (const each of content.skills.filter((each) => isFoundBy(agent, directory, each))) {
+      const { path, source, fields } = each;
+      const reason = rejects(each);
+      if (reason) add(path, `Ignored: ${reason}`);
+      else if (!bySource.has(source)) bySource.set(source, { ...each, name: nameOf(each) });
+      if (!reason && agent === "opencode" && fields["description"] === undefined) {
+        add(path, `Its model is not told about this skill: ${NO_DESCRIPTION}`);
       }
-      const isUntold = !skill.fault && skill.fields["description"] === undefined && skill.fields["name"] !== undefined;
-      const untold = finders.filter((agent) => agent === "opencode" && isUntold);
-      add(each, untold, `Its model is not told about this skill: ${NO_DESCRIPTION}`);
-      const missing = skill.requires.filter((name) => !isOnPath(name)).join(", ");
-      if (missing) add(each, finders, `Programs that this skill requires are not on the PATH: ${missing}`);
-      const plugin = finders.includes("codex") ? pluginAbove(source) : undefined;
-      if (!plugin) continue;
-      const isAbove = isInside(plugin.directory, realPath(directory));
+      const missing = metadataWords(fields, "requires").filter((name) => !isOnPath(name)).join(", ");
+      if (missing) add(path, `Programs that this skill requires are not on the PATH: ${missing}`);
+      const plugin = agent === "codex" ? pluginAbove(source)?.directory : undefined;
+      if (plugin === undefined) continue;
+      const isAbove = isInside(plugin, realPath(directory));
       const fix = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
-      const place = showPath(plugin.directory, desired);
-      add(each, ["codex"], `The name of the plugin in ${place} is added to this skill's name: ${fix}`, each.path);
+      const message = `The name of the plugin in ${showPath(plugin, desired)} is added to this skill's name: ${fix}`;
+      problems.push({ file: path, name: basename(path), message });
     }
-    const deep = skills.filter(({ entry }) => entry.includes("/") && !/(^|\/)\./.test(entry));
-    for (const [top, nested] of Map.groupBy(deep, ({ entry }) => entry.split("/", 1)[0]!)) {
-      const path = `${directory}/${top}`;
-      const finders = readers.filter((agent) => rulesOf(agent).depth > 1);
-      const list = someOf(nested.map(({ entry }) => `${entry.slice(top.length + 1)}/SKILL.md`));
+    const nested = content.skills.filter(({ entry }) => depth > 1 && entry.includes("/") && !/(^|\/)\./.test(entry));
+    for (const [top, inner] of Map.groupBy(nested, ({ entry }) => entry.split("/", 1)[0]!)) {
+      const list = someOf(inner.map(({ entry }) => `${entry.slice(top.length + 1)}/SKILL.md`));
       const message = `Nested skills (${list}) are found by these agents only: move them out, or add entries for them`;
-      add({ ...nested[0]!, path, source: realPath(path), entry: top }, finders, message);
+      add(`${directory}/${top}`, message);
     }
   }
-  return problems;
+  const seen = [...bySource.values()];
+  const byName = Map.groupBy(seen, ({ name }) => name);
+  const used = duplicates === "all" ? seen : Array.from(byName.values(), ([first]) => first!);
+  for (const [name, [first, ...others]] of byName) {
+    for (const { path, source } of others) {
+      if (await isSameContent(first!.source, source)) continue;
+      const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
+      const message = `A different ${quote(name)} is in ${showPath(first!.path, desired)}: ${fix}`;
+      problems.push({ file: path, name, message });
+    }
+  }
+  const names = new Set(seen.flatMap(({ path, name }) => [basename(path), name]));
+  for (const { path, fields } of seen) {
+    for (const name of metadataWords(fields, "skills").filter((name) => !names.has(name))) {
+      add(path, `This skill requires the skill ${quote(name)}, which is not seen: add an entry for it`);
+    }
+  }
+  return { agent, isAsked: false, directories, seen, used, problems };
 }
 
 function isOnPath(program: string): boolean {
   return (Deno.env.get("PATH") ?? "").split(":").some((directory) => isExecutable(resolve(directory, program)));
 }
 
-/** Finds names under which an agent has skills with different content. */
-async function findDuplicates(views: readonly View[], desired: Desired): Promise<Problem[]> {
-  const problems: Problem[] = [];
-  for (const { agent, seen } of views) {
-    for (const [name, [first, ...others]] of Map.groupBy(seen, ({ name }) => name)) {
-      for (const { path, source } of others) {
-        if (await isSameContent(first!.source, source)) continue;
-        const place = showPath(first!.path, desired);
-        const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
-        const message = `A different ${quote(name)} is in ${place}: ${fix}`;
-        problems.push({ file: path, name, agents: [agent], message });
-      }
-    }
-  }
-  return problems;
-}
-
-/** Finds skills that other skills require and that some agents don't see. */
-function findMissingSkills(views: readonly View[]): Problem[] {
-  return views.flatMap(({ agent, seen }) => {
-    const names = new Set(seen.flatMap(({ path, name }) => [basename(path), name]));
-    return seen.flatMap(({ path, source, requires }) =>
-      requires.filter((name) => !names.has(name)).map((name): Problem => {
-        const message = `This skill requires the skill ${quote(name)}, which is not seen: add an entry for it`;
-        return { file: source, name: basename(path), agents: [agent], message };
-      })
-    );
-  });
-}
-
-/** Says which agents' models get only a part of the names and descriptions, or soon will. */
-function budgetNotes(views: readonly View[]): string[] {
-  return views.flatMap((view) => {
-    const { agent } = view;
-    const { budget } = rulesOf(agent);
-    if (!budget) return [];
-    const lengths = effective(view).map(({ name, description }) => {
-      return { name, length: name.length + Math.min(description.length, budget.each) };
-    }).sort((a, b) => b.length - a.length);
-    const total = lengths.reduce((sum, { length }) => sum + length, 0);
-    if (total < 0.8 * budget.total) return [];
-    const longest = lengths.slice(0, 5).map(({ name, length }) => `${name} (${length})`).join(", ");
-    const share = Math.round(100 * total / budget.total);
-    return [
-      `${agent}: names and descriptions have ${total} characters, ${share}% of the ${budget.total} that its model ` +
-      `gets; the longest: ${longest}`,
-    ];
-  });
+/** Says if an agent's model gets only a part of the names and descriptions, or soon will. */
+function budgetNote(view: View): string[] {
+  const { budget } = agentOf(view.agent);
+  if (!budget) return [];
+  const lengths = view.used.map(({ name, fields }) => {
+    const description = `${fields["description"] ?? ""}`;
+    return { name, length: name.length + Math.min(description.length, budget.each) };
+  }).sort((a, b) => b.length - a.length);
+  const total = lengths.reduce((sum, { length }) => sum + length, 0);
+  if (total < 0.8 * budget.total) return [];
+  const longest = lengths.slice(0, 5).map(({ name, length }) => `${name} (${length})`).join(", ");
+  const share = `${Math.round(100 * total / budget.total)}% of the ${budget.total} that its model gets`;
+  return [`${view.agent}: names and descriptions have ${total} characters, ${share}; the longest: ${longest}`];
 }
 
 /** Finds what keeps Codex from working with `CODEX_HOME`. */
@@ -927,7 +858,7 @@ function examineCodexHome(desired: Desired): Problem[] {
     const fix = `${exists(file) ? "move it away, then " : ""}mkdir -p ${shellWord(file, desired)}`;
     return [{ file, message: `CODEX_HOME is not a directory, so Codex exits: ${fix}` }];
   }
-  const [login = "", copy] = [expand("~/.codex/auth.json", "/"), `${file}/auth.json`];
+  const [login, copy] = [expand("~/.codex/auth.json"), `${file}/auth.json`];
   if (!stat(login) || stat(copy)) return [];
   const fix = `ln -sf ${shellWord(login, desired)} ${shellWord(copy, desired)}`;
   return [{ file, message: `Codex is logged in with ~/.codex, but not with this CODEX_HOME: ${fix}` }];
@@ -935,154 +866,94 @@ function examineCodexHome(desired: Desired): Problem[] {
 
 /** Finds what projects that no longer exist have deployed. */
 async function examineGoneProjects(directories: Iterable<string>, desired: Desired): Promise<Problem[]> {
-  const indexes = [...readTargetIndexes()].filter(({ manifest }) => !exists(manifest));
-  const left = new Map<string, Set<string>>();
-  for (const target of new Set([...directories, ...indexes.flatMap(({ targets }) => targets)].map(realPath))) {
+  const projects = readGoneProjects();
+  const left: { manifest: string; path: string }[] = [];
+  for (const target of new Set([...directories, ...projects.flatMap(({ targets }) => targets)].map(realPath))) {
     for (const [name, entry] of readState(target)) {
       const manifests = entry.for.map((manifest) => resolve(target, manifest));
       const path = `${target}/${name}`;
       // If this project names the entry, the project was moved here, and sync adopts the entry.
       if (manifests.some(exists) || isNamed(name, desired) || !await isOwned(path, entry)) continue;
-      for (const manifest of manifests) left.set(manifest, (left.get(manifest) ?? new Set()).add(path));
+      left.push(...manifests.map((manifest) => ({ manifest, path })));
     }
   }
-  return Array.from(left, ([file, paths]) => {
-    const isIndexed = indexes.some(({ manifest }) => manifest === file);
-    const where = file === homeManifest() ? "--global" : `-C ${shellWord(dirname(file), desired)}`;
-    const remove = `rm -r ${Array.from(paths, (path) => shellWord(path, desired)).join(" ")}`;
-    const names = someOf([...new Set(Array.from(paths, (path) => basename(path)))]);
-    const fix = isIndexed ? `use-skills.ts clean ${where}` : remove;
+  return Array.from(Map.groupBy(left, ({ manifest }) => manifest), ([file, entries]) => {
+    const project = projects.find(({ manifest }) => manifest === file);
+    const where = project?.isHome ? "--global" : `-C ${shellWord(dirname(file), desired)}`;
+    const remove = `rm -r ${entries.map(({ path }) => shellWord(path, desired)).join(" ")}`;
+    const names = someOf([...new Set(entries.map(({ path }) => basename(path)))]);
+    const fix = project ? `use-skills.ts clean ${where}` : remove;
     return { file, message: `This manifest is gone, but not the skills that it deployed (${names}): ${fix}` };
   });
 }
 
 // ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A skill in an agent's answer. */
-interface Answer {
-  name: string;
-  path: string; // of its directory
-}
-
-interface Question {
-  command: readonly string[];
-  /** What is written to the agent, which then runs until its answer matches `end`. */
-  input?: (directory: string) => string;
-  end?: RegExp;
-  /** Reads the answer, without the skills that come with the agent. */
-  read(output: string): Answer[];
-}
-
-/** How to ask agents which skills they see. Claude Code has no command for it. Source: tests with the real programs. */
-const QUESTIONS: Readonly<Record<string, Question>> = {
-  opencode: {
-    command: ["opencode", "debug", "skill"],
-    read: (output) =>
-      JSON.parse(output).map(({ name, location }: Record<string, string>) => ({ name, path: dirname(location ?? "") }))
-        .filter(({ path }: Answer) => path.startsWith("/")),
-  },
-  codex: {
-    command: ["codex", "app-server"],
-    input: (directory) =>
-      [
-        { id: 1, method: "initialize", params: { clientInfo: { name: "skill-doctor", version: VERSION } } },
-        { method: "initialized" },
-        { id: 2, method: "skills/list", params: { cwds: [directory], forceReload: true } },
-      ].map((message) => `${JSON.stringify(message)}\n`).join(""),
-    end: /^\{"id":2[^]*\n/m,
-    read: (output) =>
-      JSON.parse(/^\{"id":2.*/m.exec(output)?.[0] ?? "").result.data[0].skills
-        .filter(({ scope }: Record<string, string>) => scope !== "system")
-        .map(({ name, path }: Record<string, string>) => ({ name, path: dirname(path ?? "") })),
-  },
-  copilot: {
-    command: ["copilot", "skill", "list", "--json"],
-    read: (output) => JSON.parse(output).filter(({ source }: Record<string, string>) => source !== "builtin"),
-  },
-  gemini: {
-    command: ["gemini", "skills", "list"],
-    read: (output) =>
-      Array.from(output.matchAll(/^(.+?) \[Enabled\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm), (match) => {
-        return { name: match[1] ?? "", path: dirname(match[2] ?? "") };
-      }),
-  },
-};
-
 /** How long an agent may take to answer, in seconds. */
 const ASK_SECONDS = 20;
 
-/** Asks an agent which skills it sees; `undefined` if it can't be asked or isn't installed. */
-async function ask(agent: string, { start: directory }: Desired): Promise<Answer[] | undefined> {
-  const { command: [program = "", ...args] = [], input, end, read } = QUESTIONS[agent] ?? {};
-  if (!read || !isOnPath(program)) return undefined;
-  const stdin = input ? "piped" : "null";
-  const options = { cwd: directory, detached: true, stdin, stdout: "null", stderr: "null" } as const;
+/** Asks an agent that is started in a directory which skills it sees. */
+async function ask({ command, input, read }: Question, directory: string): Promise<Answer[]> {
   const file = Deno.makeTempFileSync({ prefix: "skill-doctor-" }); // OpenCode writes no more than 64 KiB into a pipe.
   const stop = () => {
     attempt(() => Deno.kill(-child.pid, "SIGKILL")); // with the processes that it started
     attempt(() => Deno.removeSync(file));
   };
-  const signals = [["SIGINT", 130], ["SIGTERM", 143]] as const;
-  const listeners = signals.map(([signal, status]) => {
-    const listener = () => {
-      stop();
-      Deno.exit(status);
-    };
-    Deno.addSignalListener(signal, listener);
-    return { signal, listener };
-  });
-  const words = ["-c", 'exec "$@" >"$0"', file, program, ...args];
-  const child = new Deno.Command("/bin/sh", { args: words, ...options }).spawn();
-  let hasEnded = false;
-  child.status.then(() => hasEnded = true);
+  const interrupt = () => {
+    stop();
+    Deno.exit(130);
+  };
+  const signals = ["SIGINT", "SIGTERM"] as const; // which may arrive as soon as the agent is started
+  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
+  const child = new Deno.Command("/bin/sh", {
+    args: ["-c", 'exec "$@" >"$0"', file, ...command],
+    cwd: directory,
+    detached: true,
+    stdin: input ? "piped" : "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
   try {
-    const writer = input && child.stdin.getWriter();
-    writer?.write(new TextEncoder().encode(input?.(directory))).catch(() => {}); // It says why in its output.
-    const start = performance.now();
-    for (let isLast = false; !isLast;) {
-      isLast = hasEnded;
-      const output = Deno.readTextFileSync(file);
-      const answers = isLast || end?.test(output) ? attempt(() => read(output)) : undefined;
+    // If this fails, the agent has ended, and does not answer.
+    if (input) child.stdin.getWriter().write(new TextEncoder().encode(input)).catch(() => {});
+    const deadline = Date.now() + ASK_SECONDS * 1000;
+    let status: unknown; // once it has ended
+    while (!status && Date.now() < deadline) {
+      status = await Promise.race([child.status, new Promise((done) => setTimeout(done, 20))]);
+      const answers = status || input ? attempt(() => read(Deno.readTextFileSync(file))) : undefined;
       if (answers) return answers;
-      if (performance.now() - start > ASK_SECONDS * 1000) throw new Error(`no answer within ${ASK_SECONDS} seconds`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    throw new Error("it did not answer as expected");
+    throw new Error(status ? "it did not answer as expected" : `no answer within ${ASK_SECONDS} seconds`);
   } finally {
     stop();
     await child.status;
-    for (const { signal, listener } of listeners) Deno.removeSignalListener(signal, listener);
+    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
   }
 }
 
-/** Asks the installed agents, and replaces what they should see by what they say. Differences are problems. */
-async function askAgents(views: View[], desired: Desired, problems: Problem[]): Promise<void> {
-  for (const view of views) {
-    const report = (message: string, name?: string, file = view.directories[0] ?? desired.directory) =>
-      problems.push({ file, name, agents: [view.agent], message });
-    let answers: Answer[] | undefined;
-    try {
-      answers = await ask(view.agent, desired);
-    } catch (error) {
-      report(`It cannot be asked: ${explain(error)}`);
+/** Asks an agent, and replaces what it should see by what it says. Differences are problems. */
+async function askAgent(view: View, { start, directory }: Desired): Promise<void> {
+  try {
+    const answers = await ask(AGENTS[view.agent]!.question!, start);
+    const seen = answers.map(({ name, path }): Seen => {
+      const source = realPath(path);
+      const expected = view.seen.find((each) => each.name === name && each.source === source);
+      return expected ?? { name, path, source, owned: false, fields: {} };
+    });
+    for (const { name, path } of seen.filter((each) => !view.seen.includes(each))) {
+      const message = `It says that it sees ${quote(name)} here, which was not expected`;
+      view.problems.push({ file: path, name, message });
     }
-    if (!answers) continue;
-    const key = ({ name, path }: Answer) => `${name}\n${realPath(path)}`;
-    const expected = new Map(view.seen.map((each) => [key(each), each]));
-    for (const each of answers.filter((each) => !expected.has(key(each)))) {
-      report(`It says that it sees ${quote(each.name)} here, which was not expected`, each.name, each.path);
+    for (const { name, path } of view.used.filter(({ name }) => !seen.some((each) => each.name === name))) {
+      const message = `It says that it does not see ${quote(name)} here, which was expected`;
+      view.problems.push({ file: path, name, message });
     }
-    const names = new Set(answers.map(({ name }) => name));
-    for (const { name, path } of effective(view).filter(({ name }) => !names.has(name))) {
-      report(`It says that it does not see ${quote(name)} here, which was expected`, name, path);
-    }
-    view.seen = answers.map((each) => expected.get(key(each)) ?? unexpected(each));
+    view.seen = view.used = seen;
     view.isAsked = true;
+  } catch (error) {
+    const message = `It cannot be asked: ${explain(error)}`;
+    view.problems.push({ file: view.directories[0] ?? directory, message });
   }
-}
-
-function unexpected({ name, path }: Answer): Seen {
-  return { name, path, source: realPath(path), owned: false, description: "", requires: [] };
 }
 
 // ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1096,13 +967,11 @@ function printProblem({ file, line, agents, message }: Problem, desired: Desired
   console.error(`${shown} ${isWarning ? "Warning: " : ""}${escapeControls(message)}`);
 }
 
-/** Each problem once, with all agents that it affects. */
-function merge(problems: readonly Problem[]): Problem[] {
-  const groups = Map.groupBy(problems, ({ file, line, message }) => `${file}:${line} ${message}`);
-  return Array.from(groups.values(), (same) => {
-    const agents = [...new Set(same.flatMap(({ agents = [] }) => agents))];
-    return { ...same[0]!, ...agents.length > 0 && { agents } };
-  });
+/** The problems of all agents, each once, with the agents that it affects. */
+function merge(views: readonly View[]): Problem[] {
+  const all = views.flatMap(({ agent, problems }) => problems.map((problem) => ({ ...problem, agent })));
+  const groups = Map.groupBy(all, ({ file, line, message }) => `${file}:${line} ${message}`);
+  return Array.from(groups.values(), (same) => ({ ...same[0]!, agents: [...new Set(same.map(({ agent }) => agent))] }));
 }
 
 function jsonProblems(problems: readonly Problem[], { directory, manifest }: Desired) {
@@ -1116,92 +985,53 @@ function printJson(content: Record<string, unknown>, problems: readonly Problem[
   for (const line of JSON.stringify(result, undefined, 2).split("\n")) console.log(escapeControls(line));
 }
 
-/** What an agent sees. */
-interface View {
-  agent: string;
-  isAsked: boolean; // whether the agent itself said so
-  directories: string[]; // that it reads
-  seen: Seen[]; // also skills whose name an earlier one has
-}
-
-/** The skills that an agent uses if several have one name. */
-function effective({ agent, seen, isAsked }: View): Seen[] {
-  if (isAsked || rulesOf(agent).duplicates === "all") return seen;
-  return [...Map.groupBy(seen, ({ name }) => name).values()].map(([first]) => first!);
-}
-
 /** A row of the grid: a skill, and the agents that are to see it. */
 interface Row {
   name: string;
   source: string;
   line?: number; // in the manifest
-  places: Set<string>; // where it is deployed
-  agents: Set<string>;
+  places: string[]; // where it is deployed
+  agents: string[];
+  seen: Set<Seen>; // what agents see of it
 }
 
 /** The desired skills; without a manifest, all that an agent sees. */
-function gridRows(views: readonly View[], { readable, targets }: Desired): Row[] {
+async function makeRows(views: readonly View[], { readable, targets }: Desired): Promise<Row[]> {
+  const visible = views.flatMap(({ used }) => used);
   const rows = new Map<string, Row>();
-  const add = (agents: string[], name: string, source: string, place: string, line?: number) => {
-    const key = line === undefined ? source : `${name}\n${source}`;
-    const row = rows.get(key) ?? { name, source, line, places: new Set(), agents: new Set() };
-    rows.set(key, row);
-    row.places.add(place);
-    agents.forEach((agent) => row.agents.add(agent));
-  };
   for (const { path, agents, skills } of targets) {
-    for (const { name, source, line } of skills) add(agents, name, realPath(source), `${realPath(path)}/${name}`, line);
+    const directory = realPath(path);
+    for (const { name, source, line } of skills) {
+      const key = `${name}\n${source}`;
+      const row = rows.get(key) ?? { name, source: realPath(source), line, places: [], agents: [], seen: new Set() };
+      row.places.push(`${directory}/${name}`);
+      row.agents.push(...agents);
+      rows.set(key, row);
+    }
   }
-  for (const view of readable ? [] : views) {
-    for (const { name, path, source } of effective(view)) add([view.agent], name, source, realPath(path));
+  for (const { name, source } of readable ? [] : visible) {
+    if (!rows.has(source)) rows.set(source, { name, source, places: [], agents: [], seen: new Set() });
+  }
+  for (const seen of visible) {
+    const place = `${realPath(dirname(seen.path))}/${basename(seen.path)}`;
+    for (const row of rows.values()) {
+      const isSame = seen.source === row.source || row.places.includes(place) ||
+        seen.name === row.name && await isSameContent(seen.source, row.source);
+      if (isSame) row.seen.add(seen);
+    }
   }
   return [...rows.values()].sort((a, b) => a.name < b.name ? -1 : 1);
 }
 
-/** Adds to each row the places where agents see the same content under its name. */
-async function addCopies(rows: readonly Row[], views: readonly View[]): Promise<void> {
-  for (const row of rows) {
-    for (const { path, source } of views.flatMap(effective).filter(({ name }) => name === row.name)) {
-      if (await isSameContent(source, row.source)) row.places.add(placeIn(path));
-    }
-  }
-}
-
-/** A path whose directory is a real path, while the entry itself may be a link. */
-function placeIn(path: string): string {
-  return `${realPath(dirname(path))}/${basename(path)}`;
-}
-
-function isSameSkill({ source, places }: Row, seen: Seen): boolean {
-  return seen.source === source || places.has(placeIn(seen.path));
-}
-
 /** What an agent sees of a skill. */
-function cell(row: Row, view: View): string {
-  const seen = effective(view);
-  const names = seen.filter((each) => isSameSkill(row, each)).map(({ name }) => name);
+function cell(row: Row, { agent, used }: View): string {
+  const names = used.filter((seen) => row.seen.has(seen)).map(({ name }) => name);
   if (names.includes(row.name)) return "seen";
   if (names[0] !== undefined) return `as ${names[0]}`;
-  if (seen.some(({ name }) => name === row.name)) return "another";
-  return row.agents.has(view.agent) ? "not seen" : "-";
+  if (used.some(({ name }) => name === row.name)) return "another";
+  return row.agents.includes(agent) ? "not seen" : "-";
 }
 
-/** Problems with skills that are not deployed yet. */
-function missingProblems(rows: readonly Row[], views: readonly View[], desired: Desired): Problem[] {
-  return rows.flatMap((row) => {
-    const agents = views.filter((view) => cell(row, view) === "not seen").map(({ agent }) => agent);
-    if (agents.length === 0 || [...row.places].some(exists)) return [];
-    const message = `${quote(row.name)} is not seen: run use-skills.ts sync`;
-    return [{ file: desired.manifest, line: row.line, name: row.name, agents, message }];
-  });
-}
-
-/** Where a skill comes from, for a reader: `REPO@COMMIT` if it was fetched. */
-function showSource(source: string, desired: Desired): string {
-  return desired.origins?.[source] ?? showPath(source, desired);
-}
-
-/** Prints rows of cells as columns. */
 function printColumns(rows: readonly (readonly string[])[]): void {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]!.length))) ?? [];
   for (const row of rows) {
@@ -1211,69 +1041,59 @@ function printColumns(rows: readonly (readonly string[])[]): void {
 
 function printGrid(rows: readonly Row[], views: readonly View[], desired: Desired): void {
   const header = views.map(({ agent, isAsked }) => isAsked ? `${agent} (asked)` : agent);
-  if (rows.length > 0) {
-    printColumns([["SKILL", ...header], ...rows.map((row) => [row.name, ...views.map((view) => cell(row, view))])]);
-  } else console.log("No skills");
-  const others = new Map<string, { name: string; source: string; agents: string[] }>();
-  for (const view of views) {
-    for (const seen of effective(view).filter((seen) => !rows.some((row) => isSameSkill(row, seen)))) {
-      const key = `${seen.name}\n${seen.source}`;
-      const known = others.get(key) ?? { name: seen.name, source: showSource(seen.source, desired), agents: [] };
-      others.set(key, { ...known, agents: [...known.agents, view.agent] });
-    }
-  }
-  if (others.size === 0) return;
-  console.log("\nOther skills:");
-  printColumns(
-    [...others.values()].map(({ name, source, agents }) => [` ${name}`, `${source} (${agents.join(", ")})`]),
+  const cells = rows.map((row) => [row.name, ...views.map((view) => cell(row, view))]);
+  if (rows.length === 0) console.log("No skills");
+  else printColumns([["SKILL", ...header], ...cells]);
+  const others = views.flatMap(({ agent, used }) =>
+    used.filter((seen) => !rows.some((row) => row.seen.has(seen))).map(({ name, source }) => ({ name, source, agent }))
   );
+  if (others.length === 0) return;
+  console.log("\nOther skills:");
+  const groups = Map.groupBy(others, ({ name, source }) => `${name}\n${source}`);
+  printColumns(Array.from(groups.values(), (same) => {
+    const { name, source } = same[0]!;
+    const agents = same.map(({ agent }) => agent).join(", ");
+    return [` ${name}`, `${desired.origins?.[source] ?? showPath(source, desired)} (${agents})`];
+  }));
 }
 
-/** Asks whether agents may be started, unless `--yes` says so. */
-function confirmAsking(views: readonly View[], isConfirmed: boolean): void {
-  if (isConfirmed) return;
-  const agents = views.map(({ agent }) => agent).filter((agent) => isOnPath(QUESTIONS[agent]?.command[0] ?? ""));
-  const effects = "which may run plugins of this project, and OpenCode writes .opencode/.gitignore";
-  if (!Deno.stdin.isTerminal()) throw new UsageError(`--ask starts agents, ${effects}: add --yes`);
-  const question = `This starts ${agents.join(", ")}, ${effects}. Continue?`;
-  if (!confirm(question)) throw new UsageError("Not asked");
-}
+type Options = Record<"quiet" | "json" | "ask" | "yes", boolean>;
 
 /** Shows what each agent sees, and all problems. */
-async function show(desired: Desired, { json, quiet, ask, yes }: Flags): Promise<number> {
-  const problems = [...desired.problems];
-  const found = new Map<string, Found[]>();
-  const reads = agentsToShow(desired).map((agent) => ({ agent, directories: directoriesRead(agent, desired) }));
-  for (const path of new Set(reads.flatMap(({ directories }) => directories))) {
-    const readers = reads.filter(({ directories }) => directories.includes(path)).map(({ agent }) => agent);
-    found.set(path, await findSkills(path, readers, desired, problems));
-  }
-  const views = reads.map(({ agent, directories }): View => {
-    return { agent, isAsked: false, directories, seen: skillsSeenBy(agent, directories, found) };
-  });
-  problems.push(
-    ...skillProblems(views, found, desired),
-    ...await findDuplicates(views, desired),
-    ...findMissingSkills(views),
-  );
-  problems.push(...examineCodexHome(desired), ...await examineGoneProjects(found.keys(), desired));
+async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promise<number> {
+  const directories = new Map<string, Directory>();
+  const views: View[] = [];
+  for (const agent of agentsToShow(desired)) views.push(await examine(agent, desired, directories));
   if (ask) {
-    confirmAsking(views, yes);
-    await askAgents(views, desired, problems);
+    const installed = views.filter(({ agent }) => isOnPath(AGENTS[agent]?.question?.command[0] ?? ""));
+    const effects = "which may run plugins of this project, and OpenCode writes .opencode/.gitignore";
+    const question = `This starts ${installed.map(({ agent }) => agent).join(", ")}, ${effects}. Continue?`;
+    if (!yes && !Deno.stdin.isTerminal()) throw new UsageError(`--ask starts agents, ${effects}: add --yes`);
+    if (!yes && !confirm(question)) throw new UsageError("Not asked");
+    for (const view of installed) await askAgent(view, desired);
   }
-  const rows = gridRows(views, desired);
-  await addCopies(rows, views);
-  problems.push(...missingProblems(rows, views, desired));
-  const notes = budgetNotes(views);
-  const all = merge(problems);
+  const rows = await makeRows(views, desired);
+  for (const row of rows.filter(({ places }) => !places.some(exists))) {
+    const message = `${quote(row.name)} is not seen: run use-skills.ts sync`;
+    for (const { problems } of views.filter((view) => cell(row, view) === "not seen")) {
+      problems.push({ file: desired.manifest, line: row.line, name: row.name, message });
+    }
+  }
+  const notes = views.flatMap(budgetNote);
+  const all = [
+    ...desired.problems,
+    ...merge(views),
+    ...examineCodexHome(desired),
+    ...await examineGoneProjects(directories.keys(), desired),
+  ];
   if (json) {
     const skills = rows.map((row) => {
       const agents = Object.fromEntries(views.map((view) => [view.agent, cell(row, view)]));
       return { name: row.name, source: row.source, agents };
     });
-    const agents = views.map((view) => {
-      const seen = effective(view).map(({ name, path, source, owned }) => ({ name, path, source, owned }));
-      return { agent: view.agent, asked: view.isAsked, tested: AGENTS[view.agent]?.source === "test", skills: seen };
+    const agents = views.map(({ agent, isAsked, used }) => {
+      const skills = used.map(({ name, path, source, owned }) => ({ name, path, source, owned }));
+      return { agent, asked: isAsked, tested: AGENTS[agent]?.source === "test", skills };
     });
     printJson({ skills, agents, notes }, all, desired);
   } else if (!quiet) {
@@ -1281,34 +1101,26 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Flags): Promise
     for (const note of notes) console.error(escapeControls(`Note: ${note}`));
   }
   for (const problem of all) printProblem(problem, desired);
-  if (!json && !quiet && Deno.stderr.isTerminal()) console.error(summarize(rows.length, all.length));
+  if (!json && !quiet && Deno.stderr.isTerminal()) console.error(`Skills: ${rows.length}, problems: ${all.length}`);
   return all.length > 0 ? 1 : 0;
 }
 
-/** On a terminal, what a command came to. */
-function summarize(skills: number, problems: number): string {
-  const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? "" : "s"}`;
-  return `${count(skills, "skill")}, ${problems === 0 ? "no problems" : count(problems, "problem")}`;
-}
-
 /** Validates the skills in some directories, or without any those of the manifest. */
-async function validate(words: readonly string[], desired: Desired, { json, quiet }: Flags): Promise<number> {
+function validate(words: readonly string[], desired: Desired, { json, quiet }: Options): number {
   const from = desired.global ? Deno.cwd() : desired.start;
-  const isAll = words.length === 0;
-  const directories = isAll
-    ? desired.targets.flatMap(({ skills }) => skills.map(({ source, name }) => [source, name] as const))
-    : words.map((word) => [resolve(from, word).replace(/\/SKILL\.md$/, ""), undefined] as const);
-  const problems: Problem[] = isAll ? [...desired.problems] : [];
+  const named = words.map((word) => {
+    const source = resolve(from, word).replace(/\/SKILL\.md$/, "");
+    return { source, name: basename(source) };
+  });
+  const wanted = words.length > 0 ? named : desired.targets.flatMap(({ skills }) => skills);
+  const problems = words.length > 0 ? [] : [...desired.problems];
   const warnings: Problem[] = [];
   const skills = [];
-  for (const [path, name] of new Map(directories)) {
-    const { violations, text, fields } = await inspectSkill(path, name);
-    const [first] = violations;
-    if (first?.file === path && attempt(() => listNames(path))?.some((name) => exists(`${path}/${name}/SKILL.md`))) {
-      first.message += `: to validate the skills in its subdirectories, name ${shellWord(path, desired)}/*`;
-    }
+  for (const [path, name] of new Map(wanted.map(({ source, name }) => [source, name]))) {
+    const violations = findViolations(path, name);
+    const { text, fields, fault } = readSkill(path);
     problems.push(...violations);
-    if (text !== undefined) warnings.push(...await findWarnings(path, text));
+    if (!fault) warnings.push(...findWarnings(path, text));
     skills.push({ name: fields["name"] ?? null, path, valid: violations.length === 0 });
   }
   if (json) printJson({ skills, warnings: jsonProblems(warnings, desired) }, problems, desired);
@@ -1321,30 +1133,12 @@ async function validate(words: readonly string[], desired: Desired, { json, quie
 
 class UsageError extends Error {}
 
-type Flags = Record<"help" | "version" | "quiet" | "json" | "ask" | "yes", boolean>;
-
-/** Reads the command line. */
-async function readArguments(args: string[]): Promise<{ command: string; words: string[]; flags: Flags }> {
-  const { parseArgs } = await load<typeof Cli>("jsr:@std/cli@^1/parse-args");
-  const { _: [command = "show", ...words], ...flags } = parseArgs(args, {
-    boolean: ["help", "version", "quiet", "json", "ask", "yes"],
-    string: "_",
-    alias: { h: "help", V: "version", q: "quiet" },
-    unknown(argument: string, key?: string) {
-      if (key !== undefined) throw new UsageError(`Unknown option ${quote(argument)}`);
-    },
-  });
-  if (command !== "show" && command !== "validate") throw new UsageError(`Unknown command ${quote(`${command}`)}`);
-  if (command === "show" && words[0]) throw new UsageError(`Unexpected ${quote(`${words[0]}`)} after show`);
-  return { command, words: words.map(String), flags: flags as Flags };
-}
-
 /** What is known without use-skills: the project is the repo around the working directory. */
 function withoutManifest(): Desired {
   const start = Deno.realPathSync(".");
   const directory = directoriesUp(start).find((each) => exists(`${each}/.git`)) ?? start;
   const nothing = { readable: false, targets: [], keptNames: [], problems: [], searchPath: [] };
-  const store = expand("${XDG_DATA_HOME:-~/.local/share}/use-skills/store", "/");
+  const store = expand("${XDG_DATA_HOME:-~/.local/share}/use-skills/store");
   return { directory, manifest: `${directory}/.skills`, global: false, start, store, ...nothing };
 }
 
@@ -1357,14 +1151,24 @@ function withoutManifest(): Desired {
  */
 export async function main(args: string[], desired?: Desired): Promise<number> {
   try {
-    const { command, words, flags } = await readArguments(args);
-    if (flags.help || flags.version) {
-      console.log(flags.help ? help() : VERSION);
+    const { _: [command = "show", ...words], help: isHelp, version, ...options } = parseArgs(args, {
+      boolean: ["help", "version", "quiet", "json", "ask", "yes"],
+      string: "_",
+      alias: { h: "help", V: "version", q: "quiet" },
+      unknown(argument: string, key?: string) {
+        if (key !== undefined) throw new UsageError(`Unknown option ${quote(argument)}`);
+      },
+    });
+    if (isHelp || version) {
+      console.log(isHelp ? help() : VERSION);
       return 0;
     }
-    if (command === "show") return await show(desired ?? withoutManifest(), flags);
+    const known = desired ?? withoutManifest();
+    if (command === "show" && words.length === 0) return await show(known, options);
+    if (command === "show") throw new UsageError(`Unexpected ${quote(`${words[0]}`)} after show`);
+    if (command !== "validate") throw new UsageError(`Unknown command ${quote(`${command}`)}`);
     if (!desired && words.length === 0) throw new UsageError("Usage: doctor.ts validate DIR...");
-    return await validate(words, desired ?? withoutManifest(), flags);
+    return validate(words.map(String), known, options);
   } catch (error) {
     console.error(escapeControls(`skill-doctor: ${explain(error)}`));
     return error instanceof UsageError ? 2 : 1;
