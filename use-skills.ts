@@ -1506,44 +1506,42 @@ function listContent(directory: string, ignored: readonly string[]): Item[] {
   return items;
 }
 
-const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
-
-/** The git object of a directory, as its hash. Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects */
-async function hashTree(directory: string, ignored: readonly string[]): Promise<Uint8Array<ArrayBuffer>> {
+/**
+ * The hash that git gives the content of a skill or a copy. Like git, it ignores empty directories.
+ * Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+ */
+async function treeHash(directory: string, ignored: readonly string[] = []): Promise<string> {
   const hashObject = async (type: string, content: Uint8Array) =>
     new Uint8Array(await crypto.subtle.digest("SHA-1", concat(`${type} ${content.length}\0`, content)));
-  let bytes = 0;
-  const hashEntry = async (name: string): Promise<[string, Uint8Array][]> => {
-    const path = `${directory}/${name}`;
-    const info = Deno.lstatSync(path);
+  const trees = new Map<string, [string, Uint8Array][]>(); // the entries of each directory
+  const hashTree = (path: string) =>
+    hashObject("tree", concat(...sortByKey(trees.get(path) ?? []).map(([, entry]) => entry)));
+  const add = async ({ path, info }: Item) => {
     const { isDirectory, isSymlink } = info;
-    bytes += info.size;
+    if (isDirectory && !trees.has(path)) return;
+    const [name, place] = [lastSegment(path), `${directory}/${path}`];
     const mode = isDirectory ? "40000" : isSymlink ? "120000" : isExecutable(info) ? "100755" : "100644";
     const hash = isDirectory
-      ? await hashTree(path, ignored)
-      : await hashObject("blob", isSymlink ? concat(Deno.readLinkSync(path)) : Deno.readFileSync(path));
-    if (isDirectory && hash.toHex() === EMPTY_TREE) return []; // Git has no empty directories.
+      ? await hashTree(path)
+      : await hashObject("blob", isSymlink ? concat(Deno.readLinkSync(place)) : Deno.readFileSync(place));
     const key = concat(isDirectory ? `${name}/` : name).toHex(); // Git sorts by bytes, and a directory as NAME/.
-    return [[key, concat(`${mode} ${name}\0`, hash)]];
+    const parent = path.slice(0, -name.length - 1);
+    if (!trees.has(parent)) trees.set(parent, []);
+    trees.get(parent)!.push([key, concat(`${mode} ${name}\0`, hash)]);
   };
-  const entries: [string, Uint8Array][] = [];
   // Some are hashed at once, because that waits for another thread, but not much, because it is in memory until then.
-  const hashing: ReturnType<typeof hashEntry>[] = [];
-  for (const { name } of Deno.readDirSync(directory)) {
-    if (ignored.includes(name)) continue;
-    hashing.push(hashEntry(name));
-    if (hashing.length < 4 && bytes < 2 ** 20) continue;
-    entries.push(...(await Promise.all(hashing.splice(0))).flat());
-    bytes = 0;
+  const hashing: Promise<void>[] = [];
+  let bytes = 0;
+  for (const item of listContent(directory, ignored).reverse()) { // A directory comes after what is in it.
+    if (item.info.isDirectory || hashing.length === 4 || bytes >= 2 ** 20) {
+      await Promise.all(hashing.splice(0));
+      bytes = 0;
+    }
+    hashing.push(add(item));
+    bytes += item.info.size;
   }
-  entries.push(...(await Promise.all(hashing)).flat());
-  return await hashObject("tree", concat(...sortByKey(entries).map(([, entry]) => entry)));
-}
-
-/** The hash that git gives the content of a skill or a copy. Like git, it ignores empty directories. */
-async function treeHash(directory: string, ignored: readonly string[] = []): Promise<string> {
-  listContent(directory, ignored);
-  return (await hashTree(directory, ignored)).toHex();
+  await Promise.all(hashing);
+  return (await hashTree("")).toHex();
 }
 
 async function contentHash(directory: string, ignored?: readonly string[]): Promise<string | undefined> {
