@@ -615,7 +615,7 @@ function replaceFile(path: string, text: string | undefined): void {
 
 /** What an entry points to. */
 export type Reference =
-  | { kind: "name"; name: string }
+  | { kind: "name"; name: string; all?: false }
   /** A skill's directory, or with `all` every skill directly in it. */
   | { kind: "path"; path: string; all: boolean }
   /**
@@ -1299,7 +1299,7 @@ function nameFinder(project: Project): (name: string) => string {
 
 /** The name an entry is deployed under; "" for one that names many skills. */
 function deployedName({ reference, as }: Entry, project: Project): string {
-  if (reference.kind !== "name" && reference.all) return "";
+  if (reference.all) return "";
   if (as !== undefined) return as;
   if (reference.kind === "name") return reference.name;
   if (reference.kind === "path") return lastSegment(attempt(() => expand(reference.path, project)) ?? reference.path);
@@ -1307,28 +1307,21 @@ function deployedName({ reference, as }: Entry, project: Project): string {
   return lastSegment((tail ?? (path || url)).replace(/^[^/:]*:/, "")).replace(/\.git$/, "");
 }
 
-/** The directories of the skills that are directly in a directory. */
-function skillsDirectlyIn(path: string): string[] {
-  return subdirectories(path).sort().map((name) => `${path}/${name}`).filter((skill) => exists(`${skill}/SKILL.md`));
-}
-
 /** The skill's directory at a path, or those of all skills directly in it. */
 function locatePath(
   path: string,
-  { text, as }: Entry,
+  { text, as, reference }: Entry,
   skillsIn: (path: string) => string[] | undefined,
 ): string[] {
-  if (!text.endsWith("/*")) {
+  if (!reference.all) {
     const info = ifExists(() => Deno.statSync(path));
     if (info?.isDirectory) return [path];
     throw new Error(info ? `${quote(text)} is a file: name the skill's directory` : `${quote(text)} does not exist`);
   }
   if (as !== undefined) throw new Error(`"as" needs one skill, but ${quote(text)} names many`);
   const skills = skillsIn(path);
-  if (skills === undefined) {
-    throw new Error(`The directory of ${quote(text)} ${exists(path) ? "cannot be read" : "does not exist"}`);
-  }
-  return skills;
+  if (skills) return skills;
+  throw new Error(`The directory of ${quote(text)} ${exists(path) ? "cannot be read" : "does not exist"}`);
 }
 
 /** The skills of an entry that this machine lacks, if the project contains their files, as a clone does. */
@@ -1343,7 +1336,7 @@ function locateRecorded({ reference, text }: Entry, project: Project, { recorded
 /** What stays if an entry fails: the name it deploys; of many, the directory they are in, or their names. */
 function namesOf(entry: Entry, project: Project, { locked }: Lockfile): string[] {
   const { reference, text } = entry;
-  if (reference.kind === "name" || !reference.all) return [deployedName(entry, project)];
+  if (!reference.all) return [deployedName(entry, project)];
   if (reference.kind === "path") return attempt(() => [expand(reference.path, project)]) ?? [];
   const known = locked.get(text);
   return known ? attempt(() => storedSkills(known).map(({ name }) => name)) ?? [] : [];
@@ -1362,13 +1355,12 @@ function findDesired(
   const targets = new Map<string, Target>();
   const kept = new Set<string>();
   const problems: Problem[] = [];
-  const directoriesOf = (agent: string) => {
+  const targetsOf = memoize((agent) => {
     const directories = agentDirectories(agent, project, mode);
-    if (directories.length > 0) return directories;
-    throw new Error(`${quote(agent)} reads no skills in a ${project.global ? "home" : "project"}`);
-  };
-  const targetsOf = memoize((agent) =>
-    directoriesOf(agent).map((directory) => {
+    if (directories.length === 0) {
+      throw new Error(`${quote(agent)} reads no skills in a ${project.global ? "home" : "project"}`);
+    }
+    return directories.map((directory) => {
       const path = targetPath(directory, project, mode, isKnown);
       if (targets.size >= MAX_TARGETS && !targets.has(path)) {
         throw new Error(`There are more than ${MAX_TARGETS} targets`);
@@ -1385,25 +1377,24 @@ function findDesired(
       target.agents.push(agent);
       targets.set(path, target);
       return target;
-    })
-  );
+    });
+  });
   const findByName = nameFinder(project);
-  const skillsIn = memoize((path) => attempt(() => skillsDirectlyIn(path)));
-  const locateHere = (entry: Entry): Located[] => {
-    const { reference } = entry;
-    if (reference.kind === "name") return [{ source: findByName(reference.name) }];
-    if (reference.kind === "git") return locateGit(entry as GitEntry, project, lockfile);
-    return locatePath(expand(reference.path, project), entry, skillsIn).map((source) => ({ source }));
-  };
+  const skillsIn = memoize((path) =>
+    attempt(() => subdirectories(path))?.sort().map((name) => `${path}/${name}`)
+      .filter((skill) => exists(`${skill}/SKILL.md`))
+  );
   const locate = (entry: Entry): Located[] => {
-    const { text } = entry;
+    const { text, reference } = entry;
     const failure = failures.get(text);
     if (failure !== undefined) throw new Error(failure);
     if (mode === "commit" && text === "version") { // The lockfile has a value of that name.
       throw new Error('"version" needs its path in mode commit, for example ./skills/version');
     }
     try {
-      return locateHere(entry);
+      if (reference.kind === "name") return [{ source: findByName(reference.name) }];
+      if (reference.kind === "git") return locateGit(entry as GitEntry, project, lockfile);
+      return locatePath(expand(reference.path, project), entry, skillsIn).map((source) => ({ source }));
     } catch (error) {
       const recorded = mode === "commit" ? locateRecorded(entry, project, lockfile, error as Error) : [];
       if (recorded.length === 0) throw error;
@@ -1424,16 +1415,11 @@ function findDesired(
       : 'write "as NAME" after one of them';
     const shown = ({ tree, reference, source }: Desired) => tree === undefined ? show(source, project) : reference;
     const both = `${shown(desired)} here and ${shown(earlier)} in line ${earlier.line}`;
-    problems.push({
-      file,
-      line,
-      name,
-      message: `${quote(name)} names two skills, ${both}: ${wayOut}`,
-    });
+    problems.push({ file, line, name, message: `${quote(name)} names two skills, ${both}: ${wayOut}` });
   };
 
   for (const entry of entries) {
-    const { file, line, reference, text, as } = entry;
+    const { file, line, text, as } = entry;
     const listOrFail = <T>(problem: Omit<Problem, "message">, list: () => T[]): T[] => {
       try {
         return list();
@@ -1447,7 +1433,7 @@ function findDesired(
     const entryTargets = agents.names.flatMap((agent) => listOrFail({ line: agents.line }, () => targetsOf(agent)));
     const name = deployedName(entry, project) || undefined;
     for (const located of listOrFail({ line, name }, () => locate(entry))) {
-      const skillName = as ?? (reference.kind === "name" ? reference.name : lastSegment(located.source));
+      const skillName = as ?? lastSegment(located.source);
       const problem = nameProblem(skillName);
       if (problem) {
         const rename = problem.endsWith("?") ? " Rename" : ": rename";
