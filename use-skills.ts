@@ -1927,7 +1927,7 @@ async function planTarget(
   target: Target,
   project: Project,
   { mode, lockfile }: Pick<Files, "mode" | "lockfile">,
-  { isFrozen, isThorough, write, hashes = new Map() }: Deployment,
+  { isFrozen, isThorough, write, hashOf }: Deployment & { hashOf: (source: string) => Promise<string> },
   kept: ReadonlySet<string>,
   problems: Problem[],
 ): Promise<TargetPlan> {
@@ -1957,11 +1957,6 @@ async function planTarget(
     const known = state.entries.get(name) ?? { ...form, for: [] };
     state.entries.set(name, { ...known, was: [...known.was ?? [], form], for: [...new Set([...known.for, owner])] });
   }
-  const hashOf = (source: string) => {
-    const hash = hashes.get(source) ?? treeHash(source, LEFT_BEHIND);
-    hashes.set(source, hash);
-    return hash;
-  };
   const isAlive = memoize((other) => exists(resolve(path, other)));
   const actions: PlannedAction[] = [];
   const next = new Map<string, Owned>();
@@ -2049,7 +2044,6 @@ async function planTarget(
 }
 
 interface Plan {
-  isCertain: boolean; // no other run can have been in the way of looking
   index: TargetIndex;
   next: TargetIndex["targets"]; // the index afterwards: every target that has, or will have, something owned
   targets: TargetPlan[];
@@ -2083,7 +2077,8 @@ async function planProject(
   deployment: Deployment,
 ): Promise<Plan> {
   const next = new Map(deployment.clean ? [] : index.elsewhere);
-  const plan: Plan = { isCertain: true, index, next, targets: [], problems: [...state.problems] };
+  const plan: Plan = { index, next, targets: [], problems: [...state.problems] };
+  const hashOf = memoize((source) => treeHash(source, LEFT_BEHIND));
   const targets = new Map(state.targets);
   for (const [path, { agent }] of index.targets) {
     if (targets.has(path)) continue;
@@ -2100,15 +2095,11 @@ async function planProject(
     const kept = new Set([...state.kept, ...others.flatMap(({ desired }) => [...desired.keys()])]);
     let isUsed = known !== undefined;
     try {
-      const targetPlan = await planTarget(target, project, files, deployment, kept, plan.problems);
+      const targetPlan = await planTarget(target, project, files, { ...deployment, hashOf }, kept, plan.problems);
       plan.targets.push(targetPlan);
-      if (targetPlan.actions.some(({ kind, actual }) => kind === "conflict" && actual.kind === "directory")) {
-        plan.isCertain = false;
-      }
       isUsed = targetPlan.next.size > 0 || targetPlan.isLeft;
     } catch (error) {
       plan.problems.push(targetProblem("read", target, project, error));
-      plan.isCertain = false;
     }
     if (!isUsed) continue;
     const parents = known?.parents ?? countParents(path, index);
@@ -2274,7 +2265,6 @@ function finishTarget(plan: TargetPlan): void {
 interface Deployment {
   isFrozen: boolean; // the lockfile must not change
   isThorough: boolean; // also examine skills that are deployed already
-  hashes?: Map<string, Promise<string>>; // the hashes of skills, computed once for all targets
   write: boolean; // whether anything may be written
   clean?: boolean; // as if the manifest had no entries
   failures?: ReadonlyMap<string, string>; // why git references could not be fetched, by their text
@@ -2577,7 +2567,7 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
     const isKnown = (path: string) => (index.targets.get(path)?.parents ?? -1) >= 0;
     const state = findDesired(wanted, project, deployment.failures, isKnown);
     const owned = { ...after, lockfile: before.lockfile };
-    return await planProject(project, state, index, owned, { ...deployment, hashes: new Map() });
+    return await planProject(project, state, index, owned, deployment);
   };
   const edited = editFiles(files, deployment, project);
   const plan = await planFor(files, edited);
@@ -2593,7 +2583,8 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   const isIndexed = renderIndex(plan.next, project) === plan.index.text || !attempt(indexDirectory);
   const hasDebris = project.siblings.get(TEMPORARY)?.isFile === true;
   const isSettled = plan.targets.every(({ isSettled }) => isSettled);
-  if (!deployment.write || plan.isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
+  const isCertain = plan.problems.length === 0; // Otherwise, another run may have been in the way of looking.
+  if (!deployment.write || isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
     const actions = plan.targets.flatMap(({ actions }) => actions);
     const lost = deployment.isThorough && edited.mode === "commit" ? await findLost(plan.targets, project) : [];
     if (deployment.isThorough && edited.mode === "commit" && isEdited && plan.isCertain && !actions.some(isChange)) {
