@@ -831,7 +831,7 @@ interface Locked {
 /** What of a reference is deployed with `mode commit`. There is no other record of it, so a clone is complete. */
 interface Recorded extends Partial<Pick<Locked, "tree" | "skills">> {
   link?: string; // what the links lead to, if they are links: the skill, or the directory of many
-  targets: Record<string, string[]>; // the deployed names by target; all paths are relative to the project
+  targets: Map<string, string[]>; // the deployed names by target; all paths are relative to the project
 }
 
 interface Lockfile {
@@ -875,7 +875,7 @@ function isLocked({ commit, tree, url, path, skills, trusted, large }: Partial<L
     (trusted === undefined || isHash(trusted)) && (large === undefined || large === true);
 }
 
-function isRecorded({ link, targets, tree, skills }: Recorded): boolean {
+function isRecorded({ link, tree, skills }: Partial<Recorded>, targets: object): boolean {
   const trees = [tree, ...Object.values(skills ?? {})].filter((each) => each !== undefined);
   const isTarget = (path: string) => isPathInside(path) && !/(^|\/)\.git(\/|$)/i.test(path);
   return trees.every(isHash) && (link === undefined ? trees.length > 0 : link === "." || isPathInside(link)) &&
@@ -895,9 +895,11 @@ function renderLockfileEntry(reference: string, values: object): string {
  */
 function renderLockfile({ locked, recorded }: Lockfile): string | undefined {
   const references = [...new Set([...recorded.keys(), ...locked.keys()])].sort();
-  const lines = references.map((reference) =>
-    `${renderLockfileEntry(reference, { ...recorded.get(reference), ...locked.get(reference) })},\n`
-  );
+  const lines = references.map((reference) => {
+    const { targets, ...values } = recorded.get(reference) ?? {};
+    const sorted = targets && Object.fromEntries(sortByKey(targets));
+    return `${renderLockfileEntry(reference, { ...values, targets: sorted, ...locked.get(reference) })},\n`;
+  });
   return lines.length === 0 ? undefined : `{\n${lines.join("")}"version": 2\n}\n`;
 }
 
@@ -925,13 +927,13 @@ function parseLockfile(text: string, shown: string): Lockfile {
   const lockfile: Lockfile = { locked: new Map(), recorded: new Map() };
   const expected = version === 1 ? ["{", '"skills": {', "}", '"version": 1', "}", ""] : ["{", '"version": 2', "}", ""];
   for (const [reference, value] of values) {
-    const { targets, link, ...locked } = value as Locked & Recorded ?? {};
-    const recorded = { targets, link, tree: locked.tree, skills: locked.skills };
+    const { targets, link, ...locked } = value as Locked & { targets: Record<string, string[]>; link?: string } ?? {};
+    const recorded = { link, tree: locked.tree, skills: locked.skills };
     const isGit = locked.url !== undefined;
-    const isValid = (!isGit || isLocked(locked)) && (isGit && !targets || attempt(() => isRecorded(recorded)));
+    const isValid = (!isGit || isLocked(locked)) && (isGit && !targets || attempt(() => isRecorded(recorded, targets)));
     if (!isValid) throw new UsageError(`${shown} has an invalid entry, ${quote(reference)}: ${restore}`);
     if (isGit) lockfile.locked.set(reference, locked);
-    if (targets) lockfile.recorded.set(reference, recorded);
+    if (targets) lockfile.recorded.set(reference, { ...recorded, targets: new Map(Object.entries(targets)) });
     expected.push(renderLockfileEntry(reference, { ...locked, link, targets }));
   }
   // JSON.parse silently takes the last of two equal keys, so compare with what would have been written.
@@ -1682,7 +1684,7 @@ function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): st
  */
 function readIndex(project: Project, { recorded }: Lockfile = NO_LOCKFILE): TargetIndex {
   const index = readIndexFile(attempt(() => indexPath(project)) ?? "");
-  for (const path of [...recorded.values()].flatMap(({ targets }) => Object.keys(targets))) {
+  for (const path of recorded.values().flatMap(({ targets }) => targets.keys())) {
     const target = resolve(project.directory, path);
     if (!index.targets.has(target)) index.targets.set(target, { parents: -1 });
   }
@@ -1716,7 +1718,7 @@ function recordedForms(target: string, project: Project, { recorded }: Lockfile)
   const linkTo = pathsFrom(target, project.directory);
   const path = below(project.directory, target) ?? "";
   for (const [reference, { targets, link, tree, skills }] of recorded) {
-    for (const name of Object.hasOwn(targets, path) ? targets[path]! : []) {
+    for (const name of targets.get(path) ?? []) {
       const copy = skills ? Object.entries(skills).find(([each]) => lastSegment(each) === name)?.[1] : tree;
       if (copy !== undefined) forms.set(name, { target: reference, copy });
       else if (link) {
@@ -1848,18 +1850,14 @@ interface TargetPlan {
 }
 
 /** The entries of the state file after a deployment. */
-function stateAfter(
-  { next, recordedFor, unrecorded }: TargetPlan,
-): Map<string, Owned> {
+function stateAfter({ next, recordedFor, unrecorded }: TargetPlan): Map<string, Owned> {
   const stays = ([name, owned]: [string, Owned]) =>
     unrecorded.has(name) || owned.for.some((owner) => owner !== recordedFor);
   return new Map([...next].filter(stays));
 }
 
 /** What the user is to commit with `mode commit`: what is owned, and directories of others that have the desired content. */
-function toCommit(
-  { actions, next, recordedFor, unrecorded }: TargetPlan,
-): (readonly [name: string, form: Form])[] {
+function toCommit({ actions, next, recordedFor, unrecorded }: TargetPlan): (readonly [name: string, form: Form])[] {
   if (recordedFor === undefined) return [];
   const owned = sortByKey(next).filter(([name, each]) => !unrecorded.has(name) && each.for.includes(recordedFor));
   const satisfied = actions.flatMap(({ name, actual, form, next }): [string, Form][] =>
@@ -2438,13 +2436,12 @@ async function applyPlan(
       if (exists(path) && realDirectory(path, project) !== path) throw new Error("a link replaced it during this run");
       const isChanged = !plan.isSettled && exists(path);
       const failures = isChanged ? await applyTarget(plan) : new Map<string, string>();
-      outcome.actions.push(...actions.filter(({ name }) => !failures.has(name)));
-      for (const { name, kind, desired, reason } of actions) {
+      for (const action of actions) {
+        const { name, kind, desired, reason } = action;
         const failure = failures.get(name);
         const message = `Cannot ${VERBS[kind] ?? kind} ${quote(name)} in ${shown}: ${failure}`;
-        if (failure !== undefined) {
-          outcome.problems.push({ file: desired?.file, line: desired?.line, name, message });
-        }
+        if (failure === undefined) outcome.actions.push(action);
+        else outcome.problems.push({ file: desired?.file, line: desired?.line, name, message });
         if (kind === "release") outcome.notes.push(`use-skills: ${shown}/${name} stays, because ${reason}`);
       }
       if (isChanged && plan.next.size > 0 && isRecorded) unfinished.push(plan);
@@ -2499,9 +2496,9 @@ function recordPlan(
   const realPath = memoize((path) => attempt(() => realDirectory(resolve(project.directory, path), project)));
   for (const [reference, old] of clean ? [] : lockfile.recorded) {
     // What is in a target that could not be read this time stays recorded.
-    const unread = Object.entries(old.targets).filter(([path]) => !planned.has(realPath(path) ?? ""));
+    const unread = [...old.targets].filter(([path]) => !planned.has(realPath(path) ?? ""));
     if (unread.length === 0) continue;
-    recorded.set(reference, { ...old, targets: Object.assign(Object.create(null), Object.fromEntries(unread)) });
+    recorded.set(reference, { ...old, targets: new Map(unread) });
   }
   for (const plan of targets) {
     const { target: { path, desired }, actions, next } = plan;
@@ -2509,15 +2506,12 @@ function recordPlan(
     const conflicts = new Set(actions.flatMap(({ kind, name }) => kind === "conflict" ? name : []));
     for (const [name, { target: text, copy }] of toCommit(plan)) {
       const reference = desired.get(name)?.reference ??
-        lockfile.recorded.entries().find(([, { targets: all }]) =>
-          Object.hasOwn(all, target) && all[target]!.includes(name)
-        )
-          ?.[0];
+        lockfile.recorded.keys().find((each) => lockfile.recorded.get(each)?.targets.get(target)?.includes(name));
       if (reference === undefined) continue;
-      const record: Recorded = recorded.get(reference) ?? { targets: Object.create(null) }; // "constructor" is a valid directory
+      const record: Recorded = recorded.get(reference) ?? { targets: new Map() };
       recorded.set(reference, record);
       // Of a directory that is not ours, a clone only knows the hash.
-      if (next.has(name)) (record.targets[target] ??= []).push(name);
+      if (next.has(name)) record.targets.set(target, [...record.targets.get(target) ?? [], name]);
       const skill = lastSegment(desired.get(name)?.source ?? name);
       const led = resolve(path, text, isMany(reference) ? ".." : "");
       // There is one hash for all targets. An edited copy, which is still recorded with its former one, must not determine it.
@@ -2527,9 +2521,6 @@ function recordPlan(
       else if (isMany(reference)) record.skills = { ...record.skills, [skill]: copy };
       else record.tree = copy;
     }
-  }
-  for (const record of recorded.values()) {
-    record.targets = Object.fromEntries(sortByKey(Object.entries(record.targets)));
   }
   return recorded;
 }
@@ -4202,7 +4193,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     searchPath: [...new Set(searchPath(project))],
     store: attempt(storeDirectory),
     recorded: [...lockfile.recorded.values()].flatMap(({ targets }) =>
-      Object.entries(targets).flatMap(([path, names]) => names.map((name) => resolve(project.directory, path, name)))
+      [...targets].flatMap(([path, names]) => names.map((name) => resolve(project.directory, path, name)))
     ),
     origins: Object.fromEntries([...originsOf(lockfile)].map(([directory, { source }]) => [directory, source])),
   });
