@@ -8,7 +8,7 @@
  * a name in a target is decided by {@linkcode decide}, a pure function.
  *
  * direnv runs this on every `cd`, so a start must be cheap. Deno reads all imports before the first line runs, so only
- * types are imported statically, and {@linkcode load} imports the rest where it is needed. The first exception of a
+ * types are imported statically, and {@linkcode loadLibrary} imports the rest if it is needed. The first exception of a
  * process costs milliseconds, so the common path looks into directory listings instead of trying paths.
  *
  * @module
@@ -199,8 +199,8 @@ const INSTEAD: Readonly<Record<string, string>> = {
   upgrade: '"update"',
 };
 
-/** What {@linkcode load} imports. The types imported above have the same specifiers. */
-const LIBRARIES = { cli: "jsr:@std/cli@^1/parse-args" };
+/** What {@linkcode loadLibrary} imports. The types imported above have the same specifier. */
+const LIBRARY = "jsr:@std/cli@^1/parse-args";
 
 /** Words of the manifest's grammar, which cannot be names of skills. */
 const KEYWORDS = ["mode", "for", "as", "trust"];
@@ -394,22 +394,22 @@ function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Imports a part of the standard library, which `purpose`. */
-async function load<T>(specifier: string, purpose: string): Promise<T> {
+/** Imports the only part of the standard library that is needed, unless a repo could have replaced it. */
+async function loadLibrary(): Promise<typeof Cli> {
   if (environment("DIRENV_IN_ENVRC")) {
     throw new Error(
       `Remove the options from .envrc ("use-skills.ts init" updates the block): under direnv, no library is loaded, ` +
         `because a repo could replace it`,
     );
   }
-  if (import.meta.resolve(specifier) !== specifier) {
-    throw new Error(`A deno.json replaces ${specifier} by other code: run with --no-config`);
+  if (import.meta.resolve(LIBRARY) !== LIBRARY) {
+    throw new Error(`A deno.json replaces ${LIBRARY} by other code: run with --no-config`);
   }
   try {
-    return await import(specifier);
+    return await import(LIBRARY);
   } catch (error) {
     throw new Error(
-      `Cannot load ${specifier}, which ${purpose}: ${reasonOf(error).split("\n")[0]}
+      `Cannot load ${LIBRARY}, which reads command line options: ${reasonOf(error).split("\n")[0]}
   In a checkout of use-skills, run "npx -y deno task use-skills" once
   A pasted file: run it once with access to JSR, or with "deno run --config CHECKOUT/deno.json"`,
     );
@@ -647,8 +647,6 @@ const CREDENTIALS = /^(?:(?:ssh:\/\/)?[^/:]*:[^/]*@|(?!ssh:)[a-z][a-z0-9+.-]*:\/
 /**
  * Reads a reference.
  *
- * @param text The reference as written, without white space.
- * @returns What it points to.
  * @throws {SyntaxError} If it has none of the forms of the grammar.
  *
  * @example
@@ -733,11 +731,8 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
 }
 
 /**
- * Reads a manifest.
- *
- * @param text The text of a `.skills` file. A byte order mark and CRLF are accepted.
- * @param localFile The path of the file if it is `.skills.local`, which has neither a mode nor skills from git.
- * @returns Its mode, its entries in order, and a problem for each invalid line.
+ * Reads the text of a manifest. `localFile` is its path if it is `.skills.local`, which has neither a mode nor skills
+ * from git.
  *
  * @example
  * ```ts
@@ -794,12 +789,7 @@ export function parseManifest(text: string, localFile?: string): { mode: Mode; e
   return { mode: modeLine?.mode ?? "link", entries, errors };
 }
 
-/**
- * Says why a name isn't allowed for a skill.
- *
- * @param name The name.
- * @returns The reason; `undefined` if the name is allowed.
- */
+/** Why a name isn't allowed for a skill; `undefined` if it is. */
 export function nameProblem(name: string): string | undefined {
   if (KEYWORDS.includes(name)) return `${quote(name)} is a keyword of .skills, not a skill name`;
   if (name.length <= 64 && /^[a-z0-9]+(-[a-z0-9]+)*$/.test(name)) return undefined;
@@ -970,18 +960,15 @@ function readProjectFile(path: string, project: Project, maxBytes?: number): str
 /** The mode of a manifest, and all entries of a project. */
 function readEntries(manifest: string, project: Project): Pick<Files, "mode" | "entries"> {
   const { mode, entries, errors } = parseManifest(manifest);
-  if (mode === "commit" && project.global) {
-    const line = manifest.split("\n").findIndex((line) => /^\ufeff?\s*mode\s/.test(line)) + 1;
-    errors.push({ line, message: "A home is not committed: write mode link or mode copy" });
-  }
   const path = `${project.manifest}.local`;
   const local = project.global ? undefined : readProjectFile(path, project);
-  if (local !== undefined && mode === "commit") {
-    throw new UsageError(
-      `${showHere(project, path)} cannot be combined with mode commit: delete it, or choose another mode`,
-    );
+  if (mode === "commit" && project.global) {
+    errors.push({ message: "A home is not committed: write mode link or mode copy" });
   }
-  const own = local === undefined ? { entries: [], errors: [] } : parseManifest(local, path);
+  if (mode === "commit" && local !== undefined) {
+    errors.push({ file: path, message: "Mode commit excludes this file: delete it, or choose another mode" });
+  }
+  const own = parseManifest(local ?? "", path);
   if (errors.length + own.errors.length > 0) throw new UsageError("", [...errors, ...own.errors]);
   return { mode, entries: [...entries, ...own.entries] };
 }
@@ -1457,12 +1444,13 @@ interface Item {
 }
 
 /** Lists everything below a directory, each directory before what is in it. Links are not followed. */
-function* walk(directory: string, prefix = ""): Generator<Item> {
+function* walk(directory: string, ignored: readonly string[] = [], prefix = ""): Generator<Item> {
   for (const { name } of Deno.readDirSync(`${directory}/${prefix}`)) {
+    if (ignored.includes(name)) continue;
     const path = prefix + name;
     const info = Deno.lstatSync(`${directory}/${path}`);
     yield { path, info };
-    if (info.isDirectory) yield* walk(directory, `${path}/`);
+    if (info.isDirectory) yield* walk(directory, ignored, `${path}/`);
   }
 }
 
@@ -1476,7 +1464,7 @@ function isExecutable(info: Deno.FileInfo): boolean {
  */
 function listContent(directory: string, ignored: readonly string[]): Item[] {
   const top = Deno.realPathSync(directory);
-  const items = [...walk(directory)].filter(({ path }) => !path.split("/").some((name) => ignored.includes(name)));
+  const items = [...walk(directory, ignored)];
   for (const { path, info } of items) {
     if (info.size > MAX_COPIED_FILE_BYTES) {
       throw new Error(`${quote(path)} has more than ${MAX_COPIED_FILE_BYTES / 2 ** 20} MiB`);
@@ -1777,9 +1765,6 @@ function obstacle(actual: Actual, owned?: Owned): string {
  *
  * What isn't owned is never changed. Something is owned if the state file records it and it still is as recorded. What
  * another living project owns stays as it is. What no project wants any more is pruned.
- *
- * @param situation What is desired, and what is there.
- * @returns The action that leads from one to the other.
  */
 export function decide(situation: Situation): Action {
   const { name, desired, form, owned, actual, isKept, owner, isAlive } = situation;
@@ -1892,7 +1877,7 @@ function isAsDeployed(path: string, project: Project, entries: Names, expected: 
 
 /** The files in a directory and their sizes, which are compared before contents are read. */
 function outline(directory: string): string {
-  return [...walk(directory)].filter(({ path, info }) => !info.isDirectory && !isLeftBehind(path))
+  return [...walk(directory, LEFT_BEHIND)].filter(({ info }) => !info.isDirectory)
     .map(({ path, info }) => `${path}\0${info.size}`).sort().join("\n");
 }
 
@@ -3790,7 +3775,7 @@ function parseDoctorOptions(words: readonly string[]): Request {
 
 /** Reads a command line with options. The command is still the first argument. */
 async function parseOptions(words: readonly string[]): Promise<Request> {
-  const { parseArgs } = await load<typeof Cli>(LIBRARIES.cli, "reads command line options");
+  const { parseArgs } = await loadLibrary();
   const all: [string, Option][] = Object.entries(OPTIONS);
   const withValue = all.filter(([, { value }]) => value);
   const unknown: string[] = [];

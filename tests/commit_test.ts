@@ -348,7 +348,7 @@ describe("mode commit", () => {
 
 describe("mode commit refuses", () => {
   scenario("a home").write("/box/home/.config/use-skills/skills", "mode commit\nhq\n")
-    .sync("-g").refuses("~/.config/use-skills/skills:1: A home is not committed: write mode link or mode copy");
+    .sync("-g").refuses("~/.config/use-skills/skills: A home is not committed: write mode link or mode copy");
 
   scenario("a target outside the project").skills("hq").manifest("mode commit", "./skills/hq for claude /box/other")
     .sync().fails(

@@ -42,7 +42,7 @@ describe(".skills.local", () => {
 
   scenario("cannot be combined with mode commit")
     .skills("hq").manifest("mode commit", "hq").write(".skills.local", "~/notes/*\n").remember()
-    .sync().refuses("use-skills: .skills.local cannot be combined with mode commit: delete it, or choose another mode")
+    .sync().refuses(".skills.local: Mode commit excludes this file: delete it, or choose another mode")
     .untouched();
 
   scenario("is not read for a home")
