@@ -209,46 +209,28 @@ const KEYWORDS = ["mode", "for", "as", "trust"];
 const MODES = ["link", "copy", "commit"] as const;
 export type Mode = typeof MODES[number];
 
-/** How many problems are printed. */
-const MAX_PROBLEMS = 50;
-
-/** The size limits of a fetched skill, and of git's list of a repo's files, without `--allow-large`. */
-const MAX_SKILL = { files: 5_000, bytes: 50 * 2 ** 20 };
-const maxListing = (isLarge = false) => (isLarge ? 64 : 8) * 2 ** 20; // in bytes
-
-/** How much of git's messages is kept, in characters. */
-const MAX_MESSAGES = 2 ** 16;
-
-/** How many entries a manifest can have, and to how many directories it can deploy. */
-const MAX_ENTRIES = 5_000;
-const MAX_TARGETS = 200;
-
-/** The size limits of a manifest's line, a lockfile, and other files that use-skills writes. */
-const MAX_LINE_BYTES = 4096;
+// Limits, so that no manifest, repo or server can use up time or memory.
+const MAX_PROBLEMS = 50; // that are printed
+const MAX_ENTRIES = 5_000; // of a manifest
+const MAX_TARGETS = 200; // of a manifest
+const MAX_LINE_BYTES = 4096; // of a manifest
 const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
-const MAX_FILE_BYTES = 2 ** 20;
-
-/** The size limit of a file in a skill that is copied or hashed. */
-const MAX_COPIED_FILE_BYTES = 256 * 2 ** 20;
-
-/** How long to wait for another run, in seconds. */
-const LOCK_SECONDS = 10;
+const MAX_FILE_BYTES = 2 ** 20; // of another file that use-skills writes
+const MAX_COPIED_FILE_BYTES = 256 * 2 ** 20; // of a file in a skill that is copied or hashed
+const MAX_SKILL = { files: 5_000, bytes: 50 * 2 ** 20 }; // of a fetched skill, without `--allow-large`
+const maxListing = (isLarge = false) => (isLarge ? 64 : 8) * 2 ** 20; // of git's list of a repo's files, in bytes
+const MAX_MESSAGES = 2 ** 16; // of git, in characters
+const LOCK_SECONDS = 10; // to wait for another run
 
 /** What other programs leave in a skill or a copy. It is part of a skill only if that was fetched with it. */
 const LEFT_BEHIND = ["__pycache__", ".DS_Store"];
 
-/** In each target: which entries are owned, by which projects, from which sources. */
-const STATE_FILE = ".use-skills.json";
-
-/** Next to a target: where files are prepared before they are renamed into place. */
-const STAGING = ".use-skills.tmp";
-
-/** With `mode commit`, in each target: what makes git keep every byte of the copies. */
-const ATTRIBUTES_LINE = "* -text -filter -ident -working-tree-encoding";
+// What use-skills writes, besides skills, manifests and lockfiles.
+const STATE_FILE = ".use-skills.json"; // in each target: which entries are owned, by which projects, from which sources
+const STAGING = ".use-skills.tmp"; // next to a target: where files are prepared before they are renamed into place
+const TEMPORARY = ".use-skills.new"; // next to a file that is replaced: its new content, if a run was killed
+const ATTRIBUTES_LINE = "* -text -filter -ident -working-tree-encoding"; // with `mode commit`: keeps every byte of copies
 const ATTRIBUTES = `# Written by use-skills\n${ATTRIBUTES_LINE}\n`;
-
-/** Next to every file that is replaced: its new content. Only a killed run leaves one behind. */
-const TEMPORARY = ".use-skills.new";
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
