@@ -68,17 +68,12 @@ const BROWSE_URLS = [
 ];
 
 interface Command {
-  /** Other names, with the options that they imply. */
-  aliases?: Readonly<Record<string, readonly Flag[]>>;
-  /** The arguments; in brackets if there can be none. */
-  args?: string;
-  /** The options besides the common ones. */
-  options?: readonly (keyof typeof OPTIONS)[];
+  aliases?: Readonly<Record<string, readonly Flag[]>>; // other names, with the options that they imply
+  args?: string; // in brackets if there can be none
+  options?: readonly (keyof typeof OPTIONS)[]; // besides the common ones
   summary: string;
-  /** Command lines, without the program. */
-  examples: readonly string[];
-  /** Carries out the command; returns the exit status. */
-  run(project: Project, request: Request): number | Promise<number>;
+  examples: readonly string[]; // command lines, without the program
+  run(project: Project, request: Request): number | Promise<number>; // returns the exit status
 }
 
 /** The commands. Help, dispatch and the messages about wrong usage come from this table. */
@@ -159,8 +154,7 @@ type Flag = Exclude<keyof typeof OPTIONS, "directory" | "as" | "for">;
 
 interface Option {
   short?: string;
-  /** What its value is, if it has one. */
-  value?: string;
+  value?: string; // what its value is, if it has one
   summary: string;
 }
 
@@ -329,7 +323,6 @@ function memoize<T>(compute: (key: string) => T): (key: string) => T {
   };
 }
 
-/** Pairs in the order of their keys. */
 function sortByKey<T>(pairs: Iterable<readonly [string, T]>): (readonly [string, T])[] {
   return [...pairs].sort(([a], [b]) => a < b ? -1 : 1);
 }
@@ -598,8 +591,7 @@ function replaceFile(path: string, text: string | undefined): void {
 /** What an entry points to. */
 export type Reference =
   | { kind: "name"; name: string; all?: false }
-  /** A skill's directory, or with `all` every skill directly in it. */
-  | { kind: "path"; path: string; all: boolean }
+  | { kind: "path"; path: string; all: boolean } // a skill's directory, or with `all` every skill directly in it
   /**
    * A directory in a git repo; with `all` every skill directly in it, or every skill of the repo if `path` is "".
    * `tail` is a ref and a path in one: only the server's refs tell where the ref ends.
@@ -608,16 +600,13 @@ export type Reference =
 
 /** A line of the manifest that names skills. */
 export interface Entry {
-  /** The path of the file, if it isn't the manifest. */
-  file?: string;
+  file?: string; // if it isn't the manifest
   line: number;
-  /** The reference as written. */
-  text: string;
+  text: string; // the reference as written
   reference: Reference;
   as?: string;
   trust: boolean;
-  /** The agents after `for` in this line or in an earlier `for` line, and the number of that line. */
-  agents?: { line: number; names: string[] };
+  agents?: { line: number; names: string[] }; // after `for` in this line or an earlier one, whose number this is
 }
 
 /** How other tools name a skill in a GitHub repo: the repo, the skill's name, and a ref after "#". */
@@ -1101,8 +1090,7 @@ function locateGit(entry: GitEntry, project: Project, { locked: all, recorded }:
 /** A skill that the manifest asks for in a target. */
 export interface Desired extends Located, Pick<Entry, "file" | "line"> {
   name: string;
-  /** The reference of its entry, as written. */
-  reference: string;
+  reference: string; // as written
 }
 
 /** A skills directory of one or more agents. */
@@ -1116,8 +1104,7 @@ interface Target {
 /** What a manifest asks for on this machine. */
 interface DesiredState {
   targets: Map<string, Target>; // by path
-  /** What stays because entries failed: names, directories of `DIRECTORY/*`, and references, as `mode commit` records them. */
-  kept: Set<string>;
+  kept: Set<string>; // what stays because entries failed: names, directories of `DIRECTORY/*`, and references
   problems: Problem[];
 }
 
@@ -1712,24 +1699,17 @@ export interface Action {
   reason: string;
   actual: Actual;
   desired?: Desired;
-  /** What is to be there: a link with this text, or a copy. */
-  form?: Form;
-  /** What is there, if it is owned. */
-  owned?: Form;
-  /** The entry of the state file afterwards. */
-  next?: Owned;
+  form?: Form; // what is to be there
+  owned?: Form; // what is there, if it is owned
+  next?: Owned; // the entry of the state file afterwards
 }
 
 /** Everything that the decision about a name depends on. */
 export interface Situation extends Pick<Action, "name" | "desired" | "form" | "actual"> {
-  /** The entry of the state file. */
-  owned?: Owned;
-  /** It isn't desired, but must not be pruned: its entry failed, or the target depends on an unset variable. */
-  isKept: boolean;
-  /** The manifest that is deployed, as a state file names it. */
-  owner: string;
-  /** Whether the manifest of an owner still exists. */
-  isAlive: (owner: string) => boolean;
+  owned?: Owned; // the entry of the state file
+  isKept: boolean; // it must not be pruned: its entry failed, or the target depends on an unset variable
+  owner: string; // the manifest that is deployed, as a state file names it
+  isAlive: (owner: string) => boolean; // whether the manifest of an owner still exists
 }
 
 function formsOf(owned: Owned | undefined): Form[] {
