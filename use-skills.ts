@@ -1493,10 +1493,6 @@ async function contentHash(directory: string, ignored?: readonly string[]): Prom
   return await treeHash(directory, ignored).catch(() => undefined);
 }
 
-function isLeftBehind(path: string): boolean {
-  return path.split("/").some((name) => LEFT_BEHIND.includes(name));
-}
-
 /** The hash of a copy: one of those expected, if it only differs by what other programs left in it. */
 async function copyHash(directory: string, expected: readonly (string | undefined)[]): Promise<string | undefined> {
   const hash = await contentHash(directory);
@@ -1589,9 +1585,8 @@ function renderState(entries: ReadonlyMap<string, Owned>): string | undefined {
 
 /** The text of a target's `.gitignore`. The checksum shows whether the user has edited it since. */
 function renderIgnore(entries: ReadonlyMap<string, Owned>): string | undefined {
-  const text = ["/.gitignore", "/.use-skills.*", ...[...entries.keys()].sort().map((name) => `/${name}`), ""].join(
-    "\n",
-  );
+  const names = [...entries.keys()].sort().map((name) => `/${name}\n`);
+  const text = `/.gitignore\n/.use-skills.*\n${names.join("")}`;
   return entries.size === 0 ? undefined : `# Written by use-skills, checksum ${fnv1a(text)}\n${text}`;
 }
 
@@ -2243,8 +2238,8 @@ function findRepo(directory: string): string | undefined {
   return undefined;
 }
 
-/** Runs git in a repo on paths, which `end` separates; returns its output. Some of its commands fail with 1 for "no". */
-async function askGit(cwd: string, args: string[], paths: string[], end: string): Promise<string> {
+/** Runs git in a repo; returns its output. Some of its commands fail with 1 for "no". */
+async function askGit(cwd: string, args: string[], input = ""): Promise<string> {
   const all = ["-c", "safe.bareRepository=explicit", ...args];
   // In a hook, these can name another repo, or a directory with committed files of one.
   const isElsewhere = (name: string) => /^GIT_(DIR|WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_.*|PREFIX)$/.test(name);
@@ -2252,7 +2247,7 @@ async function askGit(cwd: string, args: string[], paths: string[], end: string)
   const options = { args: all, cwd, env, clearEnv: true, stdin: "piped", stdout: "piped", stderr: "piped" } as const;
   const child = new Deno.Command("git", options).spawn();
   const writer = child.stdin.getWriter();
-  writer.write(concat(...paths.map((path) => path + end))).then(() => writer.close()).catch(() => {});
+  writer.write(concat(input)).then(() => writer.close()).catch(() => {});
   const { code, stdout, stderr } = await child.output();
   if (code > 1) throw new Error(new TextDecoder().decode(stderr).trim().replace(/\s+/g, " "));
   return new TextDecoder().decode(stdout);
@@ -2283,11 +2278,12 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
           else if (owner) repos.add(below(repo, owner) ?? owner);
           continue;
         }
-        const items = isRealDirectory(`${path}/${name}`) ? [...walk(`${path}/${name}`)] : [];
-        const mayBeMore = items.some((item) => isLeftBehind(item.path));
-        const isMore = mayBeMore && await contentHash(`${path}/${name}`) !== copy; // otherwise, the skill has these files
-        for (const item of items) {
-          if (item.info.isDirectory || isMore && isLeftBehind(item.path)) continue;
+        if (!isRealDirectory(`${path}/${name}`)) continue;
+        // What other programs left in a copy doesn't count, unless the skill has such files itself.
+        const [all, own] = [[], LEFT_BEHIND].map((ignored) => [...walk(`${path}/${name}`, ignored)]);
+        const isMore = all!.length > own!.length && await contentHash(`${path}/${name}`) !== copy;
+        for (const item of isMore ? own! : all!) {
+          if (item.info.isDirectory) continue;
           if (item.info.isFile) copied.set(`${place}/${item.path}`, isExecutable(item.info));
           else others.add(`${place}/${item.path}`);
         }
@@ -2301,8 +2297,8 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
         );
       }
     }
-    const paths = [...copied.keys(), ...others];
-    const ignored = (await askGit(repo, ["check-ignore", "--stdin", "-vz"], paths, "\0")).split("\0");
+    const paths = [...copied.keys(), ...others].join("\0");
+    const ignored = (await askGit(repo, ["check-ignore", "--stdin", "-vz"], paths)).split("\0");
     const patterns = new Map<string, string[]>();
     for (let index = 0; index + 4 < ignored.length; index += 4) {
       const [file, line, pattern = "", path = ""] = ignored.slice(index, index + 4);
@@ -2317,13 +2313,13 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
     }
     const convertible = [...copied.keys()].filter((path) => !/[\n\r]/.test(path));
     const hash = async (...options: string[]) =>
-      (await askGit(repo, ["hash-object", "--stdin-paths", ...options], convertible, "\n")).split("\n");
+      (await askGit(repo, ["hash-object", "--stdin-paths", ...options], convertible.join("\n"))).split("\n");
     const [committed, actual] = [await hash(), await hash("--no-filters")];
     for (const [index, path] of convertible.entries()) {
       if (committed[index] === actual[index]) continue;
       messages.push(`A clone has other content in ${shown(path)}, because git attributes change it`);
     }
-    const staged = (await askGit(repo, ["ls-files", "--stage", "-z"], [], "")).split("\0");
+    const staged = (await askGit(repo, ["ls-files", "--stage", "-z"])).split("\0");
     const stagedAs = (mode: string) =>
       new Set(staged.filter((line) => line.startsWith(mode)).map((line) => line.slice(line.indexOf("\t") + 1)));
     for (const path of repos.difference(stagedAs(MODE.submodule))) {
@@ -2331,8 +2327,7 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
         `A clone lacks ${shown(path)}, because it is another repo: make it a submodule, or remove its .git`,
       );
     }
-    const modes = ["config", "--type=bool", "--default=true", "core.fileMode"];
-    const isModeKept = (await askGit(repo, modes, [], "")).trim() === "true";
+    const isModeKept = await askGit(repo, ["config", "--type=bool", "--default=true", "core.fileMode"]) === "true\n";
     const executable = isModeKept ? [] : [...copied].filter(([, isExecutable]) => isExecutable).map(([path]) => path);
     for (const path of new Set(executable).difference(stagedAs(MODE.executable))) {
       const command = `git add --chmod=+x ${shellWord(showHere(project, resolve(repo, path)))}`;
