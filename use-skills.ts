@@ -2427,16 +2427,11 @@ function editFiles(files: Files, { editManifest, isFrozen, clean, fetched }: Dep
 }
 
 /** What of a plan the lockfile is to record. */
-function recordPlan(
-  { targets }: Plan,
-  project: Project,
-  { lockfile }: Files,
-  { clean }: Deployment,
-): Map<string, Recorded> {
+function recordPlan({ targets }: Plan, project: Project, before: Lockfile["recorded"]): Lockfile["recorded"] {
   const recorded = new Map<string, Recorded>();
   const planned = new Set(targets.map((plan) => plan.target.path));
   const realPath = memoize((path) => attempt(() => realDirectory(resolve(project.directory, path), project)));
-  for (const [reference, old] of clean ? [] : lockfile.recorded) {
+  for (const [reference, old] of before) {
     // What is in a target that could not be read this time stays recorded.
     const unread = [...old.targets].filter(([path]) => !planned.has(realPath(path) ?? ""));
     if (unread.length === 0) continue;
@@ -2448,7 +2443,7 @@ function recordPlan(
     const conflicts = new Set(actions.flatMap(({ kind, name }) => kind === "conflict" ? name : []));
     for (const [name, { target: text, copy }] of toCommit(plan)) {
       const reference = desired.get(name)?.reference ??
-        lockfile.recorded.keys().find((each) => lockfile.recorded.get(each)?.targets.get(target)?.includes(name));
+        before.keys().find((each) => before.get(each)?.targets.get(target)?.includes(name));
       if (reference === undefined) continue;
       const record: Recorded = recorded.get(reference) ?? { targets: new Map() };
       recorded.set(reference, record);
@@ -2470,10 +2465,8 @@ function recordPlan(
 /** The text of the lockfile after a plan. One of an older version is only written anew if its content changes. */
 function lockfileAfter(before: Files, after: Files, plan: Plan, project: Project, deployment: Deployment) {
   if (deployment.isFrozen) return before.lockfileText;
-  const text = renderLockfile({
-    locked: after.lockfile.locked,
-    recorded: recordPlan(plan, project, before, deployment),
-  });
+  const recorded = recordPlan(plan, project, deployment.clean ? new Map() : before.lockfile.recorded);
+  const text = renderLockfile({ ...after.lockfile, recorded });
   const isOld = before.lockfileText?.endsWith('"version": 1\n}\n') && renderLockfile(before.lockfile) === text;
   const isSame = before.lockfileText?.replaceAll("\r\n", "\n") === text; // Git can convert its line ends.
   return isOld || isSame ? before.lockfileText : text;
