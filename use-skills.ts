@@ -864,49 +864,42 @@ function renderLockfile({ locked, recorded }: Lockfile): string | undefined {
   return lines.length === 0 ? undefined : `{\n${lines.join("")}"version": 2\n}\n`;
 }
 
+type LockfileValues = Locked & { link?: string; targets: Record<string, string[]> };
+
 /** Reads the text of a lockfile, whose path is `shown` in messages. Only what this program writes is accepted. */
 function parseLockfile(text: string, shown: string): Lockfile {
-  let json: Record<string, unknown> | null;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    const reason = reasonOf(error);
-    const position = /position (\d+)/.exec(reason)?.[1] ?? (reason.includes("end of JSON") ? text.length : 0);
-    const line = text.slice(0, Number(position)).split("\n").length;
-    throw new UsageError(
-      `${shown}:${line}: this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no ` +
-        `conflict markers`,
-    );
-  }
-  const { version = 0, ...entries } = json ?? {};
-  if (Number(version) > 2) throw new UsageError(`${shown} was written by a newer use-skills: update this one`);
-  const restore = "restore the file from git, or delete it and sync";
-  const values = Object.entries(version === 1 ? Object(entries["skills"]) as typeof entries : entries);
-  if (version !== 1 && version !== 2 || values.length === 0) {
-    throw new UsageError(`${shown} is not a lockfile: ${restore}`);
-  }
   const lockfile: Lockfile = { locked: new Map(), recorded: new Map() };
-  const expected = version === 1 ? ["{", '"skills": {', "}", '"version": 1', "}", ""] : ["{", '"version": 2', "}", ""];
-  for (const [reference, value] of values) {
-    const { targets, link, ...locked } = value as Locked & { targets: Record<string, string[]>; link?: string } ?? {};
+  const restore = "restore the file from git, or delete it and sync";
+  const version = /"version": (\d+)/.exec(text)?.[1];
+  if (Number(version) > 2) throw new UsageError(`${shown} was written by a newer use-skills: update this one`);
+  const isOld = version === "1";
+  const [start, end] = isOld ? [["{", '"skills": {'], ["},", '"version": 1', "}"]] : [["{"], ['"version": 2', "}"]];
+  const frame = [...start, ...end]; // the lines around the entries that are still to come
+  for (const [index, line] of text.trimEnd().split(/\r?\n/).entries()) {
+    if (line === frame[0]) {
+      frame.shift();
+      continue;
+    }
+    const json = attempt(() => JSON.parse(`{${line.replace(/,$/, "")}}`)) ?? {};
+    const [[reference, value] = ["", undefined]] = Object.entries<LockfileValues>(json);
+    const written = `${renderLockfileEntry(reference, value ?? {})},`;
+    const isFirst = !lockfile.locked.has(reference) && !lockfile.recorded.has(reference);
+    if (frame.length !== end.length || !isFirst || written !== (isOld ? line.replace(/,?$/, ",") : line)) {
+      throw new UsageError(
+        `${shown}:${index + 1}: this is not as use-skills writes it. After a merge, keep one line per skill, a comma ` +
+          `after each, and no conflict markers; otherwise ${restore}`,
+      );
+    }
+    const { targets, link, ...locked } = value!;
     const recorded = { link, tree: locked.tree, skills: locked.skills };
     const isGit = locked.url !== undefined;
     const isValid = (!isGit || isLocked(locked)) && (isGit && !targets || attempt(() => isRecorded(recorded, targets)));
     if (!isValid) throw new UsageError(`${shown} has an invalid entry, ${quote(reference)}: ${restore}`);
     if (isGit) lockfile.locked.set(reference, locked);
     if (targets) lockfile.recorded.set(reference, { ...recorded, targets: new Map(Object.entries(targets)) });
-    expected.push(renderLockfileEntry(reference, { ...locked, link, targets }));
   }
-  // JSON.parse silently takes the last of two equal keys, so compare with what would have been written.
-  const lines = text.split(/,?\r?\n/);
-  const unseen = Map.groupBy(expected, (line) => line);
-  const odd = lines.findIndex((line) => unseen.get(line)?.pop() === undefined);
-  if (odd >= 0 || lines.length !== expected.length) {
-    const place = odd < 0 ? shown : `${shown}:${odd + 1}`;
-    throw new UsageError(
-      `${place} is not as use-skills writes it, or has an entry twice: after a merge, keep one of its lines, ` +
-        "otherwise restore the file from git",
-    );
+  if (frame.length > 0 || lockfile.locked.size + lockfile.recorded.size === 0) {
+    throw new UsageError(`${shown} is not a lockfile: ${restore}`);
   }
   return lockfile;
 }

@@ -134,23 +134,21 @@ describe("a lockfile", () => {
   const line = `"a/b/c": {"commit":"${hash}","path":"c","tree":"${hash}","url":"https://github.com/a/b"}`;
   const text = (...lines: string[]) => `{\n${lines.map((line) => `${line},\n`).join("")}"version": 2\n}\n`;
   const restore = "restore the file from git, or delete it and sync";
-  const odd = (line: string) =>
-    `.skills.lock${line} is not as use-skills writes it, or has an entry twice: after a merge, keep one of its lines, ` +
-    "otherwise restore the file from git";
-  const merge =
-    "this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no conflict markers";
+  const odd = (line: number) =>
+    `.skills.lock:${line}: this is not as use-skills writes it. After a merge, keep one line per skill, a comma after ` +
+    `each, and no conflict markers; otherwise ${restore}`;
   const refused: [what: string, content: string, message: string][] = [
     [
       "with conflict markers",
       text(line).replace(line, `<<<<<<< HEAD\n${line}\n=======\n${line}\n>>>>>>> x`),
-      `.skills.lock:2: ${merge}`,
+      odd(2),
     ],
-    ["that is empty", "", `.skills.lock:1: ${merge}`],
-    ["without a version", '{"skills": {}}\n', `.skills.lock is not a lockfile: ${restore}`],
+    ["that is empty", "", odd(1)],
+    ["without a version", '{"skills": {}}\n', odd(1)],
     ["of a newer version", '{"version": 3}\n', ".skills.lock was written by a newer use-skills: update this one"],
-    ["with an entry twice", text(line, line), odd(":3")],
-    ["that was formatted", JSON.stringify(JSON.parse(text(line)), undefined, 2), odd(":2")],
-    ["with a line that looks like an entry", text(` ${line}`, line), odd(":2")],
+    ["with an entry twice", text(line, line), odd(3)],
+    ["that was formatted", JSON.stringify(JSON.parse(text(line)), undefined, 2), odd(2)],
+    ["with a line that looks like an entry", text(` ${line}`, line), odd(2)],
     ["with an invalid entry", text('"a/b": {"commit":"main"}'), `.skills.lock has an invalid entry, "a/b": ${restore}`],
     ...["../x", "/x", ".git/hooks", "a/../../x"].map((path): [string, string, string] => [
       `with the target ${path}`,

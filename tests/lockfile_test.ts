@@ -109,23 +109,22 @@ describe(".skills.lock", () => {
     assertEquals(box.read(".skills.lock"), lock);
   });
 
-  const json = "this is not valid JSON. After a merge, keep one line per skill, a comma after each, and no " +
-    "conflict markers";
-  const written = "is not as use-skills writes it, or has an entry twice: after a merge, keep one of its lines, " +
-    "otherwise restore the file from git";
+  const written = "this is not as use-skills writes it. After a merge, keep one line per skill, a comma after each, " +
+    "and no conflict markers; otherwise restore the file from git, or delete it and sync";
   const text = (line: RegExp, change: (line: string) => string) => (text: string) => text.replace(line, change);
   const refused: [what: string, spoil: (text: string) => string, message: string][] = [
-    ["conflict markers", text(/^"team/m, (line) => `<<<<<<< HEAD\n${line}`), `.skills.lock:2: ${json}`],
-    ["conflict markers at the end", text(/^\}\n$/m, (line) => `>>>>>>> x\n${line}`), `.skills.lock:5: ${json}`],
-    ["a missing comma", text(/\},\n/, () => "}\n"), `.skills.lock:3: ${json}`],
-    ["a comma too many", text(/"version"/, () => ',"version"'), `.skills.lock:4: ${json}`],
-    ["half of the text", (text) => text.slice(0, 16), `.skills.lock:2: ${json}`],
-    ["no text", () => "", `.skills.lock:1: ${json}`],
-    ["noise", () => "{ hello }\n", `.skills.lock:1: ${json}`],
+    ["conflict markers", text(/^"team/m, (line) => `<<<<<<< HEAD\n${line}`), `.skills.lock:2: ${written}`],
+    ["conflict markers at the end", text(/^\}\n$/m, (line) => `>>>>>>> x\n${line}`), `.skills.lock:5: ${written}`],
+    ["a missing comma", text(/\},\n/, () => "}\n"), `.skills.lock:2: ${written}`],
+    ["a comma too many", text(/"version"/, () => ',"version"'), `.skills.lock:4: ${written}`],
+    ["half of the text", (text) => text.slice(0, 16), `.skills.lock:2: ${written}`],
+    ["no text", () => "", `.skills.lock:1: ${written}`],
+    ["noise", () => "{ hello }\n", `.skills.lock:1: ${written}`],
     ["no entries", () => '{\n"version": 2\n}\n', `.skills.lock is not a lockfile: ${RESTORE}`],
-    ["another kind of value", () => "[]\n", `.skills.lock is not a lockfile: ${RESTORE}`],
-    ["nothing but null", () => "null\n", `.skills.lock is not a lockfile: ${RESTORE}`],
-    ["no version", text(/,\n"version": 2/, () => ""), `.skills.lock is not a lockfile: ${RESTORE}`],
+    ["another kind of value", () => "[]\n", `.skills.lock:1: ${written}`],
+    ["nothing but null", () => "null\n", `.skills.lock:1: ${written}`],
+    ["no version", text(/,\n"version": 2/, () => ""), `.skills.lock:3: ${written}`],
+    ["no end", text(/\}\n$/, () => ""), `.skills.lock is not a lockfile: ${RESTORE}`],
     [
       "a newer version",
       text(/"version": 2/, () => '"version": 3'),
@@ -149,27 +148,27 @@ describe(".skills.lock", () => {
     [
       "an entry twice, with other values",
       text(/^"team.*pdf":.*$/m, (line) => `${line.replace(/,$/, "").replace(/"commit":"\w/, '"commit":"0')},\n${line}`),
-      `.skills.lock:2 ${written}`,
+      `.skills.lock:3: ${written}`,
     ],
     [
       "an entry twice, with the same values",
       text(/^"team.*pdf":.*$/m, (line) => `${line.replace(/,$/, "")},\n${line}`),
-      `.skills.lock:3 ${written}`,
+      `.skills.lock:3: ${written}`,
     ],
     [
       "a key twice in an entry",
       text(/"tree":/, () => `"tree":"${"0".repeat(40)}","tree":`),
-      `.skills.lock:2 ${written}`,
+      `.skills.lock:2: ${written}`,
     ],
     [
       "a key that use-skills does not write",
       text(/"tree":/, () => '"extra":1,"tree":'),
-      `.skills.lock:2 ${written}`,
+      `.skills.lock:2: ${written}`,
     ],
     [
       "two entries on one line",
       text(/\},\n"team/, () => '},"team'),
-      `.skills.lock:2 ${written}`,
+      `.skills.lock:2: ${written}`,
     ],
   ];
   it("that is not as use-skills writes it is refused, the message names the line, and nothing changes", async () => {
