@@ -615,17 +615,7 @@ const NAME_IN_REPO = /^([a-zA-Z0-9][a-zA-Z0-9-]*\/[\w.-]+)@([\w.-]+)(#\S+)?$/;
 /** A reference that contains a password, or a user that isn't part of an ssh address. */
 const CREDENTIALS = /^(?:(?:ssh:\/\/)?[^/:]*:[^/]*@|(?!ssh:)[a-z][a-z0-9+.-]*:\/\/[^/]+@)/i;
 
-/**
- * Reads a reference.
- *
- * @throws {SyntaxError} If it has none of the forms of the grammar.
- *
- * @example
- * ```ts
- * parseReference("anthropics/skills/skills/pdf#main");
- * // { kind: "git", url: "https://github.com/anthropics/skills", path: "skills/pdf", ref: "main" }
- * ```
- */
+/** Reads a reference, for example `anthropics/skills/skills/pdf#main`. Throws a SyntaxError if it is none. */
 export function parseReference(text: string): Reference {
   if (/^["']/.test(text)) {
     throw new SyntaxError("Quotes are not supported: for a path with white space, create a link without");
@@ -704,12 +694,6 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
 /**
  * Reads the text of a manifest. `localFile` is its path if it is `.skills.local`, which has neither a mode nor skills
  * from git.
- *
- * @example
- * ```ts
- * const { entries } = parseManifest("hq for claude  # the orchestrator\n");
- * entries[0]?.agents?.names; // ["claude"]
- * ```
  */
 export function parseManifest(text: string, localFile?: string): { mode: Mode; entries: Entry[]; errors: Problem[] } {
   const entries: Entry[] = [];
@@ -814,10 +798,6 @@ function isGitEntry(entry: Entry): entry is GitEntry {
 }
 
 const COMMIT = /^[0-9a-f]{40}$/;
-
-function lockfilePath(project: Project): string {
-  return `${project.manifest}.lock`;
-}
 
 function isHash(value: unknown): value is string {
   return typeof value === "string" && COMMIT.test(value);
@@ -938,7 +918,7 @@ function readEntries(manifest: string, project: Project): Pick<Files, "mode" | "
 }
 
 function readLockfile(project: Project): Pick<Files, "lockfile" | "lockfileText"> {
-  const path = lockfilePath(project);
+  const path = `${project.manifest}.lock`;
   const lockfileText = readProjectFile(path, project, MAX_LOCKFILE_BYTES);
   const lockfile = lockfileText === undefined ? NO_LOCKFILE : parseLockfile(lockfileText, showHere(project, path));
   return { lockfile, lockfileText };
@@ -2528,7 +2508,7 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   return await applyPlan(final, project, writesLast, () => {
     // The lockfile first: the manifest never names something that isn't locked yet.
     const text = lockfileAfter(current, after, final, project, deployment);
-    writeFile(lockfilePath(project), current.lockfileText, text, project);
+    writeFile(`${project.manifest}.lock`, current.lockfileText, text, project);
     const manifest = ifExists(() => Deno.readTextFileSync(project.manifest)) ?? ""; // The user may have edited it.
     writeFile(project.manifest, manifest, deployment.editManifest?.(manifest) ?? manifest, project);
   });
