@@ -1857,11 +1857,8 @@ async function planTarget(
   const links = new Map<string, Owned>();
   for (const { name, source } of target.desired.values()) links.set(name, { target: linkTo(source), for: [owner] });
   if (write && mode === "link" && recorded.size === 0 && isAsDeployed(path, project, entries, links)) {
-    const nothing = new Set<string>();
-    return {
-      ...{ target, state: { entries: links }, actions: [], next: links, isLeft },
-      ...{ unrecorded: nothing, foreign: nothing, isSettled: true },
-    };
+    const [state, nothing] = [{ entries: links }, new Set<string>()];
+    return { target, state, actions: [], next: links, isLeft, unrecorded: nothing, foreign: nothing, isSettled: true };
   }
   const state = readState(path, entries);
   const isUnrecorded = (name: string) => !recorded.has(name) && (isFrozen || !target.desired.has(name));
