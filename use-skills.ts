@@ -1050,9 +1050,8 @@ function locateGit(entry: GitEntry, project: Project, { locked: all, recorded }:
     );
   }
   return storedSkills(locked).map((skill) => {
-    const hidden = hiddenInStore(skill);
-    const absence = hidden ? undefined : `${quote(text)} is not on this machine: run sync`;
-    const problem = hidden ? hiddenProblem(skill, entry, locked) : recorded.has(text) ? undefined : absence;
+    const absence = hiddenInStore(skill) ? undefined : `${quote(text)} is not on this machine: run sync`;
+    const problem = hiddenProblem(skill, entry, locked) ?? (recorded.has(text) ? undefined : absence);
     if (problem) throw new Error(problem);
     return { source: skill.directory, tree: skill.tree, absence };
   });
@@ -1954,6 +1953,7 @@ async function planTarget(
 }
 
 interface Plan {
+  isCertain: boolean; // no other run can have been in the way of looking
   index: TargetIndex;
   next: TargetIndex["targets"]; // the index afterwards: every target that has, or will have, something owned
   targets: TargetPlan[];
@@ -1979,15 +1979,16 @@ function targetProblem(doing: string, { path, desired }: Target, project: Projec
   return { line: desired.values().next().value?.line, message };
 }
 
-async function planProject(
-  project: Project,
-  state: DesiredState,
-  index: TargetIndex,
-  files: Files,
-  deployment: Deployment,
-): Promise<Plan> {
+/** Plans what leads from the files as they are, and what is recorded in them, to the files as they are to be. */
+async function planProject(project: Project, before: Files, after: Files, deployment: Deployment): Promise<Plan> {
+  const files = { mode: after.mode, lockfile: before.lockfile };
+  const index = readIndex(project, before.lockfile);
+  // A pull request can change what the lockfile names, so that is not known yet.
+  const isKnown = (path: string) => (index.targets.get(path)?.parents ?? -1) >= 0;
+  const state = findDesired(after, project, deployment.failures, isKnown);
   const next = new Map(deployment.clean ? [] : index.elsewhere);
-  const plan: Plan = { index, next, targets: [], problems: [...state.problems] };
+  const plans: TargetPlan[] = [];
+  const problems: Problem[] = [];
   const hashOf = memoize((source) => treeHash(source, LEFT_BEHIND));
   const targets = new Map(state.targets);
   for (const [path, { agent }] of index.targets) {
@@ -2005,17 +2006,18 @@ async function planProject(
     const kept = new Set([...state.kept, ...others.flatMap(({ desired }) => [...desired.keys()])]);
     let isUsed = known !== undefined;
     try {
-      const targetPlan = await planTarget(target, project, files, { ...deployment, hashOf }, kept, plan.problems);
-      plan.targets.push(targetPlan);
-      isUsed = targetPlan.next.size > 0 || targetPlan.isLeft;
+      const plan = await planTarget(target, project, files, { ...deployment, hashOf }, kept, problems);
+      plans.push(plan);
+      isUsed = plan.next.size > 0 || plan.isLeft;
     } catch (error) {
-      plan.problems.push(targetProblem("read", target, project, error));
+      problems.push(targetProblem("read", target, project, error));
     }
     if (!isUsed) continue;
     const parents = known?.parents ?? countParents(path, index);
-    plan.next.set(path, { parents: deployment.isFrozen ? parents : Math.max(parents, 0), agent: variableOf });
+    next.set(path, { parents: deployment.isFrozen ? parents : Math.max(parents, 0), agent: variableOf });
   }
-  return plan;
+  const isCertain = problems.length === 0;
+  return { isCertain, index, next, targets: plans, problems: [...state.problems, ...problems] };
 }
 
 // ── Apply ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -2456,17 +2458,8 @@ function writeFile(path: string, before: string | undefined, after: string | und
  * the project's, because other users and homes can deploy it.
  */
 async function deploy(project: Project, files: Files, reread: () => Files, deployment: Deployment): Promise<Outcome> {
-  const planFor = async (before: Files, after: Files) => {
-    const index = readIndex(project, before.lockfile);
-    const wanted = deployment.clean ? { ...after, entries: [] } : after;
-    // A pull request can change what the lockfile names, so that is not known yet.
-    const isKnown = (path: string) => (index.targets.get(path)?.parents ?? -1) >= 0;
-    const state = findDesired(wanted, project, deployment.failures, isKnown);
-    const owned = { ...after, lockfile: before.lockfile };
-    return await planProject(project, state, index, owned, deployment);
-  };
   const edited = editFiles(files, deployment, project);
-  const plan = await planFor(files, edited);
+  const plan = await planProject(project, files, edited, deployment);
   const required = new Set(deployment.mustSucceed);
   const lines = edited.entries.filter(({ file, text }) => !file && required.has(text)).map(({ line }) => line);
   const refused = plan.problems.filter(({ file, line }) => !file && lines.includes(line ?? 0));
@@ -2479,8 +2472,7 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   const isIndexed = renderIndex(plan.next, project) === plan.index.text || !attempt(indexDirectory);
   const hasDebris = project.siblings.get(TEMPORARY)?.isFile === true;
   const isSettled = plan.targets.every(({ isSettled }) => isSettled);
-  const isCertain = plan.problems.length === 0; // Otherwise, another run may have been in the way of looking.
-  if (!deployment.write || isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
+  if (!deployment.write || plan.isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
     const actions = plan.targets.flatMap(({ actions }) => actions);
     const lost = deployment.isThorough && edited.mode === "commit" ? await findLost(plan.targets, project) : [];
     if (deployment.isThorough && edited.mode === "commit" && isEdited && plan.isCertain && !actions.some(isChange)) {
@@ -2500,7 +2492,7 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   }
   const current = reread();
   const after = editFiles(current, deployment, project);
-  const final = await planFor(current, after);
+  const final = await planProject(project, current, after, deployment);
   const writesLast = after.mode === "commit" || current.lockfile.recorded.size > 0;
   return await applyPlan(final, project, writesLast, () => {
     // The lockfile first: the manifest never names something that isn't locked yet.
