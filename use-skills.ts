@@ -2331,8 +2331,9 @@ async function applyPlan(
     replaceFile(indexPath(project), text);
     indexText = text;
   };
+  const indexed = new Map([...index.targets, ...next]);
   try {
-    writeIndex(new Map([...index.targets, ...next]));
+    writeIndex(indexed);
   } catch (error) { // What it lacks can't be cleaned up later, but that is no reason not to deploy.
     if (targets.some(({ isSettled }) => !isSettled)) {
       outcome.notes.push(`use-skills: Warning: cannot record where skills are deployed: ${reasonOf(error)}`);
@@ -2344,7 +2345,6 @@ async function applyPlan(
   for (const plan of targets) {
     const { target, target: { path }, state, actions } = plan;
     const shown = show(path, project);
-    const known = next.get(path) ?? index.targets.get(path);
     try {
       if (plan.next.size > 0) Deno.mkdirSync(path, { recursive: true });
       if (exists(path) && realDirectory(path, project) !== path) throw new Error("a link replaced it during this run");
@@ -2366,25 +2366,21 @@ async function applyPlan(
           `use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`,
         );
       }
-      if (plan.next.size > 0 || plan.isLeft) {
-        if (known) next.set(path, known);
-        continue;
-      }
-      next.delete(path);
+      if (plan.next.size > 0 || plan.isLeft) continue;
       const isEmptied = actions.some(({ kind }) => kind === "prune");
-      let count = Math.max(known?.parents ?? -1, isEmptied ? 0 : -1);
+      let count = Math.max(indexed.get(path)?.parents ?? -1, isEmptied ? 0 : -1);
+      indexed.delete(path);
       for (let each = path; count >= 0; each = resolve(each, ".."), count--) {
         attempt(() => Deno.removeSync(each)); // Only what is empty can be removed like this.
       }
     } catch (error) {
       outcome.problems.push(targetProblem("write to", target, project, error));
-      if (known) next.set(path, known);
     }
   }
   if (writesLast) write();
   unfinished.forEach(finishTarget);
   if (isRecorded) outcome.problems.push(...await findLost(targets, project));
-  attempt(() => writeIndex(next));
+  attempt(() => writeIndex(indexed));
   return { ...outcome, problems: sortProblems(outcome.problems) };
 }
 
