@@ -455,11 +455,16 @@ function makePrivateDirectory(path: string): string {
   } catch (error) {
     throw new Error(`Cannot create ${path} (see HOME and the XDG variables): ${reasonOf(error)}`);
   }
+  refuseForeign(path);
   const { uid, mode } = Deno.statSync(path);
-  const user = Deno.uid();
-  if (uid !== user && user !== 0) throw new Error(`${path} belongs to another user`);
-  if (uid === user && ((mode ?? 0) & 0o777) !== 0o700) Deno.chmodSync(path, 0o700);
+  if (uid === Deno.uid() && ((mode ?? 0) & 0o777) !== 0o700) Deno.chmodSync(path, 0o700);
   return path;
+}
+
+/** Refuses a directory of another user, who could change what is in it. Root may use it. */
+function refuseForeign(path: string): void {
+  const owner = ifExists(() => Deno.statSync(path))?.uid;
+  if (owner !== undefined && ![owner, 0].includes(Deno.uid()!)) throw new Error(`${path} belongs to another user`);
 }
 
 // ── Project ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -974,12 +979,8 @@ function storeDirectory(): string {
 
 /** The path of the store, which another user must not be able to change. */
 const trustedStore = memoize((path) => {
-  for (const each of [resolve(path, ".."), path]) {
-    const owner = ifExists(() => Deno.statSync(each))?.uid;
-    if (owner !== undefined && owner !== Deno.uid() && Deno.uid() !== 0) {
-      throw new Error(`${each} belongs to another user`);
-    }
-  }
+  refuseForeign(resolve(path, ".."));
+  refuseForeign(path);
   return path;
 });
 
@@ -1238,11 +1239,8 @@ function deployedName({ reference, as }: Entry, project: Project): string {
 }
 
 /** The skill's directory at a path, or those of all skills directly in it. */
-function locatePath(
-  path: string,
-  { text, as, reference }: Entry,
-  skillsIn: (path: string) => string[] | undefined,
-): string[] {
+function locatePath(path: string, entry: Entry, skillsIn: (path: string) => string[] | undefined): string[] {
+  const { text, as, reference } = entry;
   if (!reference.all) {
     const info = ifExists(() => Deno.statSync(path));
     if (info?.isDirectory) return [path];
@@ -2128,9 +2126,8 @@ function replaceInTarget(target: string, name: string, text: string | undefined)
  * Carries out the plan of a target; returns why actions failed, by name. What is about to be created is recorded first,
  * together with what it replaces, so that the next run after a kill knows both.
  */
-async function applyTarget(
-  { target: { path }, state, actions, next, recordedFor, foreign }: TargetPlan,
-): Promise<Map<string, string>> {
+async function applyTarget(plan: TargetPlan): Promise<Map<string, string>> {
+  const { target: { path }, state, actions, next, recordedFor, foreign } = plan;
   const failures = new Map<string, string>();
   const changes = actions.filter(isChange);
   const meanwhile = new Map(state.entries);
