@@ -2123,41 +2123,44 @@ function replaceInTarget(target: string, name: string, text: string | undefined)
 }
 
 /**
- * Carries out the plan of a target; returns why actions failed, by name. What is about to be created is recorded first,
- * together with what it replaces, so that the next run after a kill knows both.
+ * Carries out the plan of a target. What is about to be created is recorded first, together with what it replaces, so
+ * that the next run after a kill knows both.
  */
-async function applyTarget(plan: TargetPlan): Promise<Map<string, string>> {
+async function applyTarget(plan: TargetPlan, project: Project, outcome: Outcome): Promise<void> {
   const { target: { path }, state, actions, next, recordedFor, foreign } = plan;
-  const failures = new Map<string, string>();
+  const shown = show(path, project);
   const changes = actions.filter(isChange);
   const meanwhile = new Map(state.entries);
   for (const { name, owned, next } of changes) {
     const was = owned ? [{ target: owned.target, copy: owned.copy }] : [];
     if (next) meanwhile.set(name, { ...next, was });
   }
-  let staging: string | undefined;
   if (changes.length > 0) {
     if (recordedFor === undefined && !foreign.has(".gitignore")) {
       replaceInTarget(path, ".gitignore", renderIgnore(meanwhile));
     }
     replaceInTarget(path, STATE_FILE, renderState(meanwhile));
   }
+  let staging: string | undefined;
   try {
-    for (const action of changes) {
+    for (const action of actions) {
+      const { name, kind, desired, reason } = action;
       try {
-        await perform(action, path, () => staging ??= createStaging(path));
+        if (isChange(action)) await perform(action, path, () => staging ??= createStaging(path));
+        if (kind === "release") outcome.notes.push(`use-skills: ${shown}/${name} stays, because ${reason}`);
+        outcome.actions.push(action);
       } catch (error) {
-        failures.set(action.name, reasonOf(error));
-        if (staging) attempt(() => removeAll(`${staging}/${action.name}.new`)); // The disk may be full.
-        const old = state.entries.get(action.name);
-        if (old) next.set(action.name, old);
-        else next.delete(action.name);
+        const message = `Cannot ${VERBS[kind] ?? kind} ${quote(name)} in ${shown}: ${reasonOf(error)}`;
+        outcome.problems.push({ file: desired?.file, line: desired?.line, name, message });
+        if (staging) attempt(() => removeAll(`${staging}/${name}.new`)); // The disk may be full.
+        const old = state.entries.get(name);
+        if (old) next.set(name, old);
+        else next.delete(name);
       }
     }
   } finally {
     if (staging) await removeStaging(path);
   }
-  return failures;
 }
 
 /** Records that the work in a target is done. */
@@ -2341,27 +2344,18 @@ async function applyPlan(
   const unfinished: TargetPlan[] = [];
   for (const plan of targets) {
     const { target, target: { path }, state, actions } = plan;
-    const shown = show(path, project);
     try {
       if (plan.next.size > 0) Deno.mkdirSync(path, { recursive: true });
       if (exists(path) && realDirectory(path, project) !== path) throw new Error("a link replaced it during this run");
       const isChanged = !plan.isSettled && exists(path);
-      const failures = isChanged ? await applyTarget(plan) : new Map<string, string>();
-      for (const action of actions) {
-        const { name, kind, desired, reason } = action;
-        const failure = failures.get(name);
-        const message = `Cannot ${VERBS[kind] ?? kind} ${quote(name)} in ${shown}: ${failure}`;
-        if (failure === undefined) outcome.actions.push(action);
-        else outcome.problems.push({ file: desired?.file, line: desired?.line, name, message });
-        if (kind === "release") outcome.notes.push(`use-skills: ${shown}/${name} stays, because ${reason}`);
-      }
+      if (isChanged) await applyTarget(plan, project, outcome);
+      else outcome.actions.push(...actions);
       if (isChanged && plan.next.size > 0 && isRecorded) unfinished.push(plan);
       else if (isChanged) finishTarget(plan);
       if (plan.foreign.has(".gitignore") && !isRecorded && plan.next.size > 0 && state.text === undefined) {
         const lines = renderIgnore(plan.next)?.trim().split("\n").slice(2).join("\n");
-        outcome.notes.push(
-          `use-skills: ${shown}/.gitignore is yours and stays as it is; you may want to add\n${lines}`,
-        );
+        const shown = show(`${path}/.gitignore`, project);
+        outcome.notes.push(`use-skills: ${shown} is yours and stays as it is; you may want to add\n${lines}`);
       }
       if (plan.next.size > 0 || plan.isLeft) continue;
       const isEmptied = actions.some(({ kind }) => kind === "prune");
