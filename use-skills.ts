@@ -704,7 +704,7 @@ export function parseManifest(text: string, localFile?: string): { mode: Mode; e
   const entries: Entry[] = [];
   const errors: Problem[] = [];
   const file = localFile && { file: localFile };
-  let modeLine: { line: number; mode: Mode } | undefined;
+  let mode: Mode | undefined;
   let current: Entry["agents"]; // of the last `for` line
   for (const [index, raw] of text.replace(/^\ufeff/, "").split("\n").entries()) {
     const line = index + 1;
@@ -723,12 +723,10 @@ export function parseManifest(text: string, localFile?: string): { mode: Mode; e
       if (first === "for") {
         current = parseClauses(["for", ...rest], line).agents;
       } else if (first === "mode") {
-        const mode = MODES.find((mode) => mode === rest.join(" "));
         if (localFile) throw new SyntaxError("Only .skills can name a mode");
+        if (mode || entries.length > 0) throw new SyntaxError('"mode" is only allowed once, above the first entry');
+        mode = MODES.find((each) => each === rest.join(" "));
         if (mode === undefined) throw new SyntaxError(`"mode" needs one of ${MODES.join(", ")}`);
-        if (modeLine) throw new SyntaxError(`The mode is in line ${modeLine.line} already`);
-        if (entries.length > 0) throw new SyntaxError(`"mode" must be above the first entry`);
-        modeLine = { line, mode };
       } else {
         const reference = parseReference(first);
         if (localFile && reference.kind === "git") {
@@ -746,7 +744,7 @@ export function parseManifest(text: string, localFile?: string): { mode: Mode; e
       errors.push({ ...file, line, message: error.message });
     }
   }
-  return { mode: modeLine?.mode ?? "link", entries, errors };
+  return { mode: mode ?? "link", entries, errors };
 }
 
 /** Why a name isn't allowed for a skill; `undefined` if it is. */
