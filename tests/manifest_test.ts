@@ -124,6 +124,14 @@ describe("parseManifest()", () => {
     assertEquals(parseManifest(Object.keys(wrong).join("\n")).errors.length, Object.keys(wrong).length);
   });
 
+  it("refuses an unknown mode, a second one, and one below an entry", () => {
+    assertEquals(parseManifest("mode move").errors, [{ line: 1, message: '"mode" needs one of link, copy, commit' }]);
+    const message = '"mode" is only allowed once, above the first entry';
+    for (const text of ["mode copy\nmode link", "hq\nmode copy"]) {
+      assertEquals(parseManifest(text).errors, [{ line: 2, message }]);
+    }
+  });
+
   it("accepts a line of 4,096 bytes", () => {
     assertEquals(parseManifest("x".repeat(4096)).errors, []);
   });
