@@ -57,8 +57,11 @@ export const AGENTS: Readonly<Record<string, { project: readonly string[]; home?
   zencoder: { project: [".zencoder/skills"], home: ".zencoder/skills" },
 };
 
-/** The agents of an entry that names none. */
-const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
+// Words of the manifest.
+const DEFAULT_AGENTS = ["claude", "opencode", "codex"]; // of an entry that names none
+const KEYWORDS = ["mode", "for", "as", "trust"]; // which cannot be names of skills
+const MODES = ["link", "copy", "commit"] as const; // how skills are deployed; "commit": as what git can keep
+export type Mode = typeof MODES[number];
 
 /** The URLs under which forges show a directory in a browser: the repo, then ref and path in one. */
 const BROWSE_URLS = [
@@ -195,13 +198,6 @@ const INSTEAD: Readonly<Record<string, string>> = {
 
 /** What {@linkcode loadLibrary} imports. The types imported above have the same specifier. */
 const LIBRARY = "jsr:@std/cli@^1/parse-args";
-
-/** Words of the manifest's grammar, which cannot be names of skills. */
-const KEYWORDS = ["mode", "for", "as", "trust"];
-
-/** How a manifest's skills are deployed: as links, as copies, or as what git can keep. */
-const MODES = ["link", "copy", "commit"] as const;
-export type Mode = typeof MODES[number];
 
 // Limits, so that no manifest, repo or server can use up time or memory.
 const MAX_PROBLEMS = 50; // that are printed
