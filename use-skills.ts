@@ -76,7 +76,7 @@ interface Command {
   options?: readonly (keyof typeof OPTIONS)[]; // besides the common ones
   summary: string;
   examples: readonly string[]; // command lines, without the program
-  run(project: Project, request: Request): number | Promise<number>; // returns the exit status
+  run?(project: Project, request: Request): number | Promise<number>; // returns the exit status; by default, runDeployment
 }
 
 /** The commands. Help, dispatch and the messages about wrong usage come from this table. */
@@ -85,21 +85,18 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     options: ["json", "frozen", "offline", "allow-large"],
     summary: "deploy what .skills names, remove what it no longer names",
     examples: ["sync --dry-run", "sync --frozen", "sync --global"],
-    run: runDeployment,
   },
   check: {
     aliases: { status: [] },
     options: ["json"],
     summary: "change nothing, print every difference and problem",
     examples: ["check", "check --json"],
-    run: runDeployment,
   },
   list: {
     aliases: { ls: [] },
     options: ["json"],
     summary: "print each skill: state, name, agents, source",
     examples: ["list", "list --json"],
-    run: runDeployment,
   },
   add: {
     args: "REF...",
@@ -117,7 +114,6 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     args: "NAME...",
     summary: "delete skills from .skills, then sync",
     examples: ["remove pdf", "remove pdf --dry-run"],
-    run: runDeployment,
   },
   update: {
     aliases: { outdated: ["dry-run"] },
@@ -125,7 +121,6 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     options: ["trust", "accept-moved", "allow-large"],
     summary: "fetch the newest commits, show the changes, then sync",
     examples: ["update --dry-run", "update", "update pdf --accept-moved"],
-    run: runDeployment,
   },
   clean: {
     options: ["json", "store"],
@@ -4169,7 +4164,7 @@ export async function main(args: string[]): Promise<number> {
       return 0;
     }
     project = findProject(request);
-    return await COMMANDS[command]!.run(project, request);
+    return await (COMMANDS[command]!.run ?? runDeployment)(project, request);
   } catch (error) {
     const isUsage = error instanceof UsageError;
     const problems = isUsage ? error.problems : [];
