@@ -174,7 +174,6 @@ const OPTIONS = {
   store: { summary: "clean the store of fetched skills instead" },
 } satisfies Record<string, Option>;
 
-/** The options that every command accepts. */
 const COMMON_OPTIONS: readonly (keyof typeof OPTIONS)[] = ["global", "directory", "dry-run", "quiet", "help"];
 
 /** Commands and options of other tools and earlier versions, and what to use instead. */
@@ -275,7 +274,6 @@ function fnv1a(text: string): string {
   return (hash >>> 0).toString(16);
 }
 
-/** A file name for a URL or a path. */
 function fileNameOf(text: string): string {
   const name = encodeURIComponent(text);
   return name.length < 180 ? name : `${name.slice(-160)}-${fnv1a(name)}`;
@@ -305,7 +303,6 @@ function exists(path: string): boolean {
   return attempt(() => ifExists(() => Deno.lstatSync(path)) !== undefined) ?? true;
 }
 
-/** `compute`, called once for each key. */
 function memoize<T>(compute: (key: string) => T): (key: string) => T {
   const known = new Map<string, T>();
   return (key) => {
@@ -352,7 +349,6 @@ function pathsFrom(from: string, root: string): (path: string) => string {
   };
 }
 
-/** Strings and bytes as one byte array. */
 function concat(...parts: (string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
   const chunks = parts.map((part) => typeof part === "string" ? new TextEncoder().encode(part) : part);
   const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
@@ -672,8 +668,7 @@ function gitReference(text: string, url: string, inside: string): GitEntry["refe
 /** Reads the words after a reference: `[as NAME] [trust] [for AGENT...]`. */
 function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust" | "agents"> {
   const take = (word: string) => words[0] === word && words.shift() !== undefined;
-  const isRenamed = take("as");
-  const as = isRenamed ? words.shift() : undefined;
+  const as = take("as") ? words.shift() ?? "" : undefined;
   const trust = take("trust");
   const names = take("for") ? words.splice(0) : undefined;
   const unexpected = words[0] ?? names?.find((name) => KEYWORDS.includes(name));
@@ -682,7 +677,7 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
       `Unexpected ${quote(unexpected)}: an entry is REF [as NAME] [trust] [for AGENT...], without white space in REF`,
     );
   }
-  if (isRenamed && as === undefined) throw new SyntaxError(`A name is missing after "as"`);
+  if (as === "") throw new SyntaxError(`A name is missing after "as"`);
   if (names?.length === 0) throw new SyntaxError(`An agent is missing after "for"`);
   return { as, trust, agents: names && { line, names } };
 }
@@ -1503,8 +1498,7 @@ interface Owned extends Form {
 /** What is in a target under a name. */
 type Actual =
   | { kind: "nothing" | "file" }
-  /** `isDesired`: it leads to the desired skill. */
-  | { kind: "link"; text: string; isDesired: boolean }
+  | { kind: "link"; text: string; isDesired: boolean } // `isDesired`: it leads to the desired skill
   /** `hash`: of its content, only computed if it can be an owned copy. `isDesired`: it isn't owned, but has the desired content. */
   | { kind: "directory"; hash?: string; isDesired?: boolean };
 
@@ -1750,7 +1744,6 @@ interface TargetPlan {
   isSettled: boolean; // nothing has to be written
 }
 
-/** The entries of the state file after a deployment. */
 function stateAfter({ next, recordedFor, unrecorded }: TargetPlan): Map<string, Owned> {
   const stays = ([name, owned]: [string, Owned]) =>
     unrecorded.has(name) || owned.for.some((owner) => owner !== recordedFor);
