@@ -341,8 +341,7 @@ function below(directory: string, path: string): string | undefined {
 
 /** Returns a function that writes absolute paths as seen from `from`: relative if both are in `root`, else absolute. */
 function pathsFrom(from: string, root: string): (path: string) => string {
-  const depth = below(root, from);
-  const up = depth === undefined ? undefined : "../".repeat(depth === "" ? 0 : depth.split("/").length);
+  const up = below(root, from)?.replace(/[^/]+\/?/g, "../");
   return (path) => {
     const down = up === undefined ? undefined : below(root, path);
     return down === undefined ? path : up + down || ".";
