@@ -1501,11 +1501,6 @@ type Actual =
   /** `hash`: of its content, only computed if it can be an owned copy. `isDesired`: it isn't owned, but has the desired content. */
   | { kind: "directory"; hash?: string; isDesired?: boolean };
 
-interface State {
-  entries: Map<string, Owned>;
-  text?: string;
-}
-
 /** Whether a value read from a state file is an entry that this program can have written. */
 function isOwned(owned: Owned | null): boolean {
   const isForm = (form: Form | null) =>
@@ -1515,7 +1510,7 @@ function isOwned(owned: Owned | null): boolean {
 }
 
 /** Reads a target's state file. A damaged one counts as missing: desired links are then adopted again. */
-function readState(target: string, entries: Names): State {
+function readState(target: string, entries: Names): { entries: Map<string, Owned>; text?: string } {
   const entry = entries.get(STATE_FILE);
   if (entry === undefined) return { entries: new Map() };
   if (!entry.isFile) throw new Error(`its ${STATE_FILE} is not a regular file: delete it`);
@@ -1733,7 +1728,7 @@ interface PlannedAction extends Action {
 
 interface TargetPlan {
   target: Target;
-  state: State;
+  state: ReturnType<typeof readState>;
   actions: PlannedAction[];
   next: Map<string, Owned>; // what is owned afterwards
   isLeft: boolean; // what the lockfile records is left to a run that isn't frozen
@@ -1931,14 +1926,6 @@ async function planTarget(
   return plan;
 }
 
-interface Plan {
-  isCertain: boolean; // no other run can have been in the way of looking
-  index: TargetIndex;
-  next: TargetIndex["targets"]; // the index afterwards: every target that has, or will have, something owned
-  targets: TargetPlan[];
-  problems: Problem[];
-}
-
 /** How many directories above a target don't exist yet, or may be removed when they are empty. */
 function countParents(target: string, index: TargetIndex): number {
   const created = new Set<string>();
@@ -1959,13 +1946,13 @@ function targetProblem(doing: string, { path, desired }: Target, project: Projec
 }
 
 /** Plans what leads from the files as they are, and what is recorded in them, to the files as they are to be. */
-async function planProject(project: Project, before: Files, after: Files, deployment: Deployment): Promise<Plan> {
+async function planProject(project: Project, before: Files, after: Files, deployment: Deployment) {
   const files = { mode: after.mode, lockfile: before.lockfile };
   const index = readIndex(project, before.lockfile);
   // A pull request can change what the lockfile names, so that is not known yet.
   const isKnown = (path: string) => (index.targets.get(path)?.parents ?? -1) >= 0;
   const state = findDesired(after, project, deployment.failures, isKnown);
-  const next = new Map(deployment.clean ? [] : index.elsewhere);
+  const next = new Map(deployment.clean ? [] : index.elsewhere); // the index afterwards: where something is owned
   const plans: TargetPlan[] = [];
   const problems: Problem[] = [];
   const hashOf = memoize((source) => treeHash(source, LEFT_BEHIND));
@@ -1995,9 +1982,11 @@ async function planProject(project: Project, before: Files, after: Files, deploy
     const parents = known?.parents ?? countParents(path, index);
     next.set(path, { parents: deployment.isFrozen ? parents : Math.max(parents, 0), agent: variableOf });
   }
-  const isCertain = problems.length === 0;
+  const isCertain = problems.length === 0; // No other run can have been in the way of looking.
   return { isCertain, index, next, targets: plans, problems: [...state.problems, ...problems] };
 }
+
+type Plan = Awaited<ReturnType<typeof planProject>>;
 
 // ── Apply ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
