@@ -1057,13 +1057,6 @@ interface Target {
   desired: Map<string, Desired>;
 }
 
-/** What a manifest asks for on this machine. */
-interface DesiredState {
-  targets: Map<string, Target>; // by path
-  kept: Set<string>; // what stays because entries failed: names, directories of `DIRECTORY/*`, and references
-  problems: Problem[];
-}
-
 /** An agent's skills directory as written, before links are resolved. */
 interface AgentDirectory {
   path: string;
@@ -1262,9 +1255,9 @@ function findDesired(
   project: Project,
   failures: ReadonlyMap<string, string> = new Map(),
   isKnown: (path: string) => boolean = () => true,
-): DesiredState {
-  const targets = new Map<string, Target>();
-  const kept = new Set<string>();
+) {
+  const targets = new Map<string, Target>(); // by path
+  const kept = new Set<string>(); // what stays because entries failed: names, directories of `DIRECTORY/*`, references
   const problems: Problem[] = [];
   const targetsOf = memoize((agent) => {
     const directories = agentDirectories(agent, project, mode);
@@ -3991,7 +3984,7 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
 }
 
 /** What a project's manifest asks for, as far as it is fetched. */
-function desiredOf(project: Project): DesiredState {
+function desiredOf(project: Project): ReturnType<typeof findDesired> {
   return findDesired(readFiles(project), project);
 }
 
@@ -4021,7 +4014,7 @@ function findDoctor(project: Project): string {
 
 async function runDoctor(project: Project, { command, args, directory }: Request): Promise<number> {
   const { main } = await import(`file://${findDoctor(project)}`);
-  let state: DesiredState | undefined;
+  let state: ReturnType<typeof findDesired> | undefined;
   let problems: readonly Problem[] = [];
   try {
     state = desiredOf(project);
