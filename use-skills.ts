@@ -2286,17 +2286,17 @@ async function applyPlan(
   write: () => void,
 ): Promise<Outcome> {
   const outcome: Outcome = { actions: [], problems: [...problems], notes: [], targets };
+  const indexed = new Map([...index.targets, ...next]);
   let indexText = index.text;
-  const writeIndex = (targets: TargetIndex["targets"]) => {
-    const text = renderIndex(targets, project);
+  const writeIndex = () => {
+    const text = renderIndex(indexed, project);
     if (text === indexText) return;
     makePrivateDirectory(indexDirectory());
     replaceFile(indexPath(project), text);
     indexText = text;
   };
-  const indexed = new Map([...index.targets, ...next]);
   try {
-    writeIndex(indexed);
+    writeIndex();
   } catch (error) { // What it lacks can't be cleaned up later, but that is no reason not to deploy.
     if (targets.some(({ isSettled }) => !isSettled)) {
       outcome.notes.push(`use-skills: Warning: cannot record where skills are deployed: ${reasonOf(error)}`);
@@ -2334,7 +2334,7 @@ async function applyPlan(
   if (writesLast) write();
   unfinished.forEach(finishTarget);
   if (isRecorded) outcome.problems.push(...await findLost(targets, project));
-  attempt(() => writeIndex(indexed));
+  attempt(writeIndex);
   return { ...outcome, problems: sortProblems(outcome.problems) };
 }
 
