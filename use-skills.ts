@@ -606,7 +606,19 @@ const NAME_IN_REPO = /^([a-zA-Z0-9][a-zA-Z0-9-]*\/[\w.-]+)@([\w.-]+)(#\S+)?$/;
 /** A reference that contains a password, or a user that isn't part of an ssh address. */
 const CREDENTIALS = /^(?:(?:ssh:\/\/)?[^/:]*:[^/]*@|(?!ssh:)[a-z][a-z0-9+.-]*:\/\/[^/]+@)/i;
 
-/** Reads a reference, for example `anthropics/skills/skills/pdf#main`. Throws a SyntaxError if it is none. */
+/**
+ * Reads a reference.
+ *
+ * @param text The reference as written, without white space.
+ * @returns What it points to.
+ * @throws {SyntaxError} If it has none of the forms of the grammar.
+ *
+ * @example
+ * ```ts
+ * parseReference("anthropics/skills/skills/pdf#main");
+ * // { kind: "git", url: "https://github.com/anthropics/skills", path: "skills/pdf", ref: "main" }
+ * ```
+ */
 export function parseReference(text: string): Reference {
   if (/^["']/.test(text)) {
     throw new SyntaxError("Quotes are not supported: for a path with white space, create a link without");
@@ -682,8 +694,17 @@ function parseClauses(words: string[], line: number): Pick<Entry, "as" | "trust"
 }
 
 /**
- * Reads the text of a manifest. `localFile` is its path if it is `.skills.local`, which has neither a mode nor skills
- * from git.
+ * Reads a manifest.
+ *
+ * @param text The text of a `.skills` file. A byte order mark and CRLF are accepted.
+ * @param localFile The path of the file if it is `.skills.local`, which has neither a mode nor skills from git.
+ * @returns Its mode, its entries in order, and a problem for each invalid line.
+ *
+ * @example
+ * ```ts
+ * const { entries } = parseManifest("hq for claude  # the orchestrator\n");
+ * entries[0]?.agents?.names; // ["claude"]
+ * ```
  */
 export function parseManifest(text: string, localFile?: string): { mode: Mode; entries: Entry[]; errors: Problem[] } {
   const entries: Entry[] = [];
@@ -1662,6 +1683,9 @@ function obstacle(actual: Actual, owned?: Owned): string {
  *
  * What isn't owned is never changed. Something is owned if the state file records it and it still is as recorded. What
  * another living project owns stays as it is. What no project wants any more is pruned.
+ *
+ * @param situation What is desired, and what is there.
+ * @returns The action that leads from one to the other.
  */
 export function decide(situation: Situation): Action {
   const { name, desired, form, owned, actual, isKept, owner, isAlive } = situation;
