@@ -164,14 +164,14 @@ const OPTIONS = {
   help: { short: "h", summary: "print help, also for a command" },
   version: { short: "V", summary: "print the version" },
   json: { summary: "print one JSON object" },
-  frozen: { summary: "don't change .skills.lock" },
-  offline: { summary: "don't use the network" },
-  "allow-large": { summary: "allow more than 5,000 files or 50 MiB" },
-  as: { value: "NAME", summary: "deploy under another name" },
-  for: { value: "AGENT", summary: "deploy to this agent, can be repeated" },
-  trust: { summary: "trust hidden characters of the new version" },
-  "accept-moved": { summary: "accept that a tag was moved" },
-  store: { summary: "clean the store of fetched skills instead" },
+  frozen: { summary: "don't change .skills.lock (sync)" },
+  offline: { summary: "don't use the network (sync)" },
+  "allow-large": { summary: "allow more than 5,000 files or 50 MiB (sync, add, update)" },
+  as: { value: "NAME", summary: "deploy under another name (add)" },
+  for: { value: "AGENT", summary: "deploy to this agent, can be repeated (add)" },
+  trust: { summary: "trust hidden characters of the new version (update)" },
+  "accept-moved": { summary: "accept that a tag was moved (update)" },
+  store: { summary: "clean the store of fetched skills instead (clean)" },
 } satisfies Record<string, Option>;
 
 const COMMON_OPTIONS: readonly (keyof typeof OPTIONS)[] = ["global", "directory", "dry-run", "quiet", "help"];
@@ -1012,10 +1012,6 @@ function hiddenInStore({ name, directory }: StoredSkill): string[] | undefined {
   const hidden: string[] = attempt(() => JSON.parse(Deno.readTextFileSync(marker(HIDDEN_MARKER)))) ??
     ["unreadable list"];
   return hidden.map((each) => `${name}/${each}`);
-}
-
-function isStored(locked: Locked): boolean {
-  return storedSkills(locked).every((skill) => hiddenInStore(skill) !== undefined);
 }
 
 /** Why a stored skill must not be deployed; `undefined` if it may. */
@@ -2527,17 +2523,12 @@ const MODE = { directory: "040000", file: "100644", executable: "100755", link: 
 /** A line of `git ls-tree`. A directory comes directly before what is in it. */
 type TreeEntry = Record<"mode" | "hash" | "path", string>;
 
-interface Listing {
-  entries: TreeEntry[];
-  positions: Map<string, number>; // of each path in the entries
-}
-
 /** A failure of git, with git's own words. Nothing in a repo can imitate it. */
 class GitError extends Error {}
 
 /** The seconds that all fetching of a run may take. */
 function fetchTimeout(): number {
-  const given = Number(environment("SKILLS_TIMEOUT") ?? 60);
+  const given = Number(environment("SKILLS_TIMEOUT"));
   return given > 0 ? Math.min(given, 86_400) : 60;
 }
 
@@ -2557,12 +2548,13 @@ function endGroup(pid: number): void {
   Deno.unrefTimer(setTimeout(() => running.has(pid) && attempt(() => Deno.kill(-pid, "SIGKILL")), 1000));
 }
 
-let areSignalsHandled = false;
+let isGitPrepared = false;
 
-/** From now on, a signal that ends this program ends the running git processes, too. */
-function endGitOnSignals(): void {
-  if (areSignalsHandled) return;
-  areSignalsHandled = true;
+/** From now on, a signal that ends this program ends the running git processes, too, and progress is shown. */
+function prepareForGit(): void {
+  if (isGitPrepared) return;
+  isGitPrepared = true;
+  Deno.unrefTimer(setInterval(showProgress, 1000));
   for (const [signal, status] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const) {
     Deno.addSignalListener(signal, () => {
       running.forEach(endGroup);
@@ -2575,32 +2567,22 @@ function cachesDirectory(): string {
   return `${xdgDirectory("XDG_CACHE_HOME", ".cache")}/git`;
 }
 
-/** The repos that are being fetched, and the timer that shows one of them on a terminal, once a second. */
+/** The repos that are being fetched and may be shown. */
 const fetchedNow = new Set<string>();
-let progressTimer: ReturnType<typeof setInterval> | undefined;
+let isProgressShown = false;
 
-function showProgress(url: string): void {
-  fetchedNow.add(url);
-  if (!Deno.stderr.isTerminal()) return;
-  progressTimer ??= setInterval(() => {
-    const [first = ""] = fetchedNow;
-    const more = fetchedNow.size > 1 ? ` and ${fetchedNow.size - 1} more` : "";
-    const seconds = Math.round(fetchTimeout() - timeLeft());
-    const repo = escapeControls(first.replace(/^\w+:\/\//, ""));
-    Deno.stderr.writeSync(concat(`\r\x1b[Kfetching ${repo}${more} (${seconds} s of ${fetchTimeout()})`));
-  }, 1000);
-}
-
-function hideProgress(url: string): void {
-  fetchedNow.delete(url);
-  if (fetchedNow.size > 0 || progressTimer === undefined) return;
-  clearInterval(progressTimer);
-  clearProgress();
-  progressTimer = undefined;
+function showProgress(): void {
+  const [first] = fetchedNow;
+  if (first === undefined) return;
+  const seconds = Math.round(fetchTimeout() - timeLeft());
+  const repo = escapeControls(first.replace(/^\w+:\/\//, ""));
+  Deno.stderr.writeSync(concat(`\r\x1b[Kfetching ${repo} (${seconds} s of ${fetchTimeout()})`));
+  isProgressShown = true;
 }
 
 function clearProgress(): void {
-  if (progressTimer !== undefined) Deno.stderr.writeSync(concat("\r\x1b[K"));
+  if (isProgressShown) Deno.stderr.writeSync(concat("\r\x1b[K"));
+  isProgressShown = false;
 }
 
 /** A repo on a server, and the bare cache of what was fetched from it. */
@@ -2612,12 +2594,13 @@ class Repo implements Disposable {
 
   constructor(readonly url: string, isQuiet = false) {
     this.#cache = `${cachesDirectory()}/${fileNameOf(url)}`;
-    endGitOnSignals();
-    if (!isQuiet) showProgress(url);
+    prepareForGit();
+    if (!isQuiet && Deno.stderr.isTerminal()) fetchedNow.add(url);
   }
 
   [Symbol.dispose](): void {
-    hideProgress(this.url);
+    fetchedNow.delete(this.url);
+    clearProgress();
     this.#lock?.close();
   }
 
@@ -2626,10 +2609,9 @@ class Repo implements Disposable {
     makePrivateDirectory(resolve(cachesDirectory(), ".."));
     Deno.mkdirSync(this.#cache, { recursive: true });
     this.#lock ??= await lockDirectory(this.#cache, timeLeft());
-    const isLeftover = (path: string) => /\.lock$|^objects\/.*\/tmp_/.test(path); // by a killed git
-    // A git that outlived its run may still remove files.
+    // Of a killed git. One that outlived its run may still remove files.
     for (const { path } of attempt(() => [...walk(this.#cache)]) ?? []) {
-      if (isLeftover(path)) removeAll(`${this.#cache}/${path}`);
+      if (/\.lock$|^objects\/.*\/tmp_/.test(path)) removeAll(`${this.#cache}/${path}`);
     }
     await this.#git(["init", "--quiet", "--bare", this.#cache]); // also completes an interrupted one
     Deno.mkdirSync(`${this.#cache}/info`, { recursive: true });
@@ -2641,18 +2623,12 @@ class Repo implements Disposable {
     if (/^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)[:/]/.test(mapped)) this.#protocols += ":http";
   }
 
-  /** Empties the cache. */
-  async forget(): Promise<void> {
+  async emptyCache(): Promise<void> {
     for (const name of namesIn(this.#cache).keys()) removeAll(`${this.#cache}/${name}`);
     await this.open();
   }
 
-  /**
-   * Runs git and returns its output.
-   *
-   * @throws {GitError} If git fails.
-   * @throws {RangeError} If it prints too much.
-   */
+  /** Runs git and returns its output. Throws a `GitError` if git fails, and a `RangeError` if it prints too much. */
   async #git(args: readonly string[], input = "", maxLength = maxListing(true)): Promise<string> {
     const settings = [...GIT_SETTINGS, `remote.${REMOTE}.url=${this.url}`].flatMap((setting) => ["-c", setting]);
     const inherited = Object.entries(Deno.env.toObject()).filter(([name]) => !/^GIT_(?!SSL_)|^SSH_ASKPASS/.test(name));
@@ -2675,36 +2651,34 @@ class Repo implements Disposable {
     const child = ifExists(() => command.spawn());
     if (child === undefined) throw new Error("git is not installed, or not on the PATH");
     running.add(child.pid);
-    const late = Promise.withResolvers<void>();
-    const deadline = setTimeout(() => late.resolve(endGroup(child.pid)), timeLeft() * 1000);
-    const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>, areMessages: boolean) => {
+    const late = Promise.withResolvers<never>();
+    const noAnswer = `Cannot fetch ${this.url}: no answer within ${fetchTimeout()} seconds (SKILLS_TIMEOUT)`;
+    const deadline = setTimeout(() => late.reject(new Error(noAnswer)), timeLeft() * 1000);
+    const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>, limit: (text: string) => string) => {
       let text = "";
-      for await (const piece of stream.pipeThrough(new TextDecoderStream())) {
-        text += piece;
-        if (!areMessages && text.length > maxLength) endGroup(child.pid);
-        if (!areMessages) continue;
-        text = text.slice(-MAX_MESSAGES); // A server writes messages, too, which may have no end.
-      }
+      for await (const piece of stream.pipeThrough(new TextDecoderStream())) text = limit(text + piece);
       return text;
     };
-    const output = Promise.all([read(child.stdout, false), read(child.stderr, true)]);
+    const refuseLong = (text: string) => {
+      if (text.length <= maxLength) return text;
+      throw new RangeError(`Cannot fetch ${this.url}: git lists more than ${maxLength / 2 ** 20} MiB (--allow-large)`);
+    };
+    // A server writes messages, too, which may have no end.
+    const texts = [read(child.stdout, refuseLong), read(child.stderr, (text) => text.slice(-MAX_MESSAGES))] as const;
+    const output = Promise.race([late.promise, Promise.all(texts)]);
     output.catch(() => endGroup(child.pid)); // It is thrown below.
     const writer = child.stdin.getWriter();
     writer.write(concat(input)).then(() => writer.close()).catch(() => {}); // Git says why it did not read it.
     const { success } = await child.status;
     // A process that git started can keep the pipes open. What git itself wrote is read in any case.
     const kill = () => attempt(() => Deno.kill(-child.pid, "SIGKILL"));
+    output.catch(kill);
     const grace = setTimeout(kill, 1000);
-    const texts = await Promise.race([late.promise, output]);
-    clearTimeout(grace);
-    clearTimeout(deadline);
-    running.delete(child.pid);
-    if (!texts) {
-      kill();
-      throw new Error(`Cannot fetch ${this.url}: no answer within ${fetchTimeout()} seconds (SKILLS_TIMEOUT)`);
-    }
-    const [text, messages] = texts;
-    if (text.length > maxLength) throw new RangeError(`the list of its files has more than ${maxLength / 2 ** 20} MiB`);
+    const [text, messages] = await output.finally(() => {
+      clearTimeout(grace);
+      clearTimeout(deadline);
+      running.delete(child.pid);
+    });
     if (!success) throw new GitError(`Cannot fetch ${this.url}: ${this.#explain(messages)}`);
     return text;
   }
@@ -2718,17 +2692,15 @@ class Repo implements Disposable {
     return last.replace(/^(fatal|error): /, "");
   }
 
-  /** The hashes of refs on the server, by full ref name. */
-  async listRefs(names: readonly string[]): Promise<Map<string, string>> {
-    const patterns = names.filter((name) => !COMMIT.test(name)).flatMap((name) =>
+  /** The hashes of the refs on the server that references can mean, by full ref name. */
+  async listRefs(references: readonly GitEntry["reference"][], maxLength: number): Promise<Map<string, string>> {
+    const names = references.flatMap(possibleRefs).map(({ name }) => name).filter((name) => !COMMIT.test(name));
+    if (names.length === 0) return new Map();
+    const patterns = names.flatMap((name) =>
       name === "HEAD" ? [name] : [`refs/heads/${name}`, `refs/tags/${name}`, `refs/tags/${name}^{}`]
     );
-    if (patterns.length === 0) return new Map();
     const args = ["ls-remote", "--quiet", "--end-of-options", REMOTE, ...new Set(patterns)];
-    const text = await this.#git(args, "", maxListing()).catch((error) => {
-      if (!(error instanceof RangeError)) throw error;
-      throw new GitError(`Cannot fetch ${this.url}: the list of its branches and tags is too long`);
-    });
+    const text = await this.#git(args, "", maxLength);
     return new Map(text.split("\n").map((line) => line.split("\t").reverse() as [string, string]));
   }
 
@@ -2772,14 +2744,14 @@ class Repo implements Disposable {
   /** Fetches the content of files; returns the size of each one. */
   async fetchBlobs(hashes: readonly string[]): Promise<Map<string, { size: number }>> {
     const fetch = (missing: string[]) => this.#fetch(["--filter=blob:none", "--stdin", REMOTE], missing.join("\n"));
-    const found = await this.#obtain(hashes, "", fetch);
+    const found = await this.#obtain([...new Set(hashes)], "", fetch);
     if (hashes.some((hash) => !found.has(hash))) throw new GitError(`${this.url}: git's answer is incomplete`);
     return found;
   }
 
   /** The names in the front matter of `SKILL.md` files. Only what can be a skill's name matters, so this reads no YAML. */
   async readNames(hashes: readonly string[], maxLength: number): Promise<(string | undefined)[]> {
-    await this.fetchBlobs([...new Set(hashes)]);
+    await this.fetchBlobs(hashes);
     const header = crypto.randomUUID(); // No file contains it.
     const output = await this.#git(["cat-file", `--batch=${header}`], hashes.join("\n"), maxLength);
     const texts = output.split(`${header}\n`).slice(1);
@@ -2787,14 +2759,17 @@ class Repo implements Disposable {
     return texts.map((text) => /^\ufeff?---\r?\n(?:(?!---).*\n)*?name: *(["']?)([\w.-]+)\1[ \t]*\r?\n/.exec(text)?.[2]);
   }
 
-  /** Lists the entries of a commit, whose tree is `root`, at and below some paths. */
-  async list(commit: string, root: string, paths: string[], maxLength = maxListing()): Promise<Listing> {
+  /** Lists the entries of a commit, whose tree is `root`, at and below some paths, with the position of each path. */
+  async list(commit: string, root?: { hash: string }, paths = [""], maxLength = maxListing()) {
+    if (!root) throw new Error(`${this.url} no longer has the commit ${commit}: "update" fetches the newest one`);
     const args = ["ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", commit];
     if (!paths.includes("")) args.push(...paths);
     const lines = (await this.#git(args, "", maxLength)).split("\0");
     if (lines.pop() !== "") throw new GitError(`${this.url}: git's answer is incomplete`);
-    if (lines.some((line) => line.length > 4200)) throw new RangeError("it has a path of more than 4,000 characters");
-    const entries = [{ mode: MODE.directory, hash: root, path: "" }];
+    if (lines.some((line) => line.length > 4200)) {
+      throw new RangeError(`${this.url} has a path of more than 4,000 characters`);
+    }
+    const entries: TreeEntry[] = [{ mode: MODE.directory, hash: root.hash, path: "" }];
     for (const line of lines) {
       const tab = line.indexOf("\t");
       entries.push({ mode: line.slice(0, 6), hash: line.slice(tab - 40, tab), path: line.slice(tab + 1) });
@@ -2817,16 +2792,16 @@ class Repo implements Disposable {
   }
 }
 
+type Listing = Awaited<ReturnType<Repo["list"]>>;
+
 /** A path in a commit. */
 type Place = Pick<Locked, "commit" | "path"> & { isTag?: boolean };
 
 /** The refs that a reference can mean, the longest first: in a browse URL, the ref can end at any slash. */
 function possibleRefs({ ref = "HEAD", path, tail = "" }: GitEntry["reference"]): { name: string; path: string }[] {
   if (tail === "") return [{ name: ref, path }];
-  const segments = tail.split("/");
-  const possible = segments.map((_, index) => {
-    return { name: segments.slice(0, index + 1).join("/"), path: segments.slice(index + 1).join("/") };
-  }).reverse();
+  const ends = [...tail.matchAll(/\/|$/g)].map(({ index }) => index).reverse();
+  const possible = ends.map((end) => ({ name: tail.slice(0, end), path: tail.slice(end + 1) }));
   const commit = possible.find(({ name }) => COMMIT.test(name));
   return commit ? [commit] : possible;
 }
@@ -2865,9 +2840,9 @@ function findTree({ entries, positions }: Listing, path: string): { tree: string
   return { tree: entries[start].hash, blobs };
 }
 
-/** The directories of skills among files, except those inside other skills. */
-function skillDirectories(blobs: readonly TreeEntry[]): string[] {
-  const files = blobs.filter(({ mode, path }) => mode !== MODE.link && /(^|\/)SKILL\.md$/.test(path));
+/** The directories of the skills in a listing, except those inside other skills. */
+function skillDirectories(entries: readonly TreeEntry[]): string[] {
+  const files = entries.filter(({ mode, path }) => mode.startsWith("100") && /(^|\/)SKILL\.md$/.test(path));
   const outer: string[] = []; // each with a slash at its end
   for (const directory of files.map(({ path }) => path.slice(0, -"SKILL.md".length)).sort()) {
     if (outer.length === 0 || !directory.startsWith(outer.at(-1)!)) outer.push(directory);
@@ -3021,23 +2996,18 @@ export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenChara
 
 // ── Fetch: git references into the store, and what to write into the lockfile ───────────────────────────────────
 
-/** What can fail: a reference, or one of its skills, which messages name by the label. */
-interface Failing {
+interface FetchRequest {
   entry: GitEntry;
-  label?: string;
-}
-
-interface FetchRequest extends Failing {
-  /** What the reference is locked to. */
-  before?: Locked;
-  /** What to fetch; `undefined` for the newest commit. */
-  locked?: Locked;
+  before?: Locked; // what the reference is locked to
+  locked?: Locked; // what to fetch; `undefined` for the newest commit
 }
 
 /** A skill that the store lacks. */
-interface MissingSkill extends StoredSkill, Failing {
+interface MissingSkill extends StoredSkill {
+  entry: GitEntry;
+  label: string; // its name in messages
   blobs: TreeEntry[];
-  isLargeAllowed: boolean;
+  isLargeAllowed?: boolean;
 }
 
 /** Returns a skill unless its files are refused. */
@@ -3049,9 +3019,8 @@ function acceptContent(skill: MissingSkill): MissingSkill {
   const seen = new Map<string, string>(); // all paths and directories, by what a file system may make of them
   for (const { mode, path } of blobs) {
     const shown = quote(path);
-    if (mode === MODE.submodule) throw new Error(`${shown} is a submodule`);
     if (![MODE.file, MODE.executable, MODE.link].includes(mode)) {
-      throw new Error(`${shown} has the unusual mode ${mode}`);
+      throw new Error(`${shown} is a submodule, or has another mode that is not allowed`);
     }
     if (path.includes("\ufffd")) throw new Error(`the name ${shown} is not UTF-8`);
     if (path.split("/").some((name) => concat(name).length > 255)) throw new Error(`the name ${shown} is too long`);
@@ -3067,14 +3036,6 @@ function acceptContent(skill: MissingSkill): MissingSkill {
     }
   }
   return skill;
-}
-
-/** Makes everything in a directory read-only, but not the directory itself, which could not be moved then. */
-function protectContent(directory: string): void {
-  for (const { path, info } of [...walk(directory)].reverse()) {
-    if (info.isSymlink) continue;
-    Deno.chmodSync(`${directory}/${path}`, info.isDirectory || isExecutable(info) ? 0o555 : 0o444);
-  }
 }
 
 /** The hidden characters in the names and texts of a directory, for a reader. */
@@ -3096,17 +3057,18 @@ function findHidden(directory: string): string[] {
 /** Moves a skill that was checked out into the store, and makes it read-only. */
 async function storeSkill(skill: StoredSkill, checkedOut: string): Promise<void> {
   if (hiddenInStore(skill)) return; // through another reference
-  if (await treeHash(checkedOut) !== skill.tree) {
-    throw new Error("its content does not match its hash");
-  }
+  if (await treeHash(checkedOut) !== skill.tree) throw new Error("its content does not match its hash");
   const hidden = findHidden(checkedOut);
   const parent = resolve(skill.directory, "..");
-  protectContent(checkedOut);
+  for (const { path, info } of [...walk(checkedOut)].reverse()) {
+    const mode = info.isDirectory || isExecutable(info) ? 0o555 : 0o444;
+    if (!info.isSymlink) Deno.chmodSync(`${checkedOut}/${path}`, mode);
+  }
   Deno.mkdirSync(parent, { recursive: true });
   removeAll(skill.directory);
   replaceFile(`${parent}/${hidden.length > 0 ? HIDDEN_MARKER : CLEAN_MARKER}`, JSON.stringify(hidden));
   Deno.renameSync(checkedOut, skill.directory);
-  Deno.chmodSync(skill.directory, 0o555);
+  Deno.chmodSync(skill.directory, 0o555); // not before: a directory that is read-only can't be moved
 }
 
 /** What a reference stands for in a commit. */
@@ -3122,12 +3084,17 @@ async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, list
   const lacks = found
     ? `${path ? quote(path) : url} has no ${all ? "skills" : "SKILL.md"}`
     : `${url} has no directory ${quote(path)}`;
-  const whole = await repo.list(commit, listing.entries[0]!.hash, [""]).catch(() => undefined); // It may be too large.
-  const skills = skillDirectories(whole ? findTree(whole, "")!.blobs : []).map((skill) => skill || "its root");
-  const near = skills.length > 20 ? bySimilarity(path, skills).map(({ name }) => name) : skills;
-  const others = skills.length > 0 ? `; skills in this repo: ${near.slice(0, 20).join(", ")}` : "";
-  const more = skills.length > 20 ? ` and ${skills.length - 20} more` : "";
-  throw new Error(`${quote(entry.text)}: ${lacks} at ${commit.slice(0, 7)}${others}${more}`);
+  const whole = await repo.list(commit, listing.entries[0]).catch(() => undefined); // It may be too large.
+  const skills = someSkills(skillDirectories(whole?.entries ?? []), path);
+  throw new Error(
+    `${quote(entry.text)}: ${lacks} at ${commit.slice(0, 7)}${skills && `; skills in this repo: ${skills}`}`,
+  );
+}
+
+/** The skills of a repo, for a message: of many, those that are most similar to what a user wrote. */
+function someSkills(paths: readonly string[], written: string): string {
+  const places = paths.map((path) => path || "its root");
+  return someOf(places.length > 8 ? bySimilarity(written, places).map(({ name }) => name) : places);
 }
 
 /** The references whose skills are all in the project already, with `mode commit`. Nothing has to be fetched for them. */
@@ -3155,16 +3122,19 @@ class Fetching {
   constructor(readonly flags: Request["flags"], readonly isFrozen: boolean, readonly updated: ReadonlySet<string>) {}
 
   /** The results of `work` for each item. An item for which it fails is left out, and its reference has failed. */
-  async #forEach<T extends Failing, R>(items: Iterable<T>, work: (item: T) => R | Promise<R>): Promise<R[]> {
+  async #forEach<T extends { entry: GitEntry; label?: string }, R>(
+    items: Iterable<T>,
+    work: (item: T) => R | Promise<R>,
+  ): Promise<R[]> {
     const results: R[] = [];
     for (const item of items) {
       try {
         results.push(await work(item));
       } catch (error) {
         if (error instanceof GitError) throw error; // It concerns all references of a repo.
-        const { text } = item.entry;
-        const label = item.label ?? (error instanceof RangeError ? text : undefined);
-        this.failures.set(text, label === undefined ? reasonOf(error) : `Refused ${quote(label)}: ${reasonOf(error)}`);
+        const reason = reasonOf(error);
+        const { entry: { text }, label } = item;
+        this.failures.set(text, label === undefined ? reason : `Refused ${quote(label)}: ${reason}`);
       }
     }
     return results;
@@ -3183,7 +3153,7 @@ class Fetching {
       const locked = this.updated.has(text) ? undefined : known;
       if (gitEntryProblem(entry, project) || locked !== undefined && !before) return []; // reported by findDesired
       if (locked && present.has(text)) return [];
-      if (locked && isStored(locked)) {
+      if (locked && storedSkills(locked).every(hiddenInStore)) {
         if (trust && locked.trusted === undefined) this.locked.set(text, { ...locked, trusted: locked.tree });
         return [];
       }
@@ -3196,19 +3166,18 @@ class Fetching {
     if (requests.flat().length > 0) await this.#fetchAll(requests.flat());
   }
 
-  /** Fetches from several repos at a time. */
   async #fetchAll(requests: readonly FetchRequest[]): Promise<void> {
-    const groups = [...Map.groupBy(requests, ({ entry }) => entry.reference.url)];
+    // Each repo is taken by one of the workers below, which share this iterator.
+    const groups = Map.groupBy(requests, ({ entry }) => entry.reference.url).entries();
     const fail = (requests: readonly FetchRequest[], reason: string) =>
       requests.forEach(({ entry }) => this.failures.set(entry.text, reason));
     const work = async () => {
-      for (let group; (group = groups.shift());) {
-        const [url, requests] = group;
+      for (const [url, requests] of groups) {
         using repo = new Repo(url, this.flags.quiet);
         try {
           await repo.open().then(() => this.#fetchFrom(repo, requests)).catch(async (error) => {
             if (!(error instanceof GitError && DAMAGE.test(error.message))) throw error;
-            await repo.forget();
+            await repo.emptyCache();
             for (const { entry } of requests) this.failures.delete(entry.text);
             await this.#fetchFrom(repo, requests);
           });
@@ -3228,7 +3197,9 @@ class Fetching {
 
   async #fetchFrom(repo: Repo, requests: readonly FetchRequest[]): Promise<void> {
     const sought = requests.filter(({ locked }) => !locked).map(({ entry }) => entry.reference);
-    const refs = await repo.listRefs(sought.flatMap(possibleRefs).map(({ name }) => name));
+    const isLargeAllowed = ({ before }: FetchRequest) => this.flags["allow-large"] || before?.large && !isRestricted();
+    const maxLength = maxListing(requests.some(isLargeAllowed));
+    const refs = await repo.listRefs(sought, maxLength);
     const placed = await this.#forEach(requests, (request) => {
       const place: Place = request.locked ?? findPlace(request.entry.reference, refs);
       return { ...request, place };
@@ -3236,15 +3207,10 @@ class Fetching {
     const commits = [...new Set(placed.map(({ place }) => place.commit))];
     let trees = await repo.fetchCommits(commits);
     if (trees.size < commits.length) { // Git takes an emptied pack in the cache for objects that it has.
-      await repo.forget();
+      await repo.emptyCache();
       trees = await repo.fetchCommits(commits);
     }
-    const isLarge = this.flags["allow-large"] || requests.some(({ before }) => before?.large) && !isRestricted();
-    const list = async (commit: string, paths: string[]) => {
-      const root = trees.get(commit)?.hash;
-      if (!root) throw new Error(`${repo.url} no longer has the commit ${commit}: "update" fetches the newest one`);
-      return await repo.list(commit, root, paths, maxListing(isLarge));
-    };
+    const list = (commit: string, paths: string[]) => repo.list(commit, trees.get(commit), paths, maxLength);
     const listCommit = memoize((commit) => {
       const paths = placed.filter(({ place }) => place.commit === commit).map(({ place }) => place.path);
       return list(commit, [...new Set(paths)]);
@@ -3264,8 +3230,7 @@ class Fetching {
       }
       const missing = skills.filter((skill) => !hiddenInStore(skill)).map((skill): MissingSkill => {
         const { blobs } = findTree(listing, skill.path)!;
-        const isLargeAllowed = after.large === true && isLarge;
-        return { ...skill, entry, label: skill.path || entry.text, blobs, isLargeAllowed };
+        return { ...skill, entry, label: skill.path || entry.text, blobs, isLargeAllowed: isLargeAllowed(request) };
       });
       return { ...request, after, missing };
     });
@@ -3278,8 +3243,7 @@ class Fetching {
   async #store(repo: Repo, skills: readonly MissingSkill[]): Promise<void> {
     const allowed = await this.#forEach(skills, acceptContent);
     if (allowed.length === 0) return;
-    const hashes = allowed.flatMap(({ blobs }) => blobs.map(({ hash }) => hash));
-    const sizes = await repo.fetchBlobs([...new Set(hashes)]);
+    const sizes = await repo.fetchBlobs(allowed.flatMap(({ blobs }) => blobs.map(({ hash }) => hash)));
     const small = await this.#forEach(allowed, (skill) => {
       const sizeOf = ({ hash }: TreeEntry) => sizes.get(hash)!.size;
       const link = skill.blobs.find((blob) => blob.mode === MODE.link && !(sizeOf(blob) > 0 && sizeOf(blob) < 4096));
@@ -3293,14 +3257,13 @@ class Fetching {
     removeAll(temporary); // of a killed run
     Deno.mkdirSync(temporary);
     try {
-      const placeOf = ({ tree, name }: StoredSkill) => `${tree}-${fnv1a(name)}`;
-      const filesOf = (skill: MissingSkill) =>
-        skill.blobs.map((blob) => ({ ...blob, path: `${placeOf(skill)}/${blob.path}` }));
+      const filesOf = ({ blobs }: MissingSkill, index: number) =>
+        blobs.map((blob) => ({ ...blob, path: `${index}/${blob.path}` }));
       await repo.checkOut(small.flatMap(filesOf), temporary);
-      stored = await this.#forEach(small, (skill) => storeSkill(skill, `${temporary}/${placeOf(skill)}`));
+      stored = await this.#forEach(small, (skill) => storeSkill(skill, `${temporary}/${small.indexOf(skill)}`));
     } finally {
       removeAll(temporary);
-      if (stored.length < skills.length) await repo.forget(); // Don't keep a download that was refused.
+      if (stored.length < skills.length) await repo.emptyCache(); // Don't keep a download that was refused.
     }
   }
 
@@ -3379,16 +3342,15 @@ function someOf(names: readonly string[]): string {
 
 /** Prints changes by skill and agent. */
 function printChanges(actions: readonly PlannedAction[], areDone: boolean): void {
-  const names = new Map<string, string[]>();
   const changes = actions.filter(({ kind }) => DONE[kind]);
-  for (const same of Map.groupBy(changes, ({ kind, name }) => `${DONE[kind]} ${name}`).values()) {
-    const { kind, name } = same[0]!;
-    const agents = new Set(same.flatMap(({ agents }) => agents));
+  const skills = Array.from(Map.groupBy(changes, ({ kind, name }) => `${kind} ${name}`).values(), (same) => {
+    return { ...same[0]!, agents: [...new Set(same.flatMap(({ agents }) => agents))].join(", ") };
+  });
+  for (const same of Map.groupBy(skills, ({ kind, agents }) => `${kind} ${agents}`).values()) {
+    const { kind, agents } = same[0]!;
     const words = areDone ? DONE[kind] : `would ${VERBS[kind] ?? kind}`;
-    const result = `${words} NAMES for ${[...agents].join(", ")}`;
-    names.set(result, [...names.get(result) ?? [], name]);
+    warn(`use-skills: ${words} ${someOf(same.map(({ name }) => name))} for ${agents}`);
   }
-  for (const [result, each] of names) warn(`use-skills: ${result.replace("NAMES", someOf(each))}`);
 }
 
 /** Prints changes by path, with their reasons. */
@@ -3457,18 +3419,15 @@ function printRows(rows: ReturnType<typeof listRows>): void {
   const table = rows.map(({ state, name, agents, source }) => [state, name, agents.join(", "), source]);
   table.unshift(["STATE", "NAME", "AGENTS", "SOURCE"]);
   const widths = [0, 1, 2, 3].map((column) => Math.max(...table.map((row) => row[column]!.length)));
-  let excess = widths.reduce((sum, width) => sum + width + 2) - 80;
   for (const [column, least] of [[3, 24], [2, 12], [1, 12]] as const) {
-    const spare = Math.min(Math.max(excess, 0), Math.max(widths[column]! - least, 0));
-    widths[column]! -= spare;
-    excess -= spare;
+    const [width, excess] = [widths[column]!, widths.reduce((sum, width) => sum + width + 2) - 80];
+    if (excess > 0 && width > least) widths[column] = Math.max(width - excess, least);
   }
   for (const row of table) {
     const cells = row.map((cell, column) => {
       const width = widths[column]!;
-      const isLong = cell.length > width;
-      const short = column === 3 ? `…${cell.slice(1 - width)}` : `${cell.slice(0, width - 1)}…`; // A source's end says most.
-      return (isLong ? short : cell).padEnd(width);
+      if (cell.length <= width) return cell.padEnd(width);
+      return column === 3 ? `…${cell.slice(1 - width)}` : `${cell.slice(0, width - 1)}…`; // A source's end says most.
     });
     const line = escapeControls(cells.join("  ").trimEnd());
     const color = { ok: "", STATE: "", drift: "33" }[row[0]!] ?? "31"; // yellow, or red
@@ -3486,87 +3445,76 @@ function formatSize(bytes: number): string {
 }
 
 /** Says on a terminal, in one line, what a command came to. */
-function printSummary(text: string, { flags }: Request): void {
+function printSummary(text: string, problems: readonly Problem[], { flags }: Request): void {
   const isWanted = Deno.stderr.isTerminal() && !environment("DIRENV_IN_ENVRC") && !flags.quiet && !flags.json;
-  if (isWanted) warn(text);
+  if (isWanted) warn(problems.length > 0 ? `${text}; ${count(problems.length, "problem")}` : text);
 }
 
-/** What a command came to. */
 function summarize({ command, flags }: Request, outcome: Outcome, updates: number): string {
   const { actions, targets, problems, isRefused } = outcome;
-  const failed = problems.length > 0 ? `; ${count(problems.length, "problem")}` : "";
-  if (isRefused) return `Nothing added${failed}`;
-  const changes = actions.filter(isChange);
-  const unchanged = new Set(actions.filter(({ kind }) => kind === "conflict").map(({ path }) => path));
+  const changes = actions.filter(isChange).length;
+  const conflicts = new Set(actions.filter(({ kind }) => kind === "conflict").map(({ path }) => path));
   const deployed = targets.filter(({ target }) => target.desired.size > 0).map(({ target }) => target);
   const names = new Set(
-    deployed.flatMap(({ path, desired }) => [...desired.keys()].filter((name) => !unchanged.has(`${path}/${name}`))),
+    deployed.flatMap(({ path, desired }) => [...desired.keys()].filter((name) => !conflicts.has(`${path}/${name}`))),
   );
   const agents = [...new Set(deployed.flatMap(({ agents }) => agents))].join(", ");
-  if (command === "list") return count(names.size, "skill") + failed;
-  if (command === "clean" && changes.length === 0) return `Nothing to remove${failed}`;
-  if (command === "update" && flags["dry-run"] && updates > 0) return `${count(updates, "update")} available${failed}`;
-  if (command === "update" && changes.length === 0 && updates === 0 && failed === "") return "Nothing to update";
-  if (changes.length > 0 && (command === "check" || flags["dry-run"])) {
-    return `${count(changes.length, "difference")}${failed}`;
-  }
-  if (command === "clean") return `${count(changes.length, "entry")} removed${failed}`;
-  if (command === "check" && failed === "" && names.size > 1) return `All ${names.size} skills are up to date`;
-  return `${count(names.size, "skill")} up to date${agents && ` for ${agents}`}${failed}`;
+  const isDry = command === "check" || flags["dry-run"];
+  if (isRefused) return "Nothing added";
+  if (command === "list") return count(names.size, "skill");
+  if (isDry && updates > 0) return `${count(updates, "update")} available`;
+  if (isDry && changes > 0) return count(changes, "difference");
+  if (command === "clean") return changes > 0 ? `${count(changes, "entry")} removed` : "Nothing to remove";
+  if (problems.length === 0 && command === "update" && changes + updates === 0) return "Nothing to update";
+  if (problems.length === 0 && command === "check" && names.size > 1) return `All ${names.size} skills are up to date`;
+  return `${count(names.size, "skill")} up to date${agents && ` for ${agents}`}`;
 }
 
 // ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What the command line asks for. */
+type OptionName = keyof typeof OPTIONS;
+
 interface Request {
   command: string;
-  args: string[];
+  args: string[]; // with `add`, from the time when they are known, the lines to write
   as?: string;
-  names?: ReadonlyMap<string, string>; // what `add` writes after "as", by reference
   agents: string[];
-  flags: Partial<Record<Flag, boolean>>;
+  flags: Partial<Record<OptionName, boolean>>; // the options that were given
   directory: string;
 }
 
 /** The command line without words: what direnv runs. */
 const NO_REQUEST: Request = { command: "sync", args: [], agents: [], flags: {}, directory: "." };
 
-/** Two columns, the first of which is indented and at least 19 wide. */
 function renderColumns(rows: readonly (readonly [left: string, right: string])[]): string {
   const width = Math.max(...rows.map(([left]) => left.length));
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`).join("\n");
 }
 
-function renderOptions(names: readonly string[], describe: (name: string, summary: string) => string): string {
+function usageOfOption(name: OptionName): string {
+  const { value }: Option = OPTIONS[name];
+  return value ? `--${name} ${value}` : `--${name}`;
+}
+
+function renderOptions(names: readonly OptionName[]): string {
   return renderColumns(names.map((name) => {
-    const { short, value, summary }: Option = OPTIONS[name as keyof typeof OPTIONS];
-    const long = `--${name}${value ? ` ${value}` : ""}`;
-    return [short ? `-${short}, ${long}` : `    ${long}`, describe(name, summary)];
+    const { short, summary }: Option = OPTIONS[name];
+    return [`${short ? `-${short},` : "   "} ${usageOfOption(name)}`, summary];
   }));
 }
 
-/** The text of `--help`. */
 function renderHelp(): string {
-  const commands = Object.entries(COMMANDS).map(([name, { args, summary }]) =>
-    [args ? `${name} ${args}` : name, summary] as const
-  );
-  const users = (option: string) =>
-    Object.entries(COMMANDS).filter(([, { options = [] }]) => options.some((each) => each === option))
-      .map(([name]) => name).join(", ");
-  const aliases = Object.entries(COMMANDS).flatMap(([name, { aliases = {} }]) =>
-    Object.entries(aliases).map(([alias, flags]) =>
-      `${alias} (${[name, ...flags.map((flag) => `--${flag}`)].join(" ")})`
-    )
+  const all = Object.entries(COMMANDS);
+  const commands = all.map(([name, { args, summary }]) => [args ? `${name} ${args}` : name, summary] as const);
+  const aliases = all.flatMap(([name, { aliases = {} }]) =>
+    Object.entries(aliases).map(([alias, flags]) => `${alias} (${[name, ...flags].join(" --")})`)
   );
   return `use-skills ${VERSION}: deploy the skills that .skills names to coding agents
 Usage: use-skills.ts [COMMAND] [OPTION...], without COMMAND: sync
 ${renderColumns(commands)}
   Also: ${aliases.join(", ")}
 Options:
-${
-    renderOptions(Object.keys(OPTIONS), (name, summary) =>
-      users(name).length > 20 || !users(name) ? summary : `${summary} (${users(name)})`)
-  }
+${renderOptions(Object.keys(OPTIONS) as OptionName[])}
 Entries of .skills: REF [as NAME] [trust] [for AGENT...]
   REF: NAME, ./DIR, './DIR/*', OWNER/REPO/PATH#REF or a git URL
   "for AGENT..." alone on a line is for the entries below it
@@ -3577,52 +3525,55 @@ Exit status: 0 done; 1 a problem or a difference; 2 wrong usage or manifest`;
 }
 
 function usageOf(name: string): string {
-  const { args, options = [] } = COMMANDS[name]!;
-  const own = options.map((option) => {
-    const { value }: Option = OPTIONS[option];
-    return `[--${option}${value ? ` ${value}` : ""}]`;
-  });
-  return ["Usage: use-skills.ts", name, ...args ? [args] : [], ...own].join(" ");
+  const { args = [], options = [] } = COMMANDS[name]!;
+  return ["Usage: use-skills.ts", name, args, options.map((option) => `[${usageOfOption(option)}]`)].flat(2).join(" ");
 }
 
-/** The text of `COMMAND --help`. */
 function renderCommandHelp(name: string): string {
   const { options = [], summary, examples, aliases = {} } = COMMANDS[name]!;
   const also = Object.keys(aliases).length > 0 ? `, also: ${Object.keys(aliases).join(", ")}` : "";
   return `${usageOf(name)}
   ${summary}${also}
 Options:
-${renderOptions([...options, ...COMMON_OPTIONS], (_, summary) => summary)}
+${renderOptions([...options, ...COMMON_OPTIONS])}
 Examples:
 ${examples.map((example) => `  use-skills.ts ${example}`).join("\n")}`;
+}
+
+/** An error about a word that is no command or option, with what to use instead. */
+function unknownWord(kind: string, word: string, known: readonly string[]): UsageError {
+  const instead = Object.hasOwn(INSTEAD, word) ? `: use ${INSTEAD[word]}` : suggestion(word, known);
+  return new UsageError(`Unknown ${kind} ${quote(word)}${instead}`);
+}
+
+function findCommand(word: string): [name: string, command: Command] {
+  const all = Object.entries(COMMANDS);
+  const found = all.find(([name, { aliases = {} }]) => name === word || Object.hasOwn(aliases, word));
+  if (found) return found;
+  const names = all.flatMap(([name, { aliases = {} }]) => [name, ...Object.keys(aliases)]);
+  // Not the opposite of what was typed: of "unlist" or "recover".
+  const isOpposite = (name: string) =>
+    name === "remove" ? !word.includes("m") : /^(un|de|dis)/.test(word) && word.endsWith(name);
+  throw unknownWord("command", word, names.filter((name) => !isOpposite(name)));
 }
 
 /** Reads the command line. Without options, no library is loaded: it works on a machine that never reached JSR. */
 async function parseCommandLine(words: string[]): Promise<Request> {
   if (words.join(" ") === "sync --frozen") return { ...NO_REQUEST, flags: { frozen: true } }; // in older .envrc blocks
   if (/^(-V|--version)$/.test(words.join(" "))) return { ...NO_REQUEST, flags: { version: true } };
-  const rest = words.filter((word) => word !== "-h" && word !== "--help");
-  const first = rest.find((word, index) =>
-    !word.startsWith("-") && !["-C", "--directory"].includes(rest[index - 1] ?? "")
-  );
-  const isDoctor = first === "doctor" || first === "validate";
+  const rest = words.slice(words[0] === "help" ? 1 : 0).filter((word) => word !== "-h" && word !== "--help");
+  const isHelp = rest.length < words.length;
+  const forDoctor = parseDoctorOptions(rest);
+  const isDoctor = forDoctor.args[0] === "doctor" || forDoctor.args[0] === "validate";
   const hasOptions = rest.some((word) => word.startsWith("-"));
-  const request = !hasOptions
-    ? { ...NO_REQUEST, args: rest }
-    : isDoctor
-    ? parseDoctorOptions(rest)
-    : await parseOptions(rest);
-  const isHelp = rest.length < words.length || rest[0] === "help";
-  const [word = isHelp ? "" : "sync", ...args] = rest[0] === "help" ? request.args.slice(1) : request.args;
+  const request = hasOptions && !isDoctor ? await parseOptions(rest) : forDoctor;
+  const [word = "sync", ...args] = request.args;
   const flags: Request["flags"] = isHelp ? { ...request.flags, help: true } : request.flags;
-  if (word === "" || flags.version) return { ...request, command: "", flags };
+  if (isHelp && request.args.length === 0 || flags.version) return { ...request, command: "", flags };
 
-  const [command, { aliases, options = [], args: parameters }] =
-    Object.entries(COMMANDS).find(([name, { aliases }]) => name === word || Object.hasOwn(aliases ?? {}, word)) ??
-      fail(word);
+  const [command, { aliases, options = [], args: parameters }] = findCommand(word);
   for (const implied of aliases?.[word] ?? []) flags[implied] = true;
-  const given = [...Object.keys(flags), ...request.as ? ["as"] : [], ...request.agents[0] ? ["for"] : []];
-  const wrong = given.find((name) => ![...COMMON_OPTIONS, ...options].some((option) => option === name));
+  const wrong = Object.keys(flags).find((name) => ![...COMMON_OPTIONS, ...options].some((option) => option === name));
   if (wrong) throw new UsageError(`${command} has no option --${wrong}`);
   if (args[0] !== undefined && !parameters && !isDoctor) {
     throw new UsageError(`Unexpected ${quote(args[0])} after ${command}`);
@@ -3631,16 +3582,6 @@ async function parseCommandLine(words: string[]): Promise<Request> {
     throw new UsageError(usageOf(command));
   }
   return { ...request, command, args, flags };
-
-  function fail(word: string): never {
-    if (Object.hasOwn(INSTEAD, word)) throw new UsageError(`Unknown command ${quote(word)}: use ${INSTEAD[word]}`);
-    const names = Object.entries(COMMANDS).flatMap(([name, { aliases = {} }]) => [name, ...Object.keys(aliases)]);
-    // Not the opposite of what was typed: of "unlist" or "recover".
-    const isOpposite = (name: string) =>
-      name === "remove" ? !word.includes("m") : /^(un|de|dis)/.test(word) && word.endsWith(name);
-    const near = suggestion(word, names.filter((name) => !isOpposite(name)));
-    throw new UsageError(`Unknown command ${quote(word)}${near}`);
-  }
 }
 
 /** Takes the common options from a command line of skill-doctor, which reads everything else itself. */
@@ -3659,31 +3600,26 @@ function parseDoctorOptions(words: readonly string[]): Request {
   return request;
 }
 
-/** Reads a command line with options. The command is still the first argument. */
+/** Reads a command line with options. */
 async function parseOptions(words: readonly string[]): Promise<Request> {
   const { parseArgs } = await loadLibrary();
   const all: [string, Option][] = Object.entries(OPTIONS);
   const withValue = all.filter(([, { value }]) => value);
-  const unknown: string[] = [];
   const parsed: Record<string, unknown> = parseArgs(words, {
     boolean: all.filter(([, { value }]) => !value).map(([name]) => name),
     string: ["_", ...withValue.map(([name]) => name)],
     collect: ["for"],
-    alias: Object.fromEntries(all.filter(([, { short }]) => short).map(([name, { short }]) => [name, short!])),
+    alias: Object.fromEntries(all.map(([name, { short = [] }]) => [name, short])),
     unknown(argument: string, key?: string) {
-      if (key !== undefined) unknown.push(argument.replace(/=.*/s, ""));
+      if (key === undefined) return; // It is no option.
+      throw unknownWord("option", argument.replace(/=.*/s, ""), all.map(([name]) => `--${name}`));
     },
   });
-  if (unknown[0] !== undefined) {
-    const instead = Object.hasOwn(INSTEAD, unknown[0]) && `: use ${INSTEAD[unknown[0]]}`;
-    const near = instead || suggestion(unknown[0], all.map(([name]) => `--${name}`));
-    throw new UsageError(`Unknown option ${quote(unknown[0])}${near}`);
-  }
   for (const [name, { value }] of withValue) {
     if ([parsed[name]].flat().includes("")) throw new UsageError(`--${name} needs ${value}`);
   }
   const { _: args = [], for: agents = [], as, directory = "." } = parsed as Record<string, string[]> & Partial<Request>;
-  const given = all.filter(([name, { value }]) => !value && parsed[name]).map(([name]) => [name, true]);
+  const given = all.filter(([name]) => [parsed[name]].flat().some(Boolean)).map(([name]) => [name, true]);
   return { ...NO_REQUEST, args, agents, as, directory, flags: Object.fromEntries(given) };
 }
 
@@ -3729,80 +3665,80 @@ fi
   return { block, isFound: !script || Boolean(inProject || inHome) };
 }
 
+/** The text of `.envrc` with the block; `undefined` if only a person can change it. */
+function addBlock(text: string, block: string): string | undefined {
+  if (text.includes(block)) return text;
+  const start = text.indexOf("# use-skills: ");
+  const old = text.slice(start, text.indexOf("\nfi\n", start) + "\nfi\n".length);
+  const [, call] = /--no-lock (?:--no-config )?("[^"]+"|[^" ]+)/.exec(old) ?? [];
+  const isReplaceable = call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL"))) && !text.includes("\ufffd");
+  if (isReplaceable) return text.replace(old, () => block);
+  if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) return undefined;
+  const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
+  return text + gap + block;
+}
+
 function init(project: Project, request: Request): number {
   const { flags } = request;
-  let written = 0;
-  const finish = (status: number) => {
-    const files = `${count(written, "file")} ${flags["dry-run"] ? "to write" : "written"}`;
-    printSummary(written === 0 ? "Nothing to write" : files, request);
-    return status;
-  };
+  const isDry = flags["dry-run"];
+  let [written, status] = [0, 0];
   const note = (text: string) => flags.quiet || warn(`use-skills: ${text}`);
-  const write = (path: string, text: string, createNew: boolean) => {
+  const write = (path: string, before: string | undefined, text: string) => {
+    const isAppended = text.startsWith(before ?? ""); // Then every byte that was there stays.
+    const added = text.slice(before?.length);
     try {
-      if (!flags["dry-run"]) {
-        Deno.mkdirSync(resolve(path, ".."), { recursive: true });
-        Deno.writeTextFileSync(path, text, { append: true, createNew });
-      }
+      if (!isDry) Deno.mkdirSync(resolve(path, ".."), { recursive: true });
+      if (!isDry && isAppended) Deno.writeTextFileSync(path, added, { append: true, createNew: before === undefined });
+      if (!isDry && !isAppended) replaceFile(path, text);
     } catch (error) {
       const place = project.global ? `${path} (see HOME and the XDG variables)` : show(path, project);
       throw new Error(`Cannot write ${place}: ${reasonOf(error)}`);
     }
     written++;
-    note(`${flags["dry-run"] ? "would write" : "wrote"} ${show(path, project)}`);
+    note(`${isDry ? "would write" : "wrote"} ${show(path, project)}`);
   };
   const manifest = show(project.manifest, project);
   if (exists(project.manifest)) note(`${manifest} exists already`);
-  else write(project.manifest, MANIFEST, true);
-  if (project.global) return finish(0);
-  const path = `${project.directory}/.envrc`;
-  const info = ifExists(() => Deno.lstatSync(path));
-  const { block, isFound } = envrcBlock(project);
-  if (info && !info.isFile) {
-    warn(`.envrc is not a regular file: add this to it yourself\n\n${block}`);
-    return finish(1);
+  else write(project.manifest, undefined, MANIFEST);
+  if (!project.global) {
+    const path = `${project.directory}/.envrc`;
+    const info = ifExists(() => Deno.lstatSync(path));
+    const before = info?.isFile ? Deno.readTextFileSync(path) : undefined;
+    const { block, isFound } = envrcBlock(project);
+    const text = info?.isFile === false ? undefined : addBlock(before ?? "", block);
+    if (text === undefined) {
+      warn(`.envrc is a link, or calls use-skills in another way: change it to contain this\n\n${block}`);
+      status = 1;
+    } else if (text === before) {
+      note(".envrc is up to date");
+    } else {
+      write(path, before, text);
+      if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which is outside your home");
+      note(`next: write skills into ${manifest}, then run "direnv allow"`);
+    }
   }
-  const text = info ? Deno.readTextFileSync(path) : "";
-  if (text.includes(block)) {
-    note(".envrc is up to date");
-    return finish(0);
-  }
-  const start = text.indexOf("# use-skills: ");
-  const old = text.slice(start, text.indexOf("\nfi\n", start) + "\nfi\n".length);
-  const [, call] = /--no-lock (?:--no-config )?("[^"]+"|[^" ]+)/.exec(old) ?? [];
-  if (call && OLD_BLOCKS.includes(fnv1a(old.replaceAll(call, "CALL")))) {
-    if (!flags["dry-run"]) replaceFile(path, text.replace(old, () => block));
-    written++;
-    note(`${flags["dry-run"] ? "would update" : "updated"} the block in .envrc: run "direnv allow"`);
-    return finish(0);
-  }
-  if (/^[^#\n]*(use-skills\.ts|USE_SKILLS)/m.test(text)) {
-    warn(`.envrc calls use-skills in another way: replace it by this\n\n${block}`);
-    return finish(1);
-  }
-  const gap = text === "" ? "" : text.endsWith("\n") ? "\n" : "\n\n";
-  write(path, gap + block, info === undefined);
-  if (!isFound) note("next: export USE_SKILLS with the path of use-skills.ts, which is outside your home");
-  note(`next: write skills into ${manifest}, then run "direnv allow"`);
-  return finish(0);
+  const files = `${count(written, "file")} ${isDry ? "to write" : "written"}`;
+  printSummary(written === 0 ? "Nothing to write" : files, [], request);
+  return status;
 }
 
-/** The entries that a user means by a word: their reference, or a name that they deploy. */
-function entriesNamed(word: string, does: string, entries: readonly Entry[], project: Project, lockfile: Lockfile) {
-  const found = entries.filter((entry) => {
-    const { text, reference, as } = entry;
-    if (reference.kind === "path" && reference.all) {
-      return word === text || attempt(() => exists(resolve(expand(reference.path, project), word)));
-    }
-    const locked = as === undefined ? lockfile.locked.get(text) : undefined;
-    const names = locked && attempt(() => storedSkills(locked))?.map(({ name }) => name) || [];
-    return [text, deployedName(entry, project), ...names].includes(word);
-  });
-  if (found.length === 0) {
+/** The entries that a user means by some words: their references, or names that they deploy. */
+function entriesNamed(words: readonly string[], does: string, files: Files, project: Project): Entry[] {
+  const { entries, lockfile } = files;
+  return words.flatMap((word) => {
+    const found = entries.filter((entry) => {
+      const { text, reference, as } = entry;
+      if (reference.kind === "path" && reference.all) {
+        return word === text || attempt(() => exists(resolve(expand(reference.path, project), word)));
+      }
+      const locked = as === undefined ? lockfile.locked.get(text) : undefined;
+      const names = locked && attempt(() => storedSkills(locked))?.map(({ name }) => name) || [];
+      return [text, deployedName(entry, project), ...names].includes(word);
+    });
+    if (found.length > 0) return found;
     const near = suggestion(word, entries.map((entry) => deployedName(entry, project) || entry.text));
     throw new UsageError(`No entry of ${showHere(project)} ${does} ${quote(word)}${near}`);
-  }
-  return found;
+  });
 }
 
 /** Adds lines to a manifest: at the end, or before the first `for` line if they are for the default agents. */
@@ -3819,97 +3755,70 @@ function insertLines(text: string, lines: readonly string[], areForDefault: bool
   return all.toSpliced(position, 0, ...lines.map((line) => line + end.slice(0, -1))).join("\n");
 }
 
-/** How `add` changes the manifest: it writes the lines that are not in it yet. */
-function addLines({ args, names, agents }: Request): (text: string) => string {
-  const lines = args.map((word) => {
-    const as = names?.get(word);
-    return [word, ...as === undefined ? [] : ["as", as], ...agents.length === 0 ? [] : ["for", ...agents]].join(" ");
-  });
-  const { entries, errors } = parseManifest(lines.join("\n"));
-  if (errors[0]) throw new UsageError(errors[0].message);
-  const invalid = args.find((word, index) => entries[index]?.text !== word || /\s/.test(word));
-  if (invalid !== undefined) {
-    throw new UsageError(`${quote(invalid)} is not a reference: it contains white space or "#"`);
-  }
-  return (text) => {
-    const current = parseManifest(text).entries.map((entry) => `${entry.text} ${entry.as}`);
-    const missing = lines.filter((_, index) => !current.includes(`${args[index]} ${names?.get(args[index]!)}`));
-    return missing.length === 0 ? text : insertLines(text, missing, agents.length === 0);
-  };
+/** Whether one of the entries is for the same reference under the same name. */
+function isAmong({ text, as }: Entry, entries: readonly Entry[]): boolean {
+  return entries.some((each) => each.text === text && each.as === as);
 }
 
 /** Finds a skill by its name in a GitHub repo. `as` is that name if the skill's directory has another. */
 async function findSkill(word: string, flags: Request["flags"]): Promise<{ path: string; as?: string }> {
   const [, repo = "", name = "", ref = ""] = NAME_IN_REPO.exec(word) ?? [];
   const reference = parseReference(repo + ref) as GitEntry["reference"];
+  const maxLength = maxListing(flags["allow-large"]);
   using cache = new Repo(reference.url, flags.quiet);
   await cache.open();
-  const { commit } = findPlace(reference, await cache.listRefs(possibleRefs(reference).map(({ name }) => name)));
-  const root = (await cache.fetchCommits([commit])).get(commit)?.hash;
-  if (root === undefined) throw new Error(`${reference.url} has no commit ${commit}`);
-  const fail = (error: unknown) => {
-    const more = flags["allow-large"] ? "" : ", or add --allow-large";
-    throw error instanceof RangeError
-      ? new Error(`Cannot search ${repo}: ${error.message}; write ${repo}/PATH${more}`)
-      : error;
-  };
-  const listing = await cache.list(commit, root, [""], maxListing(flags["allow-large"])).catch(fail);
-  const { blobs = [] } = findTree(listing, "") ?? {};
-  const skills = skillDirectories(blobs);
+  const { commit } = findPlace(reference, await cache.listRefs([reference], maxLength));
+  const trees = await cache.fetchCommits([commit]);
+  const { entries, positions } = await cache.list(commit, trees.get(commit), [""], maxLength);
+  const skills = skillDirectories(entries);
   let found = skills.filter((path) => lastSegment(path || repo) === name);
-  const isByDirectory = found.length > 0;
-  if (!isByDirectory) {
-    const hashOf = new Map(blobs.map(({ path, hash }) => [path, hash]));
-    const files = skills.map((path) => hashOf.get(path ? `${path}/SKILL.md` : "SKILL.md")!);
-    const names = await cache.readNames(files, maxListing(flags["allow-large"])).catch(fail);
+  const as = found.length > 0 ? undefined : name;
+  if (found.length === 0) {
+    const files = skills.map((path) => entries[positions.get(path ? `${path}/SKILL.md` : "SKILL.md")!]!.hash);
+    const names = await cache.readNames(files, maxLength);
     found = skills.filter((_, index) => names[index] === name);
   }
-  if (found.length === 1) {
-    return { path: [repo, ...found[0] ? [found[0]] : []].join("/") + ref, as: isByDirectory ? undefined : name };
+  if (found.length > 1) {
+    throw new Error(`${repo} has several skills ${quote(name)}, ${someSkills(found, name)}: write ${repo}/PATH`);
   }
-  const all = someOf(
-    (found.length > 0 ? found : bySimilarity(name, skills).map(({ name }) => name)).map((path) => path || "its root"),
-  );
-  throw new Error(
-    found.length > 1
-      ? `${repo} has several skills ${quote(name)}, ${all}: write ${repo}/PATH`
-      : `${repo} has no skill ${quote(name)}; skills in this repo: ${all || "none"}`,
-  );
+  const [path] = found;
+  if (path !== undefined) return { path: (path ? `${repo}/${path}` : repo) + ref, as };
+  throw new Error(`${repo} has no skill ${quote(name)}; skills in this repo: ${someSkills(skills, name) || "none"}`);
 }
 
 /** Writes references into the manifest and deploys them; with `--dry-run`, shows what they contain instead. */
 async function add(project: Project, request: Request): Promise<number> {
-  const { as, flags } = request;
+  const { as, agents, flags } = request;
   const words = [...new Set(request.args)];
   if (as !== undefined && words.length > 1) throw new UsageError("--as needs one skill, but there are several");
-  const names = new Map<string, string>();
   const args: string[] = [];
   for (const word of words) {
     // A shell has expanded "~". What is written has to mean the same on other machines.
     const inside = project.global ? undefined : below(project.directory, word);
     const path = inside ? `./${inside}` : fromHome(word);
     const found = NAME_IN_REPO.test(word) ? await findSkill(word, flags) : { path };
+    if (/\s|^#|^$/.test(found.path)) { // In a repo, a directory can be named like the rest of an entry.
+      throw new UsageError(`${quote(found.path)} is not a reference: it contains white space or "#"`);
+    }
     const name = as ?? found.as;
-    if (name !== undefined) names.set(found.path, name);
-    args.push(found.path);
+    args.push([found.path, ...name ? ["as", name] : [], ...agents.length > 0 ? ["for", ...agents] : []].join(" "));
   }
-  return await (flags["dry-run"] ? inspect : runDeployment)(project, { ...request, args, names });
+  const { errors: [error] } = parseManifest(args.join("\n"));
+  if (error) throw new UsageError(error.message);
+  return await (flags["dry-run"] ? inspect : runDeployment)(project, { ...request, args });
 }
 
 /** Fetches skills into the store and shows their files, without deploying them. */
 async function inspect(project: Project, request: Request): Promise<number> {
   const files = readFiles(project, "add");
   // Hidden characters are shown here, so they need not be trusted.
-  const entries = parseManifest(addLines(request)("")).entries.map((entry) => ({ ...entry, trust: true }));
+  const entries = parseManifest(request.args.join("\n")).entries.map((entry) => ({ ...entry, trust: true }));
   const wanted: Files = { ...files, entries, mode: "link" };
   const fetching = new Fetching(request.flags, false, new Set());
   await fetching.fetch(project, wanted);
   const locked = new Map([...files.lockfile.locked, ...fetching.locked]);
-  const { targets, problems } = findDesired(
-    { ...wanted, lockfile: { ...files.lockfile, locked } },
-    project,
-    fetching.failures,
-  );
+  const fetched = { ...wanted, lockfile: { ...files.lockfile, locked } };
+  const { targets, problems } = findDesired(fetched, project, fetching.failures);
   const skills = new Map(
     targets.values().flatMap(({ desired }) => desired.values()).map((each) => [each.source, each]),
   );
@@ -3926,33 +3835,21 @@ async function inspect(project: Project, request: Request): Promise<number> {
     for (const line of lines) console.log(escapeControls(line.replaceAll("\n", "\\n")));
   }
   printProblems(problems.map(({ name, message }) => ({ name, message })), project);
-  const failed = problems.length > 0 ? `; ${count(problems.length, "problem")}` : "";
-  printSummary(`${count(skills.size, "skill")} shown, nothing added${failed}`, request);
+  printSummary(`${count(skills.size, "skill")} shown, nothing added`, problems, request);
   return problems.length > 0 ? 1 : 0;
 }
 
 /** How `remove` changes the manifest: it deletes the lines of the named skills. */
 function removeLines({ args }: Request, project: Project, files: Files): (text: string) => string {
   return (text) => {
-    const { entries } = parseManifest(text);
-    const removed = args.flatMap((word) => {
-      const local = files.entries.find((entry) =>
-        entry.file && [entry.text, deployedName(entry, project)].includes(word)
-      );
-      if (local?.file && !entries.some((entry) => deployedName(entry, project) === word)) {
-        throw new UsageError(
-          `${quote(word)} is in line ${local.line} of ${showHere(project, local.file)}: delete it there`,
-        );
-      }
-      const found = entriesNamed(word, "deploys", entries, project, files.lockfile);
-      const many = found.find(({ text, reference }) => text !== word && reference.kind !== "name" && reference.all);
-      if (many === undefined) return found.map(({ line }) => line);
-      throw new UsageError(
-        `${quote(word)} comes from ${quote(many.text)} in line ${many.line}, like others: remove that entry, or ` +
-          `replace it by entries for the others`,
-      );
-    });
-    return text.split("\n").filter((_, index) => !removed.includes(index + 1)).join("\n");
+    const found = entriesNamed(args, "deploys", { ...files, entries: parseManifest(text).entries }, project);
+    const many = found.find(({ text }) => isMany(text) && !args.includes(text));
+    if (many) {
+      const wayOut = "remove that entry, or replace it by entries for the others";
+      throw new UsageError(`${quote(many.text)} in line ${many.line} deploys others, too: ${wayOut}`);
+    }
+    const lines = found.map(({ line }) => line);
+    return text.split("\n").filter((_, index) => !lines.includes(index + 1)).join("\n");
   };
 }
 
@@ -3981,35 +3878,26 @@ async function cleanStore(project: Project, { flags }: Request): Promise<number>
     const lockfile = attempt(() => readOwnFile(`${manifest}.lock`, owner, MAX_LOCKFILE_BYTES)) ?? "";
     const states = [...targets.keys()].map((path) => attempt(() => readState(path, namesIn(path)).text) ?? "");
     for (const [tree] of [lockfile, ...states].join("\n").matchAll(/\b[0-9a-f]{40}\b/g)) used.add(tree);
-    for (const [, url] of lockfile.matchAll(/"url":("(?:[^"\\]|\\.)*")/g)) {
-      used.add(fileNameOf(attempt(() => JSON.parse(url!)) ?? ""));
-    }
+    for (const [, url = ""] of lockfile.matchAll(/"url":"([^"]*)"/g)) used.add(fileNameOf(url));
   }
   const would = flags["dry-run"] ? "would remove" : "removed";
-  for (const [directory, what] of [[store, "skills"], [cachesDirectory(), "repos"]] as const) {
+  for (const [directory, what] of [[store, "skill"], [cachesDirectory(), "cached repo"]] as const) {
     const removed = `${directory}/.new-removed`;
     if (!flags["dry-run"]) removeAll(removed); // of a killed run
     const unused = [...namesIn(directory).values()].filter(({ name, isDirectory }) => isDirectory && !used.has(name));
     let bytes = 0;
-    for (const path of unused.map(({ name }) => `${directory}/${name}`)) {
-      using _cacheLock = what === "repos" ? await lockDirectory(path) : undefined;
+    for (const { name } of unused) {
+      const path = `${directory}/${name}`;
+      using _cacheLock = await lockDirectory(path);
       for (const { info } of walk(path)) bytes += info.size;
       if (flags["dry-run"]) continue;
       Deno.renameSync(path, removed); // so that it is gone in one step
       removeAll(removed);
     }
-    const place = what === "skills" ? "store" : "cache";
-    const text = `${would} ${what} that no known project uses from the ${place}: ${unused.length} of them, ${
-      formatSize(bytes)
-    }`;
-    if (!flags.quiet) warn(`use-skills: ${text}`);
+    const size = `${count(unused.length, what)}, ${formatSize(bytes)}`;
+    if (!flags.quiet) warn(`use-skills: ${would} what no known project uses: ${size}`);
   }
   return 0;
-}
-
-/** What a project's manifest asks for, as far as it is fetched. */
-function desiredOf(project: Project): ReturnType<typeof findDesired> {
-  return findDesired(readFiles(project), project);
 }
 
 /**
@@ -4023,8 +3911,8 @@ function findDoctor(project: Project): string {
     .filter((place) => place.startsWith("/")).map((place) => `${place}/skill-doctor`);
   const home = attempt(() => findProject({ ...NO_REQUEST, flags: { global: true } }));
   for (const owner of [home, below(project.directory, script) === undefined ? undefined : project]) {
-    const targets = owner && attempt(() => desiredOf(owner))?.targets.values() || [];
-    for (const { desired } of targets) places.push(desired.get("skill-doctor")?.source ?? places[0]!);
+    const { targets } = owner && attempt(() => findDesired(readFiles(owner), owner)) || {};
+    for (const { desired } of targets?.values() ?? []) places.push(desired.get("skill-doctor")?.source ?? places[0]!);
   }
   const paths = [...new Set(places)].map((place) => `${place}/scripts/doctor.ts`);
   const found = paths.find(exists);
@@ -4041,7 +3929,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
   let state: ReturnType<typeof findDesired> | undefined;
   let problems: readonly Problem[] = [];
   try {
-    state = desiredOf(project);
+    state = findDesired(readFiles(project), project);
     problems = sortProblems(state.problems);
   } catch (error) {
     const isNeeded = command === "validate" && args.every((arg) => arg.startsWith("-"));
@@ -4056,9 +3944,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     global: project.global,
     start: project.global ? project.directory : Deno.realPathSync(directory),
     readable: state !== undefined,
-    targets: Array.from(targets.values(), ({ path, agents, desired }) => {
-      return { path, agents, skills: [...desired.values()] };
-    }),
+    targets: [...targets.values()].map((target) => ({ ...target, skills: [...target.desired.values()] })),
     keptNames: [...kept],
     problems,
     searchPath: [...new Set(searchPath(project))],
@@ -4070,44 +3956,43 @@ async function runDoctor(project: Project, { command, args, directory }: Request
   });
 }
 
-/** The lines that one text has and another one lacks. */
-function linesOnlyIn(text: string, other: string): string[] {
+/** Prints the lines that one text has and another one lacks. */
+function printLines(what: string, text: string, other: string): void {
   const lines = new Set(other.split(/\r?\n/));
-  return text.split(/\r?\n/).filter((line) => !lines.has(line));
+  for (const line of text.split(/\r?\n/)) if (!lines.has(line)) warn(`use-skills: ${what}: ${line}`);
 }
 
 async function runDeployment(project: Project, request: Request): Promise<number> {
-  const { command, args, names, flags, directory } = request;
+  const { command, args, agents, flags, directory } = request;
   const files = readFiles(project, command);
+  const git = command === "update" ? files.entries.filter(isGitEntry) : [];
+  const isNamed = command === "update" && args.length > 0;
+  const updated = isNamed ? entriesNamed(args, "fetches", { ...files, entries: git }, project) : git;
+  const isFrozen = command === "sync" && (flags.frozen || environment("CI") === "true" || isRestricted());
+  const fetching = new Fetching(flags, isFrozen, new Set(updated.map(({ text }) => text)));
   const deployment: Deployment = {
     write: !["check", "list"].includes(command) && !flags["dry-run"],
-    isFrozen: command === "sync" && (flags.frozen || environment("CI") === "true" || isRestricted()),
+    isFrozen,
     isThorough: command === "check",
     clean: command === "clean",
+    failures: fetching.failures,
+    fetched: fetching.locked,
   };
   if (command === "add") {
-    const twice = files.entries.find((entry) =>
-      !entry.file && args.includes(entry.text) && entry.as === names?.get(entry.text)
-    );
-    if (twice) {
-      printProblems([{ message: `${quote(twice.text)} is already in line ${twice.line}` }], project);
-      printSummary("Nothing added; 1 problem", request);
-      return 1;
-    }
-    deployment.editManifest = addLines(request);
-    deployment.mustSucceed = args;
+    const { entries } = parseManifest(args.join("\n"));
+    const twice = files.entries.find((entry) => !entry.file && isAmong(entry, entries));
+    if (twice) throw new Error(`${quote(twice.text)} is already in line ${twice.line} of ${showHere(project)}`);
+    deployment.editManifest = (text) => {
+      const current = parseManifest(text).entries; // Another run may have added some.
+      const missing = args.filter((_, index) => !isAmong(entries[index]!, current));
+      return missing.length === 0 ? text : insertLines(text, missing, agents.length === 0);
+    };
+    deployment.mustSucceed = entries.map(({ text }) => text);
   }
   if (command === "remove") deployment.editManifest = removeLines(request, project, files);
-  const git = command === "update" ? files.entries.filter(isGitEntry) : [];
-  const named = command === "update" ? args : [];
-  const updated = named.flatMap((word) => entriesNamed(word, "fetches", git, project, files.lockfile));
-  const references = (named.length === 0 ? git : updated).map(({ text }) => text);
-  const fetching = new Fetching(flags, deployment.isFrozen, new Set(references));
   if (deployment.write || command === "update") {
     await fetching.fetch(project, editFiles(files, deployment, project));
   }
-  deployment.failures = fetching.failures;
-  deployment.fetched = fetching.locked;
 
   const readAgain = () => readFiles({ ...project, siblings: namesIn(resolve(project.manifest, "..")) }, command);
   const outcome = await deploy(project, files, readAgain, deployment);
@@ -4119,18 +4004,15 @@ async function runDeployment(project: Project, request: Request): Promise<number
     const skills = rows?.map(({ name, from, agents, state, commit }) => ({ name, from, agents, state, commit }));
     printJson(project, skills ? { skills } : { actions: jsonActions(actions) }, problems);
   } else if (rows) printRows(rows);
-  if (!flags.quiet && !rows) {
+  if (!flags.quiet && !rows && !outcome.isRefused) {
     const edited = deployment.editManifest?.(files.manifest) ?? files.manifest;
-    if (!outcome.isRefused) {
-      const place = showHere(project);
-      const deleted = flags["dry-run"] ? "would delete" : "deleted";
-      for (const line of linesOnlyIn(files.manifest, edited)) warn(`use-skills: ${deleted} from ${place}: ${line}`);
-      for (const line of linesOnlyIn(edited, files.manifest)) warn(`use-skills: added to ${place}: ${line}`);
-    }
-    if (deployment.write) printChanges(actions, true);
-    else if (command === "update") printChanges(actions, false); // The content was shown already.
+    const deleted = flags["dry-run"] ? "would delete" : "deleted";
+    printLines(`${deleted} from ${showHere(project)}`, files.manifest, edited);
+    printLines(`added to ${showHere(project)}`, edited, files.manifest);
+    // The content of an update was shown already.
+    if (deployment.write || command === "update") printChanges(actions, deployment.write);
     else printPlanned(changes, project);
-    for (const note of notes) warn(note);
+    notes.forEach((note) => warn(note));
   }
   printProblems(problems, project);
   if (command === "update" && flags["dry-run"] && fetching.updates > 0 && !flags.quiet) {
@@ -4139,16 +4021,11 @@ async function runDeployment(project: Project, request: Request): Promise<number
     const words = [thisCommand(), "update", ...place, ...options, ...args.map(shellWord)];
     warn(`use-skills: to apply this: ${words.join(" ")}`);
   }
-  printSummary(summarize(request, outcome, fetching.updates), request);
+  printSummary(summarize(request, outcome, fetching.updates), problems, request);
   return rows === undefined && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
 }
 
-/**
- * The program.
- *
- * @param args The words of the command line.
- * @returns The exit status: 0 done, 1 something failed or differs, 2 wrong usage or manifest.
- */
+/** Carries out a command line; returns the exit status: 0 done, 1 something failed or differs, 2 wrong usage or manifest. */
 export async function main(args: string[]): Promise<number> {
   let request = NO_REQUEST;
   let project: Project | undefined;
@@ -4170,8 +4047,9 @@ export async function main(args: string[]): Promise<number> {
       const message = error instanceof Error ? error.message : String(error);
       warn(` ${message.replace(/ \(os error \d+\)/, "")}`, "use-skills:"); // with the operation and the path
     } else {
-      const content = request.command === "list" ? { skills: [] } : { actions: [] };
-      if (request.flags.json) printJson(project, content, problems);
+      if (request.flags.json) {
+        printJson(project, request.command === "list" ? { skills: [] } : { actions: [] }, problems);
+      }
       printProblems(problems, project);
     }
     return isUsage ? 2 : 1;
@@ -4182,5 +4060,5 @@ if (import.meta.main) {
   Error.stackTraceLimit = 0; // Stack traces are slow, and never printed.
   Deno.exitCode = await main(Deno.args);
   // Deno keeps compiled code for the next run only if a program ends by itself. After a fetch, it might wait for git.
-  if (areSignalsHandled) Deno.exit();
+  if (isGitPrepared) Deno.exit();
 }

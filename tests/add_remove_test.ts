@@ -113,9 +113,9 @@ use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, ki
       '"skills/pdf" can be a path, because ./skills exists: write ./skills/pdf or https://github.com/skills/pdf',
     ],
     [["./empty"], 1, 'Cannot deploy "empty" from empty: it has no SKILL.md'],
-    [["local"], 1, '"local" is already in line 1'],
+    [["local"], 1, 'use-skills: "local" is already in line 1 of .skills'],
     [["team/skills/*", "--as", "all"], 1, '"as" needs one skill, but "team/skills/*" names many'],
-    [["a b"], 2, 'Unexpected "b": an entry is REF [as NAME] [trust] [for AGENT...], without white space in REF'],
+    [["a b"], 2, '"a b" is not a reference: it contains white space or "#"'],
     [["local as other"], 2, '"local as other" is not a reference: it contains white space or "#"'],
     [["local #x"], 2, '"local #x" is not a reference: it contains white space or "#"'],
     [[""], 2, '"" is not a reference: it contains white space or "#"'],
@@ -141,8 +141,8 @@ use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, ki
     for (const [args, status, message] of refused) {
       const expected = message.replace("COMMIT", commit).replace("PROGRAM", program)
         .replace("STORE", `~/.local/share/use-skills/store/${tree}`);
-      const place = status === 1 ? ".skills:" : "use-skills:";
-      assertEquals([args, await box.fails(status, "add", ...args)], [args, `${place} ${expected}\n`]);
+      const place = message.startsWith("use-skills: ") ? "" : status === 1 ? ".skills: " : "use-skills: ";
+      assertEquals([args, await box.fails(status, "add", ...args)], [args, `${place}${expected}\n`]);
       assertEquals(stamps(box.repo), before);
     }
   });
@@ -159,8 +159,8 @@ use-skills: removed pdf for ${AGENTS}\nuse-skills: removed tagged for claude, ki
     );
     assertEquals(
       await box.fails(2, "remove", "csv"),
-      'use-skills: "csv" comes from "team/skills/*" in line 2, like others: remove that entry, or replace it by ' +
-        "entries for the others\n",
+      'use-skills: "team/skills/*" in line 2 deploys others, too: remove that entry, or replace it by entries for ' +
+        "the others\n",
     );
     assertEquals(await box.fails(2, "remove", "nosuch"), 'use-skills: No entry of .skills deploys "nosuch"\n');
     assertEquals(await box.fails(2, "remove"), "use-skills: Usage: use-skills.ts remove NAME...\n");

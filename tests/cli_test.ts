@@ -73,10 +73,7 @@ describe("wrong usage", () => {
     [["add", "hq", "one", "--as", "x"], "--as needs one skill, but there are several"],
     [["add", "hq", "--as="], "--as needs NAME"],
     [["add", "hq", "--for="], "--for needs AGENT"],
-    [
-      ["add", "hq one"],
-      'Unexpected "one": an entry is REF [as NAME] [trust] [for AGENT...], without white space in REF',
-    ],
+    [["add", "hq one"], '"hq one" is not a reference: it contains white space or "#"'],
     [["add", "hq trust"], '"hq trust" is not a reference: it contains white space or "#"'],
     [["add", "hq # one"], '"hq # one" is not a reference: it contains white space or "#"'],
     [["remove"], "Usage: use-skills.ts remove NAME..."],
@@ -132,8 +129,8 @@ describe("add", () => {
     .skills("hq").directory("skills/empty").manifest("hq").sync().remember()
     .run("add", "./gone").fails('.skills: "./gone" does not exist')
     .run("add", "empty").fails('.skills: Cannot deploy "empty" from skills/empty: it has no SKILL.md')
-    .run("add", "hq").fails('.skills: "hq" is already in line 1')
-    .run("add", "hq", "--for", "cursr").fails('.skills: "hq" is already in line 1')
+    .run("add", "hq").fails('use-skills: "hq" is already in line 1 of .skills')
+    .run("add", "hq", "--for", "cursr").fails('use-skills: "hq" is already in line 1 of .skills')
     .run("add", "hq", "--as", "x", "--for", "cursr").fails('.skills: Unknown agent "cursr", did you mean "cursor"?')
     .untouched();
 
@@ -155,7 +152,7 @@ describe("remove", () => {
   scenario("refuses one of many skills of an entry")
     .skills("hq", "one").manifest("./skills/*").sync().remember()
     .run("remove", "hq").refuses(
-      'use-skills: "hq" comes from "./skills/*" in line 1, like others: remove that entry, or replace it by entries for the others',
+      'use-skills: "./skills/*" in line 1 deploys others, too: remove that entry, or replace it by entries for the others',
     )
     .untouched();
 });

@@ -12,6 +12,8 @@ const wrote = [
   'use-skills: next: write skills into .skills, then run "direnv allow"',
 ];
 
+const OTHERWISE = ".envrc is a link, or calls use-skills in another way: change it to contain this";
+
 /** The lines of the block that call the script. */
 const block = (call: string, asked = ".skills") =>
   `# use-skills: deploy the skills that .skills names
@@ -64,6 +66,9 @@ fi
   ];
 };
 
+/** Bytes that are not UTF-8, and then a text. */
+const latin = (text: string) => new Uint8Array([0x23, 0xe9, 0x0a, ...new TextEncoder().encode(text)]);
+
 describe("init", () => {
   const outside = block('"${USE_SKILLS:-$HOME/use-skills/use-skills.ts}"');
 
@@ -81,11 +86,20 @@ describe("init", () => {
       .is(".skills", "644 hq\n").is(".envrc", `644 export A=1\n\n${outside}`);
   }
 
+  scenario("keeps what isn't UTF-8 in .envrc")
+    .do((box) => Deno.writeFileSync(box.at(".envrc"), new Uint8Array([0x23, 0xe9, 0x0a]))).run("init", "-q").says()
+    .do((box) => assertEquals([...Deno.readFileSync(box.at(".envrc")).subarray(0, 4)], [0x23, 0xe9, 0x0a, 0x0a]));
+
+  scenario("does not rewrite an .envrc that isn't UTF-8")
+    .do((box) => Deno.writeFileSync(box.at(".envrc"), latin(earlierBlocks("use-skills.ts")[0]!))).paste().manifest()
+    .run("init", "-q").fails(OTHERWISE, "", ...block("use-skills.ts", ".skills use-skills.ts").split("\n"))
+    .do((box) => assertEquals(Deno.readFileSync(box.at(".envrc")), latin(earlierBlocks("use-skills.ts")[0]!)));
+
   scenario("prints the block if .envrc isn't a regular file")
     .write("rc", "mine\n").link(".envrc", "rc")
     .run("init").fails(
       wrote[0]!,
-      ".envrc is not a regular file: add this to it yourself",
+      OTHERWISE,
       "",
       ...outside.split("\n"),
     )
@@ -144,7 +158,7 @@ describe("init, if .envrc has an earlier block,", () => {
     for (const [index, earlier] of earlierBlocks(call).entries()) {
       scenario(`updates block ${index + 1} for a ${what} script, and keeps the other lines`)
         .paste(script).manifest().write(".envrc", `export A=1\n\n${earlier}export B=2\n`)
-        .run("init").says(kept, 'use-skills: updated the block in .envrc: run "direnv allow"')
+        .run("init").says(kept, "use-skills: wrote .envrc", wrote.at(-1)!)
         .is(".envrc", `644 export A=1\n\n${now}export B=2\n`)
         .remember().run("init").says(kept, "use-skills: .envrc is up to date").untouched();
     }
@@ -159,7 +173,7 @@ describe("init, if .envrc has an earlier block,", () => {
     for (const [how, change] of Object.entries(changes)) {
       scenario(`prints the block for a ${what} script if a person changed the earlier one: ${how}`)
         .paste(script).manifest().write(".envrc", `${change(earlier)}export B=2\n`).remember()
-        .run("init").fails(kept, ".envrc calls use-skills in another way: replace it by this", "", ...now.split("\n"))
+        .run("init").fails(kept, OTHERWISE, "", ...now.split("\n"))
         .untouched();
     }
   }
@@ -171,7 +185,7 @@ describe("init, if .envrc has an earlier block,", () => {
 
   scenario("only says so with --dry-run, and nothing with --quiet")
     .paste(scripts[2]![1]).manifest().write(".envrc", earlierBlocks(call)[0]!).remember()
-    .run("init", "-n").says(kept, 'use-skills: would update the block in .envrc: run "direnv allow"').untouched()
+    .run("init", "-n").says(kept, "use-skills: would write .envrc", wrote.at(-1)!).untouched()
     .run("init", "-q").says().is(".envrc", `644 ${block(call, asked)}`);
 });
 
@@ -181,7 +195,7 @@ describe("init, if .envrc calls use-skills in another way,", () => {
       .paste().manifest().write(".envrc", `${line}\n`).remember()
       .run("init").fails(
         "use-skills: .skills exists already",
-        ".envrc calls use-skills in another way: replace it by this",
+        OTHERWISE,
         "",
         ...block("use-skills.ts", ".skills use-skills.ts").split("\n"),
       )

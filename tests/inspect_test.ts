@@ -90,7 +90,7 @@ describe("add OWNER/REPO@NAME", () => {
     );
     assertEquals(
       await box.fails(1, "add", "team/skills@team-body"),
-      'use-skills: team/skills has no skill "team-body"; skills in this repo: skills/body, skills/pdf, skills/large, skills/quoted, skills/react\n',
+      'use-skills: team/skills has no skill "team-body"; skills in this repo: skills/body, skills/large, skills/pdf, skills/quoted, skills/react\n',
     );
   });
 
@@ -107,6 +107,17 @@ describe("add OWNER/REPO@NAME", () => {
       'use-skills: team/skills has several skills "x", a/x, b/x: write team/skills/PATH\n',
     );
     assertEquals(stamps(box.repo), before);
+  });
+
+  it("refuses a directory whose name would be read as more than a path", async () => {
+    await using setting = await Setting.start({ ...PDF, "x for /tmp/pdf/SKILL.md": skillText("pdf") });
+    const before = stamps(setting.box.repo);
+    await setting.forge.commit("team/skills", { "skills/pdf": undefined });
+    assertEquals(
+      await setting.box.fails(2, "add", "team/skills@pdf"),
+      'use-skills: "team/skills/x for /tmp/pdf" is not a reference: it contains white space or "#"\n',
+    );
+    assertEquals(stamps(setting.box.repo), before);
   });
 
   scenario("is the only place for this form")

@@ -75,6 +75,7 @@ fi
     )
     .run("init").says(
       "use-skills: .skills exists already",
-      'use-skills: updated the block in .envrc: run "direnv allow"',
+      "use-skills: wrote .envrc",
+      'use-skills: next: write skills into .skills, then run "direnv allow"',
     );
 });

@@ -52,8 +52,8 @@ describe("a link in a repo", () => {
     .enter("other").skills("hq").manifest("hq for claude").sync().link(".skills.lock", "/dev/zero")
     .do((box) => box.remove(".claude/skills/.use-skills.json")).link(".claude/skills/.use-skills.json", "/dev/zero")
     .enter("repo").manifest("# nothing").run("clean", "--store").says(
-      "use-skills: removed skills that no known project uses from the store: 0 of them, 0 B",
-      "use-skills: removed repos that no known project uses from the cache: 0 of them, 0 B",
+      "use-skills: removed what no known project uses: 0 skills, 0 B",
+      "use-skills: removed what no known project uses: 0 cached repos, 0 B",
     );
 
   scenario("that is .skills is refused, and nothing is written through it")

@@ -8,8 +8,8 @@ const it = requires("git", "openssl");
 
 /** The whole message of `clean --store`, with how many skills and repos it names; sizes become `SIZE`. */
 function cleaned(skills: number, repos: number, words = "removed"): string {
-  return `use-skills: ${words} skills that no known project uses from the store: ${skills} of them, SIZE
-use-skills: ${words} repos that no known project uses from the cache: ${repos} of them, SIZE
+  return `use-skills: ${words} what no known project uses: ${skills} skill${skills === 1 ? "" : "s"}, SIZE
+use-skills: ${words} what no known project uses: ${repos} cached repo${repos === 1 ? "" : "s"}, SIZE
 `;
 }
 
@@ -176,7 +176,7 @@ describe("clean --store", () => {
     assertEquals([skills().length, repos()], [3, ["other", "skills"]]);
     assertMatch(
       await box.done("clean", "--store"),
-      /^use-skills: .*: 1 of them, 2\.0 MiB\nuse-skills: .*: 1 of them, 2\.\d MiB\n$/,
+      /^use-skills: .*: 1 skill, 2\.0 MiB\nuse-skills: .*: 1 cached repo, 2\.\d MiB\n$/,
     );
     assertEquals([skills().length, repos()], [2, ["skills"]]);
     box.manifest();

@@ -8,6 +8,7 @@ import { execute, isThere, requires, skillText } from "./helpers.ts";
 const it = requires("git", "openssl");
 
 const REFUSED = 'Refused "bad": ';
+const TOO_LONG = "Cannot fetch https://github.com/REPO: git lists more than 8 MiB (--allow-large)";
 const SAME = "are the same name on some systems";
 
 /** Files of the skill `bad`. */
@@ -66,7 +67,11 @@ describe("a stranger's skill", () => {
     [".git with a dot at its end", { ".git./x": "" }, `${REFUSED}it contains ".git./x"`],
     ["a path upwards", { "../evil": "" }, `${REFUSED}it contains "../evil"`],
     ["a directory called .", { "./evil": "" }, `${REFUSED}it contains "./evil"`],
-    ["a submodule", { "lib/x": { submodule: "1".repeat(40) } }, `${REFUSED}"lib/x" is a submodule`],
+    [
+      "a submodule",
+      { "lib/x": { submodule: "1".repeat(40) } },
+      `${REFUSED}"lib/x" is a submodule, or has another mode that is not allowed`,
+    ],
     ["a name of 256 bytes", { ["x".repeat(256)]: "" }, `${REFUSED}the name "${"x".repeat(200)}..." is too long`],
     ["a link with a long text", { l: { link: "a".repeat(5000) } }, `${REFUSED}the link "l" is empty or too long`],
     ["a link without a text", { l: { link: "" } }, `${REFUSED}the link "l" is empty or too long`],
@@ -137,7 +142,7 @@ describe("a stranger's skill", () => {
     assertEquals(
       await box.fails(1),
       `use-skills: linked pdf for ${AGENTS}
-.skills:1: Refused "team/skills/bad": the list of its files has more than 8 MiB\n`,
+.skills:1: ${TOO_LONG.replace("REPO", "team/skills")}\n`,
     );
   });
 
@@ -156,8 +161,7 @@ describe("a stranger's skill", () => {
     box.manifest();
     assertEquals(
       await box.fails(1, "add", "team/large@pdf"),
-      "use-skills: Cannot search team/large: the list of its files has more than 8 MiB; write team/large/PATH, or add " +
-        "--allow-large\n",
+      `use-skills: ${TOO_LONG.replace("REPO", "team/large")}\n`,
     );
     assertEquals(
       await box.done("add", "-q", "--allow-large", "team/large@pdf"),
@@ -173,7 +177,7 @@ describe("a stranger's skill", () => {
     const refs = Array.from({ length: 4500 }, (_, number) => `${hash} refs/x/${"x".repeat(2000)}/${number}/HEAD`);
     Deno.writeTextFileSync(`${forge.path}/team/branches.git/packed-refs`, refs.map((ref) => `${ref}\n`).join(""));
     box.manifest("team/branches", "team/skills/skills/pdf");
-    const message = "Cannot fetch https://github.com/team/branches: the list of its branches and tags is too long";
+    const message = TOO_LONG.replace("REPO", "team/branches");
     assertEquals(await box.fails(1), `use-skills: linked pdf for ${AGENTS}\n.skills:1: ${message}\n`);
     assertEquals(await box.fails(1, "add", "team/branches@pdf"), `use-skills: ${message}\n`);
   });
@@ -231,7 +235,7 @@ describe("a stranger's skill", () => {
         const { status, stdout, stderr } = await execute(words, await box.start());
         assertEquals([status, stderr], [
           1,
-          `.skills:1: Refused "${text}": the list of its files has more than 8 MiB\n`,
+          `.skills:1: ${TOO_LONG.replace("REPO", "team/bomb")}\n`,
         ]);
         const kilobytes = Number(stdout) / (Deno.build.os === "darwin" ? 1024 : 1);
         assert(kilobytes > 0 && kilobytes < 150 * 1024, `${kilobytes} kB`);
@@ -245,7 +249,7 @@ describe("a stranger's skill", () => {
     setting.box.manifest("team/skills/bad");
     assertEquals(
       await setting.box.fails(1),
-      '.skills:1: Refused "team/skills/bad": it has a path of more than 4,000 characters\n',
+      ".skills:1: https://github.com/team/skills has a path of more than 4,000 characters\n",
     );
   });
 

@@ -55,7 +55,10 @@ describe("on a terminal, a summary ends", () => {
     assertEquals(await lastLine("add", "-n", "team/skills/skills/pdf"), "1 skill shown, nothing added");
     assertEquals(await lastLine("add", "./gone"), "Nothing added; 1 problem");
     assertEquals(await lastLine("add", "team/skills/skills/pdf"), `1 skill up to date for ${AGENTS}`);
-    assertEquals(await lastLine("add", "team/skills/skills/pdf"), "Nothing added; 1 problem");
+    assertEquals(
+      await lastLine("add", "team/skills/skills/pdf"),
+      'use-skills: "team/skills/skills/pdf" is already in line 1 of .skills',
+    );
     await forge.commit("team/skills", { "README.md": "new" });
     assertEquals(await lastLine("outdated"), "1 update available");
     assertEquals(await lastLine("update"), `1 skill up to date for ${AGENTS}`);
