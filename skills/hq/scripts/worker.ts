@@ -193,35 +193,33 @@ function shellWord(word: string): string {
   return /^[\w./:@=+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
+/** What `look` returns, or `undefined` if nothing is at the path that it looks at. */
+function ifThere<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
+
+/** What is at a path, without following a link. */
+function lstat(path: string): Deno.FileInfo | undefined {
+  return ifThere(() => Deno.lstatSync(path));
+}
+
 function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return false;
-    throw error;
-  }
+  return lstat(path) !== undefined;
 }
 
-/** A file's text; `undefined` if it doesn't exist. */
+/** The file's text, if there is one. */
 function readOptional(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error;
-  }
+  return ifThere(() => Deno.readTextFileSync(path));
 }
 
-/** A regular file, or the one to which a link leads; `undefined` if there is none. */
-function fileInfo(path: string): Deno.FileInfo | undefined {
-  try {
-    const info = Deno.statSync(path);
-    return info.isFile ? info : undefined;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error;
-  }
+/** The file's size in bytes; 0 without a file. */
+function sizeOf(path: string): number {
+  return lstat(path)?.size ?? 0;
 }
 
 /** Removes a path recursively, also read-only directories. It's fine if it doesn't exist. */
@@ -976,12 +974,12 @@ function worktreeOf(repo: Repo, id: string): string {
 
 /** What is at a path: a worktree of this repo, what a killed git left of one, something else, or nothing. */
 function inspectPath(repo: Repo, path: string): "worktree" | "debris" | "foreign" | "nothing" {
-  if (!exists(path)) return "nothing";
-  if (!Deno.lstatSync(path).isDirectory) return "foreign";
+  const info = lstat(path);
+  if (info === undefined) return "nothing";
+  if (!info.isDirectory) return "foreign";
   const names = [...Deno.readDirSync(path)].map(({ name }) => name);
   if (names.length === 0) return "nothing";
-  const isPointer = names.includes(".git") && Deno.lstatSync(`${path}/.git`).isFile;
-  const text = isPointer ? readOptional(`${path}/.git`) : undefined;
+  const text = lstat(`${path}/.git`)?.isFile ? readOptional(`${path}/.git`) : undefined;
   if (text === "" && names.length === 1) return "debris";
   const pointer = /^gitdir: (.*)\n?$/.exec(text ?? "")?.[1];
   if (pointer === undefined) return "foreign";
@@ -1130,8 +1128,8 @@ async function lossesIn(
 }
 
 function isSameFile(a: string, b: string): boolean {
-  const [{ size }, other] = [Deno.statSync(a), fileInfo(b)];
-  if (size !== other?.size || size > 2 ** 24) return false; // A large file is not worth reading.
+  const [{ size }, other] = [Deno.statSync(a), ifThere(() => Deno.statSync(b))];
+  if (!other?.isFile || size !== other.size || size > 2 ** 24) return false; // A large file is not worth reading.
   return binary(Deno.readFileSync(a)) === binary(Deno.readFileSync(b));
 }
 
@@ -1290,10 +1288,8 @@ function isFileAt(top: string, bytes: string): boolean | undefined {
   if (path.includes("\ufffd")) return undefined;
   const segments = path.split("/");
   return segments.every((_, index) => {
-    const at = `${top}/${segments.slice(0, index + 1).join("/")}`;
-    if (!exists(at)) return false;
-    const { isDirectory, isFile, isSymlink } = Deno.lstatSync(at);
-    return index < segments.length - 1 ? isDirectory : isFile || isSymlink;
+    const info = lstat(`${top}/${segments.slice(0, index + 1).join("/")}`);
+    return index < segments.length - 1 ? info?.isDirectory : info?.isFile || info?.isSymlink;
   });
 }
 
@@ -2001,7 +1997,7 @@ async function copyIncluded(repo: Repo, worktree: string): Promise<void> {
       printError(`Not copied, because its name is not UTF-8: ${path}`);
       continue;
     }
-    if (exists(to) || !fileInfo(from)) continue;
+    if (exists(to) || !ifThere(() => Deno.statSync(from))?.isFile) continue;
     Deno.mkdirSync(to.replace(/\/[^/]*$/, ""), { recursive: true });
     Deno.copyFileSync(from, to);
   }
@@ -2500,10 +2496,9 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
 
 /** Checked out submodules that a commit replaces by files. git would remove their content. */
 async function replacedFolders(repo: Repo, cwd: string, from: string, to: string): Promise<string[]> {
-  return (await changedPaths(repo, from, to, "T")).filter((path) => {
-    const place = `${cwd}/${path}`;
-    return exists(place) && Deno.lstatSync(place).isDirectory && [...Deno.readDirSync(place)].length > 0;
-  });
+  return (await changedPaths(repo, from, to, "T")).filter((path) =>
+    lstat(`${cwd}/${path}`)?.isDirectory && [...Deno.readDirSync(`${cwd}/${path}`)].length > 0
+  );
 }
 
 /** The paths at which two commits differ. `filter` selects the kinds of differences. */
@@ -2515,7 +2510,7 @@ async function changedPaths(repo: Repo, from: string, to: string, filter: string
 /** Reverts what a merge that failed has written to the checkout: `added` are the files that were not there before. */
 async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string, added: string[]): Promise<void> {
   for (const path of added.map((path) => `${cwd}/${path}`)) {
-    if (exists(path) && !Deno.lstatSync(path).isDirectory) Deno.removeSync(path);
+    if (lstat(path)?.isDirectory === false) Deno.removeSync(path);
   }
   const before = await changedPaths(repo, onto, commit, "a"); // all but what is added
   const args = ["restore", `--source=${onto}`, "--worktree", "--pathspec-from-file=-", "--pathspec-file-nul"];
@@ -2645,8 +2640,7 @@ function observe(repo: Repo, seen: TaskSnapshot): Observation {
   if (!isLive(seen)) return { stalled: false, moved: false };
   const alive = hasAgent(seen.task) ? processOf(repo, id)?.isAlive ?? null : undefined;
   const exit = readOptional(`${repo.common}/worker/${id}/exit`);
-  const log = `${repo.common}/worker/${id}/log`;
-  const printed = alive && exists(log) ? Deno.statSync(log).mtime : undefined;
+  const printed = alive ? lstat(`${repo.common}/worker/${id}/log`)?.mtime : undefined;
   const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
   return {
     ...alive !== undefined && { alive },
@@ -2776,7 +2770,7 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const { task } = await readTask(repo, id);
   const events = await readEvents(repo, id);
   const path = `${repo.common}/worker/${id}/log`;
-  const size = exists(path) ? Deno.statSync(path).size : 0;
+  const size = sizeOf(path);
   const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
   const result = { changed: false, taskId: id, state: task.state, head: task.head };
   if (options.all) { // It may be larger than a string can be.
@@ -2821,7 +2815,7 @@ async function printFrom(path: string, position: number): Promise<void> {
 /** Prints what is appended to a log, until the agent has ended. */
 async function follow(repo: Repo, id: string, path: string, from: number): Promise<void> {
   for (let position = from, isLast = false;; await pause(200)) {
-    const size = exists(path) ? Deno.statSync(path).size : 0;
+    const size = sizeOf(path);
     if (size > position) await printFrom(path, position);
     position = size;
     if (isLast) return;
@@ -2888,14 +2882,10 @@ function stalledStep({ id, state, head }: Task): string {
 
 /** A text that changes whenever a task's ref does, without running git. */
 function refsSignature({ common }: Repo): string {
-  const stamp = (path: string) => {
-    const { mtime, ino } = exists(path) ? Deno.lstatSync(path) : {};
-    return `${mtime?.getTime()} ${ino}`;
-  };
   const folder = `${common}/${TASKS}`;
   const names = exists(folder) ? [...Deno.readDirSync(folder)].map(({ name }) => name).sort() : [];
   const files = [`${common}/packed-refs`, `${common}/reftable/tables.list`, ...names.map((name) => `${folder}${name}`)];
-  return files.map((path) => `${path} ${stamp(path)}`).join("\n");
+  return files.map((path) => [path, lstat(path)?.mtime?.getTime(), lstat(path)?.ino].join(" ")).join("\n");
 }
 
 /** The paths that a live task changes: committed, staged, unstaged and untracked. A rename has two. */
@@ -3057,7 +3047,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
 /** Whether this repo knows a worktree, but the worktree points to the repo's former path. */
 function isMoved({ common, worktrees }: Repo, id: string): boolean {
   const path = `${worktrees}/${id}/.git`;
-  const text = exists(path) && Deno.lstatSync(path).isFile ? Deno.readTextFileSync(path) : "";
+  const text = lstat(path)?.isFile ? Deno.readTextFileSync(path) : "";
   const [, pointer] = /^gitdir: (.*)\n?$/.exec(text) ?? [];
   return pointer !== undefined && !exists(pointer) && pointer.endsWith(`/worktrees/${id}`) &&
     exists(`${common}/worktrees/${id}/HEAD`);
