@@ -627,42 +627,32 @@ async function isAncestor(repo: Repo, commit: string, of: string): Promise<boole
 
 /** Takes a lock, which the operating system releases if this process is killed. Says for which command it waits. */
 async function lock(repo: Repo, name: string): Promise<Disposable> {
-  const file = openLock(repo, name);
-  const path = `${repo.common}/worker/locks/${name}`;
   const { timeout } = repo.caller;
   const end = performance.now() + 1000 * timeout;
-  for (let isTold = false; !await file.tryLock(true); await pause(50)) {
-    const other = readOptional(path)?.trim() || "another command";
+  for (let isTold = false;; await pause(50)) {
+    const taken = await tryLock(repo, name);
+    if (taken !== undefined) return taken;
+    const other = readOptional(`${repo.common}/worker/locks/${name}`)?.trim() || "another command";
     if (!isTold) printError(`Waiting for: ${other}`);
     isTold = true;
     if (performance.now() < end) continue;
-    file.close();
     throw new Failure("race", `Another command is still running after ${timeout} seconds: ${other}`, "Try again later");
   }
-  holdLock(repo, name);
-  return file;
-}
-
-/** Records who holds a lock, for those who wait for it. What was read before can have changed. */
-function holdLock(repo: Repo, name: string): void {
-  Deno.writeTextFileSync(`${repo.common}/worker/locks/${name}`, `worker ${repo.caller.text} (process ${Deno.pid})\n`);
-  repo.refs = undefined;
 }
 
 /** Like {@linkcode lock}; returns `undefined` if another process holds it. */
 async function tryLock(repo: Repo, name: string): Promise<Disposable | undefined> {
-  const file = openLock(repo, name);
-  if (await file.tryLock(true)) {
-    holdLock(repo, name);
-    return file;
-  }
-  file.close();
-}
-
-/** Opens a lock's file. It is never removed, because a lock on a replaced file excludes nobody. */
-function openLock(repo: Repo, name: string): Deno.FsFile {
+  const path = `${repo.common}/worker/locks/${name}`;
   Deno.mkdirSync(`${repo.common}/worker/locks`, { recursive: true });
-  return Deno.openSync(`${repo.common}/worker/locks/${name}`, { write: true, create: true });
+  // The file is never removed, because a lock on a replaced file excludes nobody.
+  const file = Deno.openSync(path, { write: true, create: true });
+  if (!await file.tryLock(true)) {
+    file.close();
+    return undefined;
+  }
+  Deno.writeTextFileSync(path, `worker ${repo.caller.text} (process ${Deno.pid})\n`); // for those who wait for it
+  repo.refs = undefined; // What was read before can have changed.
+  return file;
 }
 
 // ── Tasks and their events ──────────────────────────────────────────────────────────────────────────────────────
