@@ -1194,42 +1194,41 @@ async function saveWorktree(
   if (found === "worktree") {
     const cwd = worktreeOf(repo, task.id);
     const index = `${folderOf(repo, task.id)}/index`;
-    const env = { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "1" };
+    const here = { cwd, env: { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "0" } };
     const own = (await git(repo, ["rev-parse", "--path-format=absolute", "--git-path", "index"], { cwd })).trimEnd();
+    // As bytes, because names need not be UTF-8.
+    const list = async (...options: string[]) => {
+      const output = await tryGit(repo, ["ls-files", "-z", ...options], here);
+      if (output.code !== 0) throw gitFailure(["ls-files"], output);
+      return binary(output.bytes).split("\0").filter(Boolean);
+    };
+    const update = async (options: string[], paths: string[]) => {
+      const input = Uint8Array.from(paths.join("\0"), (each) => each.charCodeAt(0));
+      await git(repo, [...settings, "update-index", ...options, "-z", "--stdin"], { ...here, input });
+    };
+    const settings = [
+      ...["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"],
+      ...["add.ignoreErrors=false", "core.sparseCheckout=true", "sparse.expectFilesOutsideOfPatterns=false"],
+    ].flatMap((each) => ["-c", each]);
     removeAny(index);
     if (exists(own)) Deno.copyFileSync(own, index);
     try {
-      // As bytes, because names need not be UTF-8. A file that a sparse checkout leaves out (`S`) is not deleted.
-      const list = async (...options: string[]) => {
-        const output = await tryGit(repo, ["ls-files", "-z", ...options], { cwd, env });
-        if (output.code !== 0) throw gitFailure(["ls-files"], output);
-        return binary(output.bytes).split("\0").filter(Boolean);
-      };
-      const [tracked, others] = [await list("-t"), await list("--others", "--exclude-standard")];
-      const deleted = new Set(await list("--deleted"));
-      const folders = nested.map((path) => binary(new TextEncoder().encode(path)));
-      const isInside = (path: string) => folders.some((folder) => `${path}/`.startsWith(folder));
-      const isHere = (path: string) => isFileAt(cwd, path) ?? !deleted.has(path);
-      const paths = tracked.map((entry) => entry.slice(2));
-      const isGone = (entry: string) => !entry.startsWith("S ") && !isHere(entry.slice(2));
-      const gone = tracked.filter(isGone).map((entry) => entry.slice(2));
-      const named = [...new Set([...paths, ...others])].filter((path) =>
-        isHere(path) && !path.endsWith("/") && !isInside(path)
-      );
-      const stream = (paths: Iterable<string>) => Uint8Array.from([...paths].join("\0"), (each) => each.charCodeAt(0));
+      const entries = (await list("-t")).map((entry) => ({ path: entry.slice(2), isSkipped: entry.startsWith("S ") }));
       // A new index, because the worktree's own can mark files as unchanged. What is staged is saved, too, because it may
       // exist nowhere else. That is not possible during a merge.
-      const written = await tryGit(repo, ["write-tree"], { cwd, env });
+      const written = await tryGit(repo, ["write-tree"], here);
       if (written.code === 0) staged = written.out.trim();
-      await git(repo, ["read-tree", staged ?? head], { cwd, env });
-      const known = new Set(paths); // in the middle of a merge, less than the branch has
-      gone.push(...(await list()).filter((path) => !known.has(path)));
-      await git(repo, ["update-index", "--force-remove", "-z", "--stdin"], { cwd, env, input: stream(gone) });
-      const exactly = ["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"];
-      const settings = [...exactly, "add.ignoreErrors=false"].flatMap((each) => ["-c", each]);
-      const add = [...settings, "add", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"];
-      if (named.length > 0) await git(repo, add, { cwd, env, input: stream(named) });
-      tree = (await git(repo, ["write-tree"], { cwd, env })).trim();
+      await git(repo, ["read-tree", staged ?? head], here);
+      const known = new Set(await list());
+      // What a sparse checkout leaves out is not deleted. With these settings, git removes the mark if the file is there.
+      const skipped = entries.filter(({ path, isSkipped }) => isSkipped && known.has(path));
+      await update(["--skip-worktree"], skipped.map(({ path }) => path));
+      // What was added by force is in no tree in the middle of a merge, or if it was added with --intent-to-add.
+      const forced = entries.filter(({ path, isSkipped }) => !isSkipped && !known.has(path));
+      await update(["--add", "--remove", "--replace"], forced.map(({ path }) => path));
+      const others = nested.map((path) => `:(exclude,literal)${path}`);
+      await git(repo, [...settings, "add", "--all", "--sparse", "--", ".", ...others], here);
+      tree = (await git(repo, ["write-tree"], here)).trim();
     } finally {
       removeAny(index);
     }
@@ -1270,17 +1269,6 @@ async function commitsLeftBy(repo: Repo, id: string, head: string, isHere: boole
   const left = (await git(repo, ["rev-list", "--no-walk", ...seen, ...kept])).split("\n").filter(Boolean);
   if (left.length === 0) return [];
   return (await git(repo, ["merge-base", "--independent", ...left])).split("\n").filter(Boolean);
-}
-
-/** Whether a file or a link is at a path, below real directories; `undefined` for a name that isn't UTF-8. */
-function isFileAt(top: string, bytes: string): boolean | undefined {
-  const path = new TextDecoder().decode(Uint8Array.from(bytes, (each) => each.charCodeAt(0)));
-  if (path.includes("\ufffd")) return undefined;
-  const segments = path.split("/");
-  return segments.every((_, index) => {
-    const info = lstat(`${top}/${segments.slice(0, index + 1).join("/")}`);
-    return index < segments.length - 1 ? info?.isDirectory : info?.isFile || info?.isSymlink;
-  });
 }
 
 /** An author and a committer, if git has none. */
