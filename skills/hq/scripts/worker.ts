@@ -348,13 +348,14 @@ interface Repo {
   /** The folder for worktrees of tasks. */
   worktrees: string;
   config: Config;
-  /** The refs of tasks and their branches at the start; `undefined` after waiting for a lock. */
-  refs?: Map<string, string>;
+  /** The refs of tasks and of their branches when the command began. */
+  refs: Refs;
   /** The running command, as shown to one that waits for it, and how long it waits for others, in seconds. */
   caller: { text: string; timeout: number };
-  /** From each task's newest event: its state, and the commit at which it leaves the base. */
-  events: ReadonlyMap<string, { to: string; base: string }>;
 }
+
+/** Refs with their commits. Of a task's newest event also its state, and the commit at which the task leaves the base. */
+type Refs = ReadonlyMap<string, { commit: string; to: string; base: string }>;
 
 interface Config extends Record<keyof typeof NUMBERS, number> {
   /** Shell commands: for each new worktree, for each merge commit, and when a task needs a person or an answer. */
@@ -467,12 +468,11 @@ function gitFailure(args: readonly string[], { code, out, error }: Output): Fail
 /** Finds the repo of the working directory, and reads its settings and refs. */
 async function openRepo(): Promise<Repo> {
   const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
-  const trailers = "%(trailers:key=To,key=Base,valueonly,separator=%x20)"; // one, as git 2.39 mixes up two of them
   const keys = "worker\\..*|(user|author|committer)\\.(name|email)|commit\\.gpgsign";
   const where = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"];
-  const [config, refs, place] = await Promise.all([
+  const [refs, config, place] = await Promise.all([ // first what takes longest
+    run("git", ["for-each-ref", REF_FORMAT, TASKS, BRANCHES.slice(0, -1)], { env }),
     run("git", ["config", "-z", "--get-regexp", `^(${keys})$`], { env }),
-    run("git", ["for-each-ref", `${REF_FORMAT} ${trailers}`, TASKS, BRANCHES.slice(0, -1)], { env }),
     run("git", where, { env }),
   ]);
   // In a repo without a commit, it prints the directory, and fails because of HEAD.
@@ -487,11 +487,9 @@ async function openRepo(): Promise<Repo> {
     set.set(key, [...set.get(key) ?? [], value.join("\n")]);
   }
   const worktrees = worktreesFolder(common, set.get("worker.dir")?.at(-1));
-  const lines = refs.out.split("\n").map((line) => line.split(" "));
-  const events = new Map(lines.map(([ref = "", , to = "", base = ""]) => [ref, { to, base }]));
   const branch = head.startsWith("refs/heads/") ? head : undefined;
   const caller = { text: "", timeout: Infinity };
-  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), events, caller };
+  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), caller };
 }
 
 function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
@@ -550,15 +548,22 @@ function worktreesFolder(common: string, set: string | undefined): string {
 
 const TASKS = "refs/worker/tasks/";
 const BRANCHES = "refs/heads/worker/";
-const REF_FORMAT = "--format=%(refname) %(objectname)";
+// One list of trailers, as git 2.39 mixes up two of them.
+const REF_FORMAT = "--format=%(refname) %(objectname) %(trailers:key=To,key=Base,valueonly,separator=%x20)";
 
-/** The hashes of refs by name; `patterns` are those of `git for-each-ref`. */
-async function readRefs(repo: Repo, ...patterns: string[]): Promise<Map<string, string>> {
+/** Reads refs; `patterns` are those of `git for-each-ref`. */
+async function readRefs(repo: Repo, ...patterns: string[]): Promise<Refs> {
   return parseRefs(await git(repo, ["for-each-ref", REF_FORMAT, ...patterns]));
 }
 
-function parseRefs(out: string): Map<string, string> {
-  return new Map(out.split("\n").filter(Boolean).map((line) => line.split(" ").slice(0, 2) as [string, string]));
+function parseRefs(out: string): Refs {
+  const lines = out.split("\n").filter(Boolean).map((line) => line.split(" "));
+  return new Map(lines.map(([ref = "", commit = "", to = "", base = ""]) => [ref, { commit, to, base }]));
+}
+
+/** The commit of a ref, or `undefined` if it doesn't exist. */
+async function readRef(repo: Repo, ref: string): Promise<string | undefined> {
+  return (await readRefs(repo, ref)).get(ref)?.commit;
 }
 
 /** The texts of objects, in the given order; `undefined` if one doesn't exist. */
@@ -651,7 +656,6 @@ async function tryLock(repo: Repo, name: string): Promise<Disposable | undefined
     return undefined;
   }
   Deno.writeTextFileSync(path, `worker ${repo.caller.text} (process ${Deno.pid})\n`); // for those who wait for it
-  repo.refs = undefined; // What was read before can have changed.
   return file;
 }
 
@@ -750,19 +754,18 @@ interface EventContent {
   answer?: Answer;
 }
 
-/** Reads all tasks with their branches, and `more` refs. */
-async function readTasks(repo: Repo, ...more: string[]): Promise<{ tasks: TaskSnapshot[]; refs: Map<string, string> }> {
-  const refs = more.length === 0 && repo.refs || await readRefs(repo, TASKS, BRANCHES, ...more);
-  return { tasks: await tasksAt(repo, refs), refs };
+/** Reads all tasks with their branches. */
+async function readTasks(repo: Repo): Promise<TaskSnapshot[]> {
+  return await tasksAt(repo, await readRefs(repo, TASKS, BRANCHES));
 }
 
-async function tasksAt(repo: Repo, refs: ReadonlyMap<string, string>): Promise<TaskSnapshot[]> {
-  const commits = [...refs].filter(([ref]) => ref.startsWith(TASKS));
-  const texts = await readObjects(repo, commits.map(([, commit]) => `${commit}:task.json`));
-  return commits.flatMap(([ref, commit], index) => {
+async function tasksAt(repo: Repo, refs: Refs): Promise<TaskSnapshot[]> {
+  const tips = [...refs].filter(([ref]) => ref.startsWith(TASKS));
+  const texts = await readObjects(repo, tips.map(([, { commit }]) => `${commit}:task.json`));
+  return tips.flatMap(([ref, { commit }], index) => {
     const id = ref.slice(TASKS.length);
     const task = parseTask(texts[index]);
-    return task?.id === id ? [{ task, commit, branch: refs.get(BRANCHES + id) }] : []; // doctor tells of others
+    return task?.id === id ? [{ task, commit, branch: refs.get(BRANCHES + id)?.commit }] : []; // doctor tells of others
   });
 }
 
@@ -778,9 +781,8 @@ function parseTask(text: string | undefined): Task | undefined {
 
 /** Reads a task, which must exist. */
 async function readTask(repo: Repo, id: string): Promise<TaskSnapshot> {
-  const names = [TASKS + id, BRANCHES + id];
-  const all = repo.refs ?? await readRefs(repo, ...names);
-  const [seen] = await tasksAt(repo, new Map([...all].filter(([ref]) => names.includes(ref))));
+  const refs = await readRefs(repo, TASKS + id, BRANCHES + id);
+  const seen = (await tasksAt(repo, refs)).find(({ task }) => task.id === id);
   if (seen !== undefined) return seen;
   throw new Failure("no_task", `There is no task ${quote(id)}`, "worker list shows the existing ones");
 }
@@ -826,15 +828,13 @@ async function publish(
   task: Task,
   commit: string,
 ): Promise<TaskSnapshot> {
-  repo.refs = undefined;
   const args = ["update-ref", TASKS + task.id, commit, before?.commit ?? ""];
   const output = await tryGit(repo, args);
   if (output.code === 0) {
     if (before?.task.state !== task.state) notify(repo, task);
     return { task, commit, branch: before?.branch };
   }
-  const now = (await readRefs(repo, TASKS + task.id)).get(TASKS + task.id);
-  if (now === before?.commit) throw gitFailure(args, output);
+  if (await readRef(repo, TASKS + task.id) === before?.commit) throw gitFailure(args, output);
   throw new Failure("race", `Somebody else just changed task ${quote(task.id)}`, `worker status ${task.id}`);
 }
 
@@ -884,8 +884,8 @@ function lostDependencies({ state, dependsOn }: Task, stateOf: (id: string) => s
 }
 
 /** The states of tasks, as their last events say. */
-function stateIn(repo: Repo): (id: string) => string | undefined {
-  return (id) => repo.events.get(TASKS + id)?.to;
+function stateIn(refs: Refs): (id: string) => string | undefined {
+  return (id) => refs.get(TASKS + id)?.to;
 }
 
 /** Those that have to be merged before it starts. */
@@ -1013,10 +1013,9 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
   if (isNew && isFree && (await tryGit(repo, makeNew)).code === 0) return;
 
   const found = inspectPath(repo, path);
-  const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + task.id)]);
+  const [worktrees, at] = await Promise.all([readWorktrees(repo), readRef(repo, BRANCHES + task.id)]);
   const known = worktrees.find((each) => each.path === path);
   const elsewhere = worktrees.find((each) => each.branch === BRANCHES + task.id && each.path !== path);
-  const at = refs.get(BRANCHES + task.id);
   // git sets this lock while it creates a worktree. A killed one leaves it.
   const isPartial = isNew && known?.locked === "initializing";
   if (found === "worktree" && !isPartial) return;
@@ -1062,8 +1061,7 @@ interface Inspection {
 async function inspect(repo: Repo, id: string): Promise<Inspection> {
   const path = worktreeOf(repo, id);
   const found = inspectPath(repo, path);
-  const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
-  const branch = refs.get(BRANCHES + id);
+  const [worktrees, branch] = await Promise.all([readWorktrees(repo), readRef(repo, BRANCHES + id)]);
   const locked = worktrees.find((each) => each.path === path)?.locked;
   const elsewhere = worktrees.find((each) => each.branch === BRANCHES + id && each.path !== path)?.path;
   if (found !== "worktree") return { found, branch, locked, elsewhere, nested: [], losses: [] };
@@ -1233,7 +1231,7 @@ async function saveWorktree(
       removeAny(index);
     }
   } else tree = (await git(repo, ["rev-parse", "--verify", tree])).trim();
-  const earlier = (await readRefs(repo, ref)).get(ref); // of a cleanup that broke off, when more may have been there
+  const earlier = await readRef(repo, ref); // of a cleanup that broke off, when more may have been there
   const commitTree = async (tree: string, parents: readonly string[], message: string) =>
     (await git(repo, ["commit-tree", tree, ...parents, "-m", message], { env: identity(repo) })).trim();
   const index = staged === undefined || staged === tree
@@ -1290,8 +1288,7 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
   const isKnown = (await readWorktrees(repo)).some((each) => each.path === path);
   if (isKnown) await git(repo, ["worktree", "remove", "--force", path]);
   removeAny(gone);
-  const [worktrees, refs] = await Promise.all([readWorktrees(repo), readRefs(repo, BRANCHES + id)]);
-  const now = refs.get(BRANCHES + id);
+  const [worktrees, now] = await Promise.all([readWorktrees(repo), readRef(repo, BRANCHES + id)]);
   if (now === undefined) return;
   const user = worktrees.find((each) => each.branch === BRANCHES + id);
   if (user) {
@@ -1879,8 +1876,7 @@ function fullName(branch: string): string {
 /** Publishes the first event of a task, under a lock, because the limits concern all tasks. */
 async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<TaskSnapshot> {
   using _lock = await lock(repo, "admission");
-  const { tasks, refs } = await readTasks(repo, task.base, BRANCHES.slice(0, -1));
-  const start = refs.get(task.base);
+  const [tasks, start] = await Promise.all([readTasks(repo), readRef(repo, task.base)]);
   if (start === undefined || !task.base.startsWith("refs/heads/")) {
     const name = task.base.replace("refs/heads/", "");
     throw new Failure("usage", `There is no branch ${quote(name)} to start from and merge into (--base)`);
@@ -1888,7 +1884,7 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
   checkAdmission(repo.config, tasks, task, mayOverlap);
   folderOf(repo, task.id); // what tells this machine from others that fetch the task
   const [queued, files] = [{ ...task, start }, { "brief.md": brief }];
-  if (refs.has(BRANCHES.slice(0, -1))) {
+  if (repo.refs.has(BRANCHES.slice(0, -1))) {
     const hint = "git branch -m worker ANOTHER-NAME";
     throw new Failure("state", "There is a branch named worker, so git can't create one named worker/ID", hint);
   }
@@ -1898,15 +1894,14 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
     throw new Failure("state", message, `worker cancel ${task.id} --cleanup, or move it away`);
   }
   const seen = await record(repo, before, { subject: `Queue: ${task.title}`, task: queued, files });
-  return { ...seen, branch: refs.get(BRANCHES + task.id) };
+  return { ...seen, branch: repo.refs.get(BRANCHES + task.id)?.commit };
 }
 
 /** The tasks that a task depends on and that are not merged. */
 async function missingFor(repo: Repo, { dependsOn }: Task): Promise<string[]> {
   if (dependsOn.length === 0) return [];
-  const { tasks } = await readTasks(repo);
-  const merged = new Set(tasks.filter(({ task }) => task.state === "merged").map(({ task }) => task.id));
-  return dependsOn.filter((id) => !merged.has(id));
+  const stateOf = stateIn(await readRefs(repo, TASKS));
+  return dependsOn.filter((id) => stateOf(id) !== "merged");
 }
 
 /** Creates the worktree of a queued task and starts its agent, unless it depends on tasks that aren't merged. */
@@ -1919,7 +1914,7 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
     });
   }
   // From a base that includes its dependencies. If the branch exists, a killed spawn has created it from there.
-  const current = dependsOn.length > 0 ? seen.branch ?? (await readRefs(repo, base)).get(base) : undefined;
+  const current = dependsOn.length > 0 ? seen.branch ?? await readRef(repo, base) : undefined;
   const start = current ?? seen.task.start;
   const ready = { ...seen, task: { ...seen.task, start } };
   const task = change(ready, operation, { state: requireTransition(seen, "spawn") });
@@ -1948,8 +1943,11 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
 
 /** Starts the tasks that waited for a task that is merged now. */
 async function startDependents(repo: Repo, id: string): Promise<void> {
-  const { tasks } = await readTasks(repo);
-  for (const { task } of tasks.filter(({ task }) => task.state === "queued" && task.dependsOn.includes(id))) {
+  for (
+    const { task } of (await readTasks(repo)).filter(({ task }) =>
+      task.state === "queued" && task.dependsOn.includes(id)
+    )
+  ) {
     if (!exists(`${repo.common}/worker/${task.id}`)) continue; // another machine's
     try {
       using _lock = await lock(repo, `task-${task.id}`);
@@ -2253,11 +2251,10 @@ async function merge(call: Call): Promise<Answer> {
   const check = options.check ?? repo.config.check;
   using _all = await lock(repo, "merge");
   using _lock = await lock(repo, `task-${id}`);
-  const { tasks, refs } = await readTasks(repo, "refs/heads");
-  const seen = tasks.find(({ task }) => task.id === id) ?? await readTask(repo, id);
+  const seen = await readTask(repo, id);
   const { task } = seen;
   if (task.state === "merged") return { ...answerFor(task, `Task ${id} is merged already`), changed: false };
-  const base = refs.get(task.base);
+  const base = await readRef(repo, task.base);
   if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
   if (call.isRepeated && task.state === "merging") {
     if (task.merge?.onto === base) await undoCheckout(repo, task.base, task.merge);
@@ -2433,8 +2430,7 @@ async function concludeMerge(repo: Repo, seen: TaskSnapshot, base: string, check
 /** Moves the base to the merge commit, with its checkout if there is one. */
 async function moveBase(repo: Repo, task: Task, commit: string, onto: string): Promise<void> {
   const cwd = await baseCheckout(repo, task.base); // again, as a check can take long
-  const readBase = async () => (await readRefs(repo, task.base)).get(task.base);
-  const before = await readBase();
+  const before = await readRef(repo, task.base);
   if (before !== onto) throw movedBase(task, onto, before);
   const message = `worker: merge ${task.id}`;
   const replaced = cwd === undefined ? [] : await replacedFolders(repo, cwd, onto, commit);
@@ -2458,7 +2454,7 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
   const output = cwd === undefined
     ? await tryGit(repo, ["update-ref", "-m", message, task.base, commit, onto])
     : await tryGit(repo, [...merge, commit], { cwd, env: { GIT_REFLOG_ACTION: message } });
-  const now = await readBase();
+  const now = await readRef(repo, task.base);
   if (now === commit) return; // whatever a hook says
   if (cwd === undefined || now !== onto) {
     throw now === onto ? gitFailure(["update-ref"], output) : movedBase(task, onto, now);
@@ -2632,10 +2628,10 @@ function observe(repo: Repo, seen: TaskSnapshot): Observation {
 }
 
 /** The paths that each live task has committed, read by one process. Tasks without a branch here are left out. */
-async function committedFiles(repo: Repo, refs: ReadonlyMap<string, string>): Promise<Map<string, string[]>> {
-  const known = [...repo.events].flatMap(([ref, { to, base }]) => {
+async function committedFiles(repo: Repo): Promise<Map<string, string[]>> {
+  const known = [...repo.refs].flatMap(([ref, { to, base }]) => {
     const [id, isTask] = [ref.slice(TASKS.length), ref.startsWith(TASKS)];
-    const branch = refs.get(BRANCHES + id);
+    const branch = repo.refs.get(BRANCHES + id)?.commit;
     const isLive = isTask && Object.hasOwn(STATES, to) && STATES[to as State].live;
     return isLive && branch !== undefined && base !== "" ? [{ id, branch, base }] : [];
   });
@@ -2674,9 +2670,8 @@ function fitColumns(rows: readonly string[][]): string[][] {
 
 async function list({ repo, options }: Call): Promise<Answer> {
   // Most tasks are merged or cancelled sooner or later. They are not read.
-  const isOver = (ref: string) => ["merged", "cancelled"].includes(repo.events.get(ref)?.to ?? "");
-  const refs = new Map([...repo.refs ?? []].filter(([ref]) => options.all || !isOver(ref)));
-  const [tasks, files] = await Promise.all([tasksAt(repo, refs), committedFiles(repo, refs)]);
+  const refs = new Map([...repo.refs].filter(([, { to }]) => options.all || !["merged", "cancelled"].includes(to)));
+  const [tasks, files] = await Promise.all([tasksAt(repo, refs), committedFiles(repo)]);
   const data = tasks.map((seen) => {
     const { task } = seen;
     const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
@@ -2687,8 +2682,8 @@ async function list({ repo, options }: Call): Promise<Answer> {
     };
     const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
     const works = nameOfAgent(task);
-    const lost = lostDependencies(task, stateIn(repo));
-    const waitsFor = openDependencies(task, stateIn(repo));
+    const lost = lostDependencies(task, stateIn(repo.refs));
+    const waitsFor = openDependencies(task, stateIn(repo.refs));
     return { ...known, works, lost, waitsFor, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
   const short = (text: string) => escapeControls(shorten(text, 40));
@@ -2740,7 +2735,9 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const texts = Object.fromEntries(paths.map((path, index) => [path, contents[index] ?? ""]));
   const shownTexts = Object.entries(texts).map(([path, text]) => `\n\n${path}:\n\n${text.trim().replace(/^/gm, "  ")}`);
   const data = { task, ...observation, branch: seen.branch ?? null, worktree, events, texts };
-  const text = escapeControls(`${table([...rows, ["next", nextStep(task, stateIn(repo))]])}${shownTexts.join("")}`);
+  const text = escapeControls(
+    `${table([...rows, ["next", nextStep(task, stateIn(repo.refs))]])}${shownTexts.join("")}`,
+  );
   return { changed: false, taskId: id, state: task.state, head: task.head, data, text };
 }
 
@@ -2825,7 +2822,7 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
     const now = refsSignature(repo);
     if (now !== signature) {
       signature = now;
-      const { tasks } = await readTasks({ ...repo, refs: undefined });
+      const tasks = await readTasks(repo);
       const all = tasks.filter(({ task }) => ids.length === 0 || ids.includes(task.id));
       const changed = all.find(({ task }) => (stateOf.get(task.id) ?? task.state) !== task.state);
       if (changed) return report(changed, `is ${changed.task.state} (it was ${stateOf.get(changed.task.id)})`);
@@ -2880,7 +2877,7 @@ async function changedFiles(repo: Repo, { task, branch }: TaskSnapshot): Promise
 }
 
 async function overlaps({ repo, id }: Call): Promise<Answer> {
-  const { tasks } = await readTasks(repo);
+  const tasks = await readTasks(repo);
   const live = tasks.filter(isLive);
   if (id !== "" && !tasks.some(({ task }) => task.id === id)) await readTask(repo, id);
   const files = await Promise.all(live.map((seen) => changedFiles(repo, seen)));
@@ -2923,7 +2920,7 @@ interface Finding {
 }
 
 async function doctor({ repo, options }: Call): Promise<Answer> {
-  const { tasks } = await readTasks(repo);
+  const tasks = await readTasks(repo);
   const problems: { taskId?: string; what: string; repaired: boolean }[] = [];
   const notes: { taskId?: string; what: string }[] = [];
   const take = async ({ taskId, what, repair }: Finding) => {
@@ -2970,7 +2967,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
   const missing = state === "queued" ? await missingFor(repo, task) : [];
-  const lost = lostDependencies(task, stateIn(repo));
+  const lost = lostDependencies(task, stateIn(repo.refs));
   const isCleaning = state === "cancelling" || cleanup !== undefined && !cleanup.done;
   if (state === "queued" && !exists(`${repo.common}/worker/${id}`)) {
     note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
@@ -2983,7 +2980,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   } else if (isCleaning) {
     problem("cancel was interrupted: it is completed", () => finishCancel(repo, seen));
   } else if (state === "merging") {
-    const base = (await readRefs(repo, task.base)).get(task.base);
+    const base = await readRef(repo, task.base);
     if (merge === undefined || base === undefined) note(`merge was interrupted, and ${task.base} does not exist here`);
     else if (await isAncestor(repo, merge.commit, base)) {
       problem("merge was interrupted after the base had moved: it is recorded", () => settleMerge(repo, seen, true));
@@ -3050,15 +3047,16 @@ async function undoCheckout(repo: Repo, base: string, merge: MergeCommit): Promi
 /** Finds branches, worktrees and refs without a task. */
 async function examineRest(repo: Repo, tasks: readonly TaskSnapshot[]): Promise<Finding[]> {
   const ids = new Set(tasks.map(({ task }) => task.id));
-  const branches = await readRefs(repo, BRANCHES);
-  const orphans = [...branches.keys()].map((ref) => ref.slice(BRANCHES.length)).filter((name) => !ids.has(name));
+  const refs = await readRefs(repo, TASKS, BRANCHES);
+  const of = (prefix: string) => [...refs.keys()].filter((ref) => ref.startsWith(prefix));
+  const orphans = of(BRANCHES).map((ref) => ref.slice(BRANCHES.length)).filter((name) => !ids.has(name));
   const worktrees = await readWorktrees(repo).catch((error) =>
     error instanceof Failure ? error : Promise.reject(error)
   );
   if (worktrees instanceof Failure) return [{ what: worktrees.message }];
   const stray = worktrees.filter(({ path }) => path.startsWith(`${repo.worktrees}/`))
     .filter(({ path }) => !ids.has(path.slice(repo.worktrees.length + 1).replace(/^\.check-/, "")));
-  const odd = [...(await readRefs(repo, TASKS)).keys()].filter((ref) => !ids.has(ref.slice(TASKS.length)));
+  const odd = of(TASKS).filter((ref) => !ids.has(ref.slice(TASKS.length)));
   return [
     ...odd.map((ref) => ({ what: `${ref} is not a task of this program` })),
     ...orphans.map((name) => ({ what: `branch worker/${name} belongs to no task` })),
