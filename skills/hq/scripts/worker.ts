@@ -903,38 +903,20 @@ function nextStep(task: Task, stateOf: (id: string) => string | undefined = () =
   return STATES[state].next.replaceAll("ID", id).replaceAll("HEAD", `${head}`);
 }
 
-/** An event, as its commit's message describes it. */
-interface Event {
-  commit: string;
-  at: string;
-  subject: string;
-  taskId: string;
-  opId: string;
-  actor: string;
-  from: string;
-  to: string;
-  head?: string;
-}
-
-/** Reads the events of one task or of all tasks, in order. */
-async function readEvents(repo: Repo, id?: string, ...filter: string[]): Promise<Event[]> {
+/** Reads the events of one task or of all tasks, in order, as the messages of their commits describe them. */
+async function readEvents(repo: Repo, id?: string, ...filter: string[]) {
   const tips = id === undefined ? [`--glob=${TASKS}*`] : [TASKS + id];
   const format = "-z --first-parent --topo-order --reverse --encoding=UTF-8 --format=%H%n%ct%n%B".split(" ");
   const out = await git(repo, ["log", "--no-show-signature", ...format, ...filter, ...tips, "--"]);
   return out.split("\0").filter(Boolean).map((text) => {
     const [commit = "", time = "", subject = "", ...rest] = text.split("\n");
-    const trailers = Object.fromEntries(rest.map((line) => /^([\w-]+): ([^]*)$/.exec(line)?.slice(1) ?? []));
-    return {
-      commit,
-      at: new Date(Number(time) * 1000).toISOString(),
-      subject,
-      taskId: trailers["Task-Id"],
-      opId: trailers["Op-Id"],
-      actor: trailers["Actor"],
-      from: trailers["From"],
-      to: trailers["To"],
-      ...trailers["Head"] && { head: trailers["Head"] },
-    };
+    const trailers: Record<string, string> = Object.fromEntries(
+      rest.map((line) => /^([\w-]+): ([^]*)$/.exec(line)?.slice(1) ?? []),
+    );
+    const { "Task-Id": taskId = "", "Op-Id": opId = "", Actor: actor = "", From: from = "", To: to = "" } = trailers;
+    const at = new Date(Number(time) * 1000).toISOString();
+    const { Head: head } = trailers;
+    return { commit, at, subject, taskId, opId, actor, from, to, ...head !== undefined && { head } };
   });
 }
 
@@ -1044,25 +1026,14 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
 }
 
 /** The state of a worktree, and what its removal would lose. */
-interface Inspection {
-  found: ReturnType<typeof inspectPath>;
-  branch?: string;
-  /** The commit that is checked out, if it is not the branch's. */
-  detached?: string;
-  locked?: string;
-  /** Where else its branch is checked out. */
-  elsewhere?: string;
-  /** Repos in it. */
-  nested: string[];
-  /** Nested repos, ignored files and submodules: what a commit of this repo can't save. */
-  losses: string[];
-}
+type Inspection = Awaited<ReturnType<typeof inspect>>;
 
-async function inspect(repo: Repo, id: string): Promise<Inspection> {
+async function inspect(repo: Repo, id: string) {
   const path = worktreeOf(repo, id);
   const found = inspectPath(repo, path);
   const [worktrees, branch] = await Promise.all([readWorktrees(repo), readRef(repo, BRANCHES + id)]);
   const locked = worktrees.find((each) => each.path === path)?.locked;
+  /** Where else its branch is checked out. */
   const elsewhere = worktrees.find((each) => each.branch === BRANCHES + id && each.path !== path)?.path;
   if (found !== "worktree") return { found, branch, locked, elsewhere, nested: [], losses: [] };
   const status = ["status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames"];
@@ -1082,10 +1053,14 @@ async function inspect(repo: Repo, id: string): Promise<Inspection> {
   for (const entry of entriesOf("!! ")) {
     ignored.push(...await lossesIn(repo, path, entry, isDisposable).catch(() => [entry]));
   }
+  /** Repos in it. */
   const nested = nestedRepos(path).filter((each) => !isDisposable(each));
   const modules = exists(`${admin}/modules`) ? ["what git keeps of its submodules"] : [];
+  /** The commit that is checked out, if it is not the branch's. */
   const detached = where.code !== 0 || head === branch ? undefined : head;
-  return { found, branch, detached, locked, elsewhere, nested, losses: [...ignored, ...nested, ...modules].sort() };
+  /** What a commit of this repo can't save. */
+  const losses = [...ignored, ...nested, ...modules].sort();
+  return { found, branch, detached, locked, elsewhere, nested, losses };
 }
 
 /** A path, and the directories above it, without the slash at the end. */
@@ -1393,18 +1368,12 @@ function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean; isO
   return { pid: Number(pid), isAlive: now === then, isOfThisBoot: then!.endsWith(boot) };
 }
 
-/** The processes of a task: those that end with its agent, and others that it started, such as a tmux server. */
-interface Processes {
-  own: number[];
-  others: { pid: number; name: string }[];
-}
-
 /**
  * Finds the processes in the agent's process group, and those with the task's mark in their environment, which are its
  * own if their working directory is in the worktree and they serve nobody else. Only Linux shows the environment; elsewhere, only the group is found.
  */
-function processesOf(repo: Repo, id: string, group?: number): Processes {
-  const found: Processes = { own: [], others: [] };
+function processesOf(repo: Repo, id: string, group?: number) {
+  const found = { own: [] as number[], others: [] as { pid: number; name: string }[] };
   if (Deno.build.os !== "linux") {
     const { stdout } = new Deno.Command("ps", { args: ["-A", "-o", "pid=,pgid=,stat="] }).outputSync();
     for (const [, pid, pgid, state] of new TextDecoder().decode(stdout).matchAll(/^\s*(\d+)\s+(\d+)\s+(\S+)/gm)) {
@@ -1582,7 +1551,7 @@ function isPending(repo: Repo, id: string): boolean {
 }
 
 /** Ends an agent with its own processes; returns the others, which still run. */
-async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
+async function stopAgent(repo: Repo, id: string): Promise<{ pid: number; name: string }[]> {
   const folder = folderOf(repo, id);
   if (isPending(repo, id)) {
     try {
@@ -1622,7 +1591,7 @@ async function stopAgent(repo: Repo, id: string): Promise<Processes["others"]> {
 }
 
 /** A note about processes that were not ended. */
-function leftNote(others: Processes["others"]): string {
+function leftNote(others: { pid: number; name: string }[]): string {
   const list = others.map(({ pid, name }) => `${name} (process ${pid})`).join(", ");
   return list && `\nIts agent has started these processes, which are still running: ${list}`;
 }
@@ -2592,29 +2561,15 @@ async function finishCancel(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
 
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What is observed about a task, and not stored. `null` means unknown. */
-interface Observation {
-  /** Whether the agent is running; missing if the task has no agent. */
-  alive?: boolean | null;
-  /** Whether it should be running, but its process has ended. */
-  stalled: boolean;
-  /** Whether the branch has moved since it was submitted. */
-  moved: boolean;
-  /** Seconds since it was submitted, or since its review began. */
-  reviewAge?: number;
-  /** Whether the reviewing program has ended; missing if that isn't known. */
-  reviewerGone?: boolean;
-  /** The exit status of an agent that has ended, or for how many seconds a running one has printed nothing. */
-  exitStatus?: number;
-  silent?: number;
-}
-
-function observe(repo: Repo, seen: TaskSnapshot): Observation {
+/** What is observed about a task, and not stored. What isn't known is missing, or `null`. */
+function observe(repo: Repo, seen: TaskSnapshot) {
   const { id, state, head, since } = seen.task;
   if (!isLive(seen)) return { stalled: false, moved: false };
+  // Whether the agent is running, if the task has one.
   const alive = hasAgent(seen.task) ? processOf(repo, id)?.isAlive ?? null : undefined;
   const exit = readOptional(`${repo.common}/worker/${id}/exit`);
   const printed = alive ? lstat(`${repo.common}/worker/${id}/log`)?.mtime : undefined;
+  // The head was submitted, so the branch must not move.
   const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
   return {
     ...alive !== undefined && { alive },
@@ -3270,15 +3225,8 @@ function helpFor(command: string): string {
   return `${usage}${gap}[OPTION...]${words}\n\n${known.help ?? known.summary}\n\n${table(rows)}`;
 }
 
-/** The parsed command line, which {@linkcode checkArguments} checks. */
-interface Arguments {
-  command: string;
-  words: string[];
-  options: Options;
-  given: Set<string>;
-}
-
-function readArguments(args: readonly string[]): Arguments {
+/** Parses a command line, which {@linkcode checkArguments} checks. */
+function readArguments(args: readonly string[]) {
   const switches = Object.keys(SWITCHES).map((name) => [name, false]);
   const options = { ...Object.fromEntries(switches), "paths": [], "depends-on": [], rest: [] } as Options;
   const [words, given]: [string[], Set<string>] = [[], new Set()];
@@ -3311,7 +3259,7 @@ function readArguments(args: readonly string[]): Arguments {
 }
 
 /** Checks that options and words fit a command. The first word can be the task. */
-function checkArguments({ command, words, options, given }: Arguments): void {
+function checkArguments({ command, words, options, given }: ReturnType<typeof readArguments>): void {
   if (command === "") throw new Failure("usage", "Which command?", "worker --help");
   const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   if (known === undefined) throw new Failure("usage", `Unknown command ${quote(command)}`, "worker --help");
@@ -3417,7 +3365,7 @@ async function findTask(id: string | undefined): Promise<Task | undefined> {
  */
 export async function main(args: readonly string[]): Promise<number> {
   const isJson = args.slice(0, args.includes("--") ? args.indexOf("--") : args.length).includes("--json");
-  let read: Arguments | undefined;
+  let read: ReturnType<typeof readArguments> | undefined;
   try {
     if (Deno.build.os === "windows") throw new Error("Native Windows is not supported: use WSL");
     if (args.join() === "--version") return console.log(`worker ${VERSION}`), 0;
