@@ -1531,13 +1531,6 @@ async function launch(repo: Repo, { task, commit }: TaskSnapshot): Promise<void>
   for (let tries = 0; tries < 1000 && processOf(repo, task.id) === undefined; tries++) await pause(2);
 }
 
-/** Starts the agent of a working task, if the command that should have done it was killed. */
-async function launchPending(repo: Repo, id: string): Promise<void> {
-  using _lock = await lock(repo, `task-${id}`);
-  const seen = await readTask(repo, id);
-  if (seen.task.state === "working") await launch(repo, seen);
-}
-
 /** Marks an agent as to be started. This command or a later repair does it. */
 function setPending(repo: Repo, task: Task): void {
   if (!hasAgent(task)) return;
@@ -1782,14 +1775,10 @@ interface Call {
   /** The task's id, or an empty string. */
   id: string;
   operation: Task["operation"];
-  /** Whether a killed command has begun the same operation. */
-  isRepeated: boolean;
 }
 
-async function spawn(call: Call): Promise<Answer> {
-  const { repo, id, operation, options } = call;
+async function spawn({ repo, id, operation, options }: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
-  if (call.isRepeated) return await finishSpawn(repo, await readTask(repo, id));
   if (!/^[a-z0-9][a-z0-9-]{0,63}$/.test(id)) {
     throw new Failure("usage", `${quote(id)} is not a valid ID: use up to 64 of a-z, 0-9 and -, but no - at the start`);
   }
@@ -1862,7 +1851,9 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
     const message = `Something is at ${worktreeOf(repo, task.id)}, from the cancelled task ${quote(task.id)}`;
     throw new Failure("state", message, `worker cancel ${task.id} --cleanup, or move it away`);
   }
-  const seen = await record(repo, before, { subject: `Queue: ${task.title}`, task: queued, files });
+  const missing = await missingFor(repo, queued);
+  const answer = missing.length > 0 ? queuedAnswer(queued, missing) : undefined;
+  const seen = await record(repo, before, { subject: `Queue: ${task.title}`, task: queued, files, answer });
   return { ...seen, branch: repo.refs.get(BRANCHES + task.id)?.commit };
 }
 
@@ -1873,15 +1864,16 @@ async function missingFor(repo: Repo, { dependsOn }: Task): Promise<string[]> {
   return dependsOn.filter((id) => stateOf(id) !== "merged");
 }
 
+function queuedAnswer(task: Task, missing: string[]): Answer {
+  const text = `Task ${task.id} is queued, and starts when these are merged: ${missing.join(", ")}`;
+  return answerFor(task, text, { missing });
+}
+
 /** Creates the worktree of a queued task and starts its agent, unless it depends on tasks that aren't merged. */
 async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const { id, agent, base, operation, dependsOn } = seen.task;
   const missing = await missingFor(repo, seen.task);
-  if (missing.length > 0) {
-    return answerFor(seen.task, `Task ${id} is queued, and starts when these are merged: ${missing.join(", ")}`, {
-      missing,
-    });
-  }
+  if (missing.length > 0) return queuedAnswer(seen.task, missing);
   // From a base that includes its dependencies. If the branch exists, a killed spawn has created it from there.
   const current = dependsOn.length > 0 ? seen.branch ?? await readRef(repo, base) : undefined;
   const start = current ?? seen.task.start;
@@ -2035,8 +2027,7 @@ async function block({ repo, id, operation, options }: Call): Promise<Answer> {
   return answer;
 }
 
-async function resume(call: Call): Promise<Answer> {
-  const { repo, id, operation, options } = call;
+async function resume({ repo, id, operation, options }: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
   const to = requireTransition(seen, "resume");
@@ -2215,8 +2206,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
 
 // ── merge ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function merge(call: Call): Promise<Answer> {
-  const { repo, id, operation, options } = call;
+async function merge({ repo, id, operation, options }: Call): Promise<Answer> {
   const check = options.check ?? repo.config.check;
   using _all = await lock(repo, "merge");
   using _lock = await lock(repo, `task-${id}`);
@@ -2225,10 +2215,6 @@ async function merge(call: Call): Promise<Answer> {
   if (task.state === "merged") return { ...answerFor(task, `Task ${id} is merged already`), changed: false };
   const base = await readRef(repo, task.base);
   if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
-  if (call.isRepeated && task.state === "merging") {
-    if (task.merge?.onto === base) await undoCheckout(repo, task.base, task.merge);
-    return await concludeMerge(repo, seen, base, check);
-  }
   const state = requireTransition(seen, "merge");
   checkUnmoved(seen);
   const missing = await missingFor(repo, task);
@@ -2262,7 +2248,15 @@ async function merge(call: Call): Promise<Answer> {
   const next = change(seen, operation, { state, merge: { commit, onto: base } });
   markBegun(repo, next);
   const merging = await record(repo, seen, { subject: "Merge begins", task: next, pin: commit });
-  return await concludeMerge(repo, merging, base, check);
+  try {
+    if (!isIn && check !== undefined) await checkMerge(repo, seen, commit, check);
+    if (!isIn) await moveBase(repo, task, commit, base);
+  } catch (error) {
+    // If the check or the move fails, the task is approved again.
+    if (error instanceof Failure) await settleMerge(repo, merging, false, error);
+    throw error;
+  }
+  return await settleMerge(repo, merging, true);
 }
 
 /** Records that an operation was begun on this machine, so that other clones don't repair it. */
@@ -2379,23 +2373,6 @@ async function removeCheck(repo: Repo, id: string): Promise<void> {
   removeAny(path);
 }
 
-/** Checks the recorded merge commit and moves the base to it. If that fails, the task is `approved` again. */
-async function concludeMerge(repo: Repo, seen: TaskSnapshot, base: string, check?: string): Promise<Answer> {
-  const { task } = seen;
-  const { commit, onto } = task.merge ?? { commit: "", onto: "" };
-  if (await isAncestor(repo, commit, base)) return await settleMerge(repo, seen, true);
-  try {
-    if (base !== onto) throw movedBase(task, onto, base);
-    if (check !== undefined) await checkMerge(repo, seen, commit, check);
-    await moveBase(repo, task, commit, onto);
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    await settleMerge(repo, seen, false, error);
-    throw error;
-  }
-  return await settleMerge(repo, seen, true);
-}
-
 /** Moves the base to the merge commit, with its checkout if there is one. */
 async function moveBase(repo: Repo, task: Task, commit: string, onto: string): Promise<void> {
   const cwd = await baseCheckout(repo, task.base); // again, as a check can take long
@@ -2498,13 +2475,11 @@ function errorOf({ code, message, hint }: Failure): NonNullable<Answer["error"]>
 
 // ── cancel ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function cancel(call: Call): Promise<Answer> {
-  const { repo, id, operation, options } = call;
+async function cancel({ repo, id, operation, options }: Call): Promise<Answer> {
   using _lock = await lock(repo, `task-${id}`);
   const seen = await readTask(repo, id);
   const { state } = seen.task;
   if (options.discard && !options.cleanup) throw new Failure("usage", "--discard needs --cleanup");
-  if (call.isRepeated) return await finishCancel(repo, seen);
   const isOver = state === "merged" || state === "cancelled";
   if (isOver && !options.cleanup && state === "cancelled") {
     return { ...answerFor(seen.task, `Task ${id} is cancelled already`), changed: false };
@@ -3282,17 +3257,23 @@ function taskHere({ head }: Repo): string {
   throw new Failure("usage", "Which task? No branch worker/ID is checked out here: give --taskId ID");
 }
 
-/** The result of an earlier operation with the same id; `begun` if it was interrupted. */
-async function findOperation(repo: Repo, call: Call): Promise<Answer | "begun" | undefined> {
-  const { id: opId, command } = call.operation;
-  const events = (await readEvents(repo, undefined, "--fixed-strings", `--grep=Op-Id: ${opId}`))
-    .filter((event) => event.opId === opId);
-  const last = events.at(-1);
-  if (last === undefined) return undefined;
-  const [text = "{}"] = await readObjects(repo, [`${last.commit}:answer.json`]);
-  const { command: before, ...answer } = JSON.parse(text) as Answer & { command: string };
-  if (before === command && last.taskId === call.id) return answer.taskId === undefined ? "begun" : answer;
-  throw new Failure("usage", `--op-id ${quote(opId)} was given to ${before} of task ${quote(last.taskId)} before`);
+/** The result of an earlier operation with the same id. One that was interrupted is repaired first, as by doctor. */
+async function findOperation({ repo, id, command, operation: { id: opId } }: Call): Promise<Answer | undefined> {
+  const find = async () => {
+    const events = await readEvents(repo, undefined, "--fixed-strings", `--grep=Op-Id: ${opId}`);
+    const last = events.findLast((event) => event.opId === opId);
+    if (last === undefined) return undefined;
+    const [text = "{}"] = await readObjects(repo, [`${last.commit}:answer.json`]);
+    const { command: before, ...answer } = JSON.parse(text) as Answer & { command: string };
+    if (before === command && last.taskId === id) return answer;
+    throw new Failure("usage", `--op-id ${quote(opId)} was given to ${before} of task ${quote(last.taskId)} before`);
+  };
+  const answer = await find();
+  if (answer === undefined || answer.taskId !== undefined && !isPending(repo, id)) return answer;
+  using _lock = await lock(repo, `task-${id}`);
+  for (const { repair } of await examine(repo, await readTask(repo, id))) await repair?.();
+  const repaired = await find();
+  return repaired?.taskId === undefined || repaired.error ? undefined : repaired; // A merge is done again.
 }
 
 /** Carries out a command, or returns its earlier result. */
@@ -3324,13 +3305,9 @@ async function perform(command: string, options: Options): Promise<Answer> {
       throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
     }
   }
-  const call: Call = { repo, command, options, id, operation: { id: opId, command, actor }, isRepeated: false };
-  const before = options["op-id"] === undefined ? undefined : await findOperation(repo, call);
-  if (before !== undefined && before !== "begun") {
-    if (isPending(repo, id)) await launchPending(repo, id); // all was done but for that
-    return before;
-  }
-  return await known.run({ ...call, isRepeated: before === "begun" });
+  const call: Call = { repo, command, options, id, operation: { id: opId, command, actor } };
+  const before = options["op-id"] === undefined ? undefined : await findOperation(call);
+  return before ?? await known.run(call);
 }
 
 /** Prints a result; returns the exit status. */
