@@ -269,11 +269,17 @@ function secondsSince(time: string): number {
   return Math.max(0, Math.floor((Date.now() - Date.parse(time)) / 1000));
 }
 
-/** Formats rows as columns. */
-function table(cells: readonly (readonly string[])[]): string {
+/** Formats rows as columns. To fit a terminal, the last two are shortened. */
+function table(cells: readonly (readonly string[])[], columns = Infinity): string {
   const rows = cells.map((row) => row.map((cell) => cell.replaceAll("\n", "\\n")));
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd()).join("\n");
+  const [note = 0, title = 0] = widths.slice(-2);
+  const room = Math.max(20, columns - widths.slice(0, -2).reduce((sum, width) => sum + width + 2, 2));
+  const noteWidth = Math.min(note, Math.max(10, room - 12));
+  widths.splice(-2, 2, noteWidth, Math.min(title, room - noteWidth));
+  const lineOf = (row: readonly string[]) =>
+    row.map((cell, column) => shorten(cell, widths[column] ?? 0).padEnd(widths[column] ?? 0)).join("  ").trimEnd();
+  return rows.map(lineOf).join("\n");
 }
 
 /**
@@ -406,11 +412,7 @@ async function collectOutput(child: Deno.ChildProcess) {
   };
   const all = Promise.all([read(child.stdout, stdout!), read(child.stderr, stderr!)]);
   const { code } = await child.status;
-  // What the process itself has written arrives immediately.
-  const patience = Promise.withResolvers<void>();
-  const timer = setTimeout(patience.resolve, 1000);
-  await Promise.race([all, patience.promise]);
-  clearTimeout(timer);
+  await Promise.race([all, pause(1000)]); // What the process itself has written arrives immediately.
   return { code, stdout: await new Blob(stdout).bytes(), stderr: await new Blob(stderr).bytes() };
 }
 
@@ -442,6 +444,12 @@ async function run(
     if (cwd !== undefined && !exists(cwd)) throw new Failure("git", `The folder ${quote(cwd)} is gone`);
     throw new Failure("internal", `${program} is not installed, or not on the PATH`);
   }
+}
+
+/** Starts a shell in a session and a process group of its own, which outlives this program. */
+function startDetached(args: string[], cwd: string, env: Record<string, string>): void {
+  const streams = { stdin: "null", stdout: "null", stderr: "null" } as const;
+  new Deno.Command("/bin/sh", { args, cwd, env, clearEnv: true, detached: true, ...streams }).spawn().unref();
 }
 
 /** Runs git; it may fail. */
@@ -842,16 +850,8 @@ async function publish(
 function notify({ config, common }: Repo, task: Task): void {
   if (config.notify === undefined || !["blocked", "needs_human", "failed"].includes(task.state)) return;
   const why = task.question ?? task.reason ?? checkpointList(task).join("; ");
-  new Deno.Command("/bin/sh", {
-    args: ["-c", config.notify],
-    cwd: common,
-    env: { ...ENVIRONMENT, WORKER_ID: task.id, WORKER_STATE: task.state, WORKER_TITLE: task.title, WORKER_WHY: why },
-    clearEnv: true,
-    detached: true,
-    stdin: "null",
-    stdout: "null",
-    stderr: "null",
-  }).spawn().unref();
+  const env = { WORKER_ID: task.id, WORKER_STATE: task.state, WORKER_TITLE: task.title, WORKER_WHY: why };
+  startDetached(["-c", config.notify], common, { ...ENVIRONMENT, ...env });
 }
 
 function checkpointList({ checkpoints = [] }: Task): string[] {
@@ -922,21 +922,12 @@ async function readEvents(repo: Repo, id?: string, ...filter: string[]) {
 
 // ── Worktrees ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A worktree, as git lists it. */
-interface Worktree {
-  path: string;
-  branch?: string;
-  /** The reason for its lock. */
-  locked?: string;
-  isBare: boolean;
-}
-
-async function readWorktrees(repo: Repo): Promise<Worktree[]> {
+async function readWorktrees(repo: Repo) {
   const out = await git(repo, ["worktree", "list", "--porcelain", "-z"]);
   return out.split("\0\0").filter(Boolean).map((text) => {
     const fields = new Map(text.split("\0").map((line) => /^(\S+) ?([^]*)$/.exec(line)?.slice(1) as [string, string]));
     const [path = "", branch, locked] = ["worktree", "branch", "locked"].map((name) => fields.get(name));
-    return { path, branch, locked, isBare: fields.has("bare") };
+    return { path, branch, locked, isBare: fields.has("bare") }; // `locked` is the reason
   });
 }
 
@@ -1517,16 +1508,7 @@ async function launch(repo: Repo, { task, commit }: TaskSnapshot): Promise<void>
   if (isPending(repo, task.id)) ["process", "exit"].forEach((name) => removeAny(`${folder}/${name}`));
   const { WORKER_HUMAN: _, ...others } = ENVIRONMENT; // no agent speaks for a person
   const env = { ...others, WORKER_TASK: task.id, WORKER_PROMPT: `${folder}/prompt.md` };
-  new Deno.Command("/bin/sh", {
-    args: ["-c", LAUNCHER, "worker", folder, ...words],
-    cwd: worktreeOf(repo, task.id),
-    env,
-    clearEnv: true,
-    detached: true, // a session and a process group of its own
-    stdin: "null",
-    stdout: "null",
-    stderr: "null",
-  }).spawn().unref();
+  startDetached(["-c", LAUNCHER, "worker", folder, ...words], worktreeOf(repo, task.id), env);
   // The next command needs the process id.
   for (let tries = 0; tries < 1000 && processOf(repo, task.id) === undefined; tries++) await pause(2);
 }
@@ -1689,35 +1671,6 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
   );
 }
 
-/** The size of a change, and its paths. A rename has two. */
-interface Size {
-  paths: string[];
-  lines: number;
-  renames: number;
-  /** Files of which git shows no lines, although they aren't media. */
-  hidden: string[];
-  /** Each `package.json` whose scripts change: npm runs them on every machine. */
-  scripts: string[];
-}
-
-/** Files that have no lines to review. */
-const MEDIA = /\.(png|jpe?g|gif|ico|webp|avif|woff2?|ttf|otf|mp[34]|webm)$/i;
-
-/** Parses `git diff --numstat -z --find-renames`. */
-function readSize(out: string): Size {
-  const size: Size = { paths: [], lines: 0, renames: 0, hidden: [], scripts: [] };
-  const fields = out.split("\0");
-  for (let index = 0; index < fields.length - 1; index++) {
-    const [added = "", deleted = "", path = ""] = /^(\S+)\t(\S+)\t([^]*)$/.exec(fields[index] ?? "")?.slice(1) ?? [];
-    size.lines += (Number(added) || 0) + (Number(deleted) || 0);
-    const both = path === "" ? [fields[++index] ?? "", fields[++index] ?? ""] : [path];
-    if (path === "") size.renames++;
-    if (added === "-" && !MEDIA.test(both.at(-1) ?? "")) size.hidden.push(both.at(-1) ?? "");
-    size.paths.push(...both);
-  }
-  return size;
-}
-
 /** Expressions for the paths that a glob matches, and for a link or a file in place of a directory above them. */
 function guardsOf(glob: string): RegExp[] {
   const segments = globSegments(glob);
@@ -1728,7 +1681,10 @@ function guardsOf(glob: string): RegExp[] {
 }
 
 /** What of a change needs a person's approval. */
-function checkpointsOf(config: Config, { paths, lines, renames, hidden, scripts }: Size): Checkpoint[] {
+function checkpointsOf(
+  config: Config,
+  { paths, lines, renames, hidden, scripts }: Awaited<ReturnType<typeof measure>>,
+): Checkpoint[] {
   const expressions = config.humanPaths.flatMap(guardsOf);
   const guarded = paths.filter((path) => expressions.some((expression) => expression.test(`${path}/`)));
   const checkpoints: Checkpoint[] = [];
@@ -1982,9 +1938,30 @@ async function submit({ repo, id, operation, options }: Call): Promise<Answer> {
   return answer;
 }
 
-/** The size of the change between two commits. */
-async function measure(repo: Repo, from: string, to: string): Promise<Size> {
-  const size = readSize(await git(repo, ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY, from, to]));
+/** Files that have no lines to review. */
+const MEDIA = /\.(png|jpe?g|gif|ico|webp|avif|woff2?|ttf|otf|mp[34]|webm)$/i;
+
+/** The size of the change between two commits, and its paths. A rename has two. */
+async function measure(repo: Repo, from: string, to: string) {
+  const size = {
+    paths: [] as string[],
+    lines: 0,
+    renames: 0,
+    /** Files of which git shows no lines, although they aren't media. */
+    hidden: [] as string[],
+    /** Each `package.json` whose scripts change: npm runs them on every machine. */
+    scripts: [] as string[],
+  };
+  const out = await git(repo, ["diff", "--numstat", "-z", "--find-renames", "-l0", ...EXACTLY, from, to]);
+  const fields = out.split("\0");
+  for (let index = 0; index < fields.length - 1; index++) {
+    const [added = "", deleted = "", path = ""] = /^(\S+)\t(\S+)\t([^]*)$/.exec(fields[index] ?? "")?.slice(1) ?? [];
+    size.lines += (Number(added) || 0) + (Number(deleted) || 0);
+    const both = path === "" ? [fields[++index] ?? "", fields[++index] ?? ""] : [path];
+    if (path === "") size.renames++;
+    if (added === "-" && !MEDIA.test(both.at(-1) ?? "")) size.hidden.push(both.at(-1) ?? "");
+    size.paths.push(...both);
+  }
   const packages = [...new Set(size.paths)].filter((path) => /(^|\/)package\.json$/.test(path) && !path.includes("\n"));
   const texts = await readObjects(repo, packages.flatMap((path) => [`${from}:${path}`, `${to}:${path}`]));
   const scripts = texts.map((text) => {
@@ -2585,19 +2562,6 @@ function sharers(files: ReadonlyMap<string, readonly string[] | null>, id: strin
   );
 }
 
-/** Shortens the last two cells of rows, so that the table fits 80 columns. */
-function fitColumns(rows: readonly string[][]): string[][] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const [note = 0] = widths.slice(-2);
-  const room = Math.max(20, 80 - widths.slice(0, -2).reduce((sum, width) => sum + width + 2, 2));
-  const noteWidth = Math.min(note, Math.max(10, room - 12));
-  return rows.map((row) => [
-    ...row.slice(0, -2),
-    shorten(row.at(-2) ?? "", noteWidth),
-    shorten(row.at(-1) ?? "", room - noteWidth),
-  ]);
-}
-
 async function list({ repo, options }: Call): Promise<Answer> {
   // Most tasks are merged or cancelled sooner or later. They are not read.
   const refs = new Map([...repo.refs].filter(([, { to }]) => options.all || !["merged", "cancelled"].includes(to)));
@@ -2645,7 +2609,7 @@ async function list({ repo, options }: Call): Promise<Answer> {
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
   printError(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
   const all = [["ID", "STATE", "SINCE", "ROUND", "AGENT", "NOTE", "TITLE"], ...rows];
-  const text = table(Deno.stdout.isTerminal() ? fitColumns(all) : all);
+  const text = table(all, Deno.stdout.isTerminal() ? 80 : Infinity);
   return { changed: false, data: { tasks: data, live, waiting }, ...rows.length > 0 && { text } };
 }
 
@@ -3324,16 +3288,6 @@ function answerWith(command: string, isJson: boolean, answer: Answer): number {
   return error === undefined ? 0 : EXIT[error.code];
 }
 
-/** The task that a result is about, if it can be read. */
-async function findTask(id: string | undefined): Promise<Task | undefined> {
-  try {
-    const repo = await openRepo();
-    return (await readTask(repo, id ?? await taskHere(repo))).task;
-  } catch {
-    return undefined;
-  }
-}
-
 /**
  * The program.
  *
@@ -3355,8 +3309,9 @@ export async function main(args: readonly string[]): Promise<number> {
     const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
     const words = args.filter((word) => !word.startsWith("-")).join(" ");
     const known = Object.keys(COMMANDS).find((name) => words.startsWith(name));
-    const task = isJson ? await findTask(read?.options.taskId) : undefined;
-    const taskId = read?.options.taskId ?? task?.id;
+    const taskId = read?.options.taskId;
+    const find = async (id: string) => (await readTask(await openRepo(), id)).task;
+    const task = isJson && taskId !== undefined ? await find(taskId).catch(() => undefined) : undefined;
     const answer = { changed: false, taskId, state: task?.state, head: task?.head, error: errorOf(failure) };
     return answerWith(read?.command ?? known ?? "", isJson, answer);
   }
