@@ -968,6 +968,23 @@ function clearPartial(repo: Repo, id: string): void {
   if (exists(admin) && isPartial) removeAny(admin);
 }
 
+/** What git knows of a task's branch and worktree. */
+async function placeOf(repo: Repo, id: string) {
+  const [path, ref] = [worktreeOf(repo, id), BRANCHES + id];
+  const [worktrees, branch] = await Promise.all([readWorktrees(repo), readRef(repo, ref)]);
+  const known = worktrees.find((each) => each.path === path);
+  /** Where else its branch is checked out. */
+  const elsewhere = worktrees.find((each) => each.branch === ref && each.path !== path)?.path;
+  return {
+    path,
+    found: inspectPath(repo, path),
+    isKnown: known !== undefined,
+    locked: known?.locked,
+    branch,
+    elsewhere,
+  };
+}
+
 /** What to do if a task's branch is checked out elsewhere: perhaps in the worktree that was left when the repo was moved. */
 function hintElsewhere(repo: Repo, id: string, path: string): string {
   const isLeft = path.endsWith(`/${id}`) && inspectPath(repo, path) === "foreign" && !exists(repo.worktrees);
@@ -985,20 +1002,17 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
   const isFree = branch === undefined && inspectPath(repo, path) === "nothing";
   if (isNew && isFree && (await tryGit(repo, makeNew)).code === 0) return;
 
-  const found = inspectPath(repo, path);
-  const [worktrees, at] = await Promise.all([readWorktrees(repo), readRef(repo, BRANCHES + task.id)]);
-  const known = worktrees.find((each) => each.path === path);
-  const elsewhere = worktrees.find((each) => each.branch === BRANCHES + task.id && each.path !== path);
+  const { found, locked, branch: at, elsewhere } = await placeOf(repo, task.id);
   // git sets this lock while it creates a worktree. A killed one leaves it.
-  const isPartial = isNew && known?.locked === "initializing";
+  const isPartial = isNew && locked === "initializing";
   if (found === "worktree" && !isPartial) return;
   if (found === "foreign" && !isPartial) {
     throw inTheWay("it exists, and is no worktree of this repo", "Move it away");
   }
-  if (elsewhere) {
-    throw inTheWay(`its branch is checked out in ${elsewhere.path}`, hintElsewhere(repo, task.id, elsewhere.path));
+  if (elsewhere !== undefined) {
+    throw inTheWay(`its branch is checked out in ${elsewhere}`, hintElsewhere(repo, task.id, elsewhere));
   }
-  if (known?.locked !== undefined && !isPartial) {
+  if (locked !== undefined && !isPartial) {
     throw inTheWay(`it is locked`, `git worktree unlock ${shellWord(path)}`);
   }
   if (at === undefined && !isNew) {
@@ -1020,13 +1034,9 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
 type Inspection = Awaited<ReturnType<typeof inspect>>;
 
 async function inspect(repo: Repo, id: string) {
-  const path = worktreeOf(repo, id);
-  const found = inspectPath(repo, path);
-  const [worktrees, branch] = await Promise.all([readWorktrees(repo), readRef(repo, BRANCHES + id)]);
-  const locked = worktrees.find((each) => each.path === path)?.locked;
-  /** Where else its branch is checked out. */
-  const elsewhere = worktrees.find((each) => each.branch === BRANCHES + id && each.path !== path)?.path;
-  if (found !== "worktree") return { found, branch, locked, elsewhere, nested: [], losses: [] };
+  const place = await placeOf(repo, id);
+  const { path, branch } = place;
+  if (place.found !== "worktree") return { ...place, detached: undefined, nested: [], losses: [] };
   const status = ["status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames"];
   const [where, entries] = await Promise.all([
     tryGit(repo, ["rev-parse", "--absolute-git-dir", "--verify", "HEAD"], { cwd: path }),
@@ -1051,7 +1061,7 @@ async function inspect(repo: Repo, id: string) {
   const detached = where.code !== 0 || head === branch ? undefined : head;
   /** What a commit of this repo can't save. */
   const losses = [...ignored, ...nested, ...modules].sort();
-  return { found, branch, detached, locked, elsewhere, nested, losses };
+  return { ...place, detached, nested, losses };
 }
 
 /** A path, and the directories above it, without the slash at the end. */
@@ -1127,8 +1137,7 @@ function nestedRepos(top: string, inside = ""): string[] {
 
 /** Refuses to remove what can't be restored. */
 function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard: boolean): void {
-  const { found, locked, elsewhere, losses } = inspection;
-  const path = worktreeOf(repo, id);
+  const { path, found, locked, elsewhere, losses } = inspection;
   if (elsewhere !== undefined) {
     const hint = hintElsewhere(repo, id, elsewhere);
     throw new Failure("state", `The branch worker/${id} is checked out in ${elsewhere}`, hint);
@@ -1150,13 +1159,12 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
 async function saveWorktree(
   repo: Repo,
   { task }: TaskSnapshot,
-  { found, branch, detached, nested }: Inspection,
+  { path: cwd, found, branch, detached, nested }: Inspection,
 ): Promise<string> {
   const ref = `refs/worker/backup/${task.id}`;
   const head = branch ?? task.head ?? task.start;
   let [tree, staged]: [string, string?] = [`${head}^{tree}`];
   if (found === "worktree") {
-    const cwd = worktreeOf(repo, task.id);
     const index = `${folderOf(repo, task.id)}/index`;
     const here = { cwd, env: { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "0" } };
     const own = (await git(repo, ["rev-parse", "--path-format=absolute", "--git-path", "index"], { cwd })).trimEnd();
@@ -1251,14 +1259,12 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
     Deno.renameSync(path, gone);
   }
   if (inspectPath(repo, path) === "nothing") removeAny(path); // git takes an empty folder for a broken worktree
-  const isKnown = (await readWorktrees(repo)).some((each) => each.path === path);
+  const { isKnown, branch: now, elsewhere } = await placeOf(repo, id);
   if (isKnown) await git(repo, ["worktree", "remove", "--force", path]);
   removeAny(gone);
-  const [worktrees, now] = await Promise.all([readWorktrees(repo), readRef(repo, BRANCHES + id)]);
   if (now === undefined) return;
-  const user = worktrees.find((each) => each.branch === BRANCHES + id);
-  if (user) {
-    throw new Failure("state", `The branch worker/${id} is checked out in ${user.path}`, "Check out another there");
+  if (elsewhere !== undefined) {
+    throw new Failure("state", `The branch worker/${id} is checked out in ${elsewhere}`, "Check out another there");
   }
   if (now !== head) {
     throw new Failure(
@@ -2363,14 +2369,7 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
     }`;
     throw new Failure("loses_work", reason, "Move those away");
   }
-  const merge = [
-    "merge",
-    "--ff-only",
-    "--no-overwrite-ignore",
-    "--no-squash",
-    "--no-autostash",
-    "--no-verify-signatures",
-  ];
+  const merge = "merge --ff-only --no-overwrite-ignore --no-squash --no-autostash --no-verify-signatures".split(" ");
   const added = cwd === undefined
     ? []
     : (await changedPaths(repo, onto, commit, "A")).filter((path) => !exists(`${cwd}/${path}`));
@@ -2773,9 +2772,10 @@ async function changedFiles(repo: Repo, { task, branch }: TaskSnapshot): Promise
 async function overlaps({ repo, id }: Call): Promise<Answer> {
   const tasks = await readTasks(repo);
   const live = tasks.filter(isLive);
-  if (id !== "" && !tasks.some(({ task }) => task.id === id)) await readTask(repo, id);
-  const files = await Promise.all(live.map((seen) => changedFiles(repo, seen)));
-  const changed = Object.fromEntries(live.map(({ task }, index) => [task.id, files[index] ?? []]));
+  if (id !== "") await readTask(repo, id); // It must exist.
+  const changed = Object.fromEntries(
+    await Promise.all(live.map(async (seen) => [seen.task.id, await changedFiles(repo, seen)] as const)),
+  );
   const pairs = live.flatMap((a, index) => live.slice(index + 1).map((b) => [a, b] as const))
     .filter(([a, b]) => id === "" || a.task.id === id || b.task.id === id);
   const found = await Promise.all(pairs.map(async ([a, b]) => {
