@@ -878,27 +878,19 @@ function answerFor(task: Task, text: string, data: Record<string, unknown> = {})
   };
 }
 
-/** The tasks that a task depends on and that will never be merged. */
-function lostDependencies({ state, dependsOn }: Task, stateOf: (id: string) => string | undefined): string[] {
-  return state === "queued" ? dependsOn.filter((id) => stateOf(id) === "cancelled") : [];
+/** The tasks that have to be merged before a queued task starts, and those of them that never will be. */
+function dependenciesOf({ state, dependsOn }: Task, refs: Refs): { open: string[]; lost: string[] } {
+  const stateOf = (id: string) => refs.get(TASKS + id)?.to;
+  const open = state === "queued" ? dependsOn.filter((id) => stateOf(id) !== "merged") : [];
+  return { open, lost: open.filter((id) => stateOf(id) === "cancelled") };
 }
 
-/** The states of tasks, as their last events say. */
-function stateIn(refs: Refs): (id: string) => string | undefined {
-  return (id) => refs.get(TASKS + id)?.to;
-}
-
-/** Those that have to be merged before it starts. */
-function openDependencies({ state, dependsOn }: Task, stateOf: (id: string) => string | undefined): string[] {
-  return state === "queued" ? dependsOn.filter((id) => stateOf(id) !== "merged") : [];
-}
-
-/** The next step for a task. `stateOf` gives the states of others. */
-function nextStep(task: Task, stateOf: (id: string) => string | undefined = () => undefined): string {
+/** The next step for a task. `refs` has the states of others. */
+function nextStep(task: Task, refs: Refs = new Map()): string {
   const { id, state, head, cleanup } = task;
   if (cleanup?.done) return "";
-  if (lostDependencies(task, stateOf).length > 0) return CANCEL_STEP.replace("ID", id);
-  const open = openDependencies(task, stateOf);
+  const { open, lost } = dependenciesOf(task, refs);
+  if (lost.length > 0) return CANCEL_STEP.replace("ID", id);
   if (open.length > 0) return `it starts when these are merged: ${open.join(", ")}`;
   return STATES[state].next.replaceAll("ID", id).replaceAll("HEAD", `${head}`);
 }
@@ -1819,11 +1811,9 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
   return { ...seen, branch: repo.refs.get(BRANCHES + task.id)?.commit };
 }
 
-/** The tasks that a task depends on and that are not merged. */
-async function missingFor(repo: Repo, { dependsOn }: Task): Promise<string[]> {
-  if (dependsOn.length === 0) return [];
-  const stateOf = stateIn(await readRefs(repo, TASKS));
-  return dependsOn.filter((id) => stateOf(id) !== "merged");
+/** The tasks that a queued task waits for now. */
+async function missingFor(repo: Repo, task: Task): Promise<string[]> {
+  return task.dependsOn.length === 0 ? [] : dependenciesOf(task, await readRefs(repo, TASKS)).open;
 }
 
 function queuedAnswer(task: Task, missing: string[]): Answer {
@@ -2200,11 +2190,6 @@ async function merge({ repo, id, operation, options }: Call): Promise<Answer> {
   if (base === undefined) throw new Failure("git", `The base of task ${quote(id)}, ${task.base}, is not here`);
   const state = requireTransition(seen, "merge");
   checkUnmoved(seen);
-  const missing = await missingFor(repo, task);
-  if (missing.length > 0) {
-    const message = `Task ${quote(id)} depends on tasks that are not merged: ${missing.join(", ")}`;
-    throw new Failure("state", message, "Merge those first");
-  }
   const checkout = await baseCheckout(repo, task.base);
   const [merged, baseTree] = await Promise.all([
     inCheckout(repo, id, base, checkout, (cwd) => mergeTrees(repo, base, task.head ?? "", cwd)),
@@ -2518,7 +2503,7 @@ function observe(repo: Repo, seen: TaskSnapshot) {
   if (!isLive(seen)) return { stalled: false, moved: false };
   // Whether the agent is running, if the task has one.
   const alive = hasAgent(seen.task) ? processOf(repo, id)?.isAlive ?? null : undefined;
-  const exit = readOptional(`${repo.common}/worker/${id}/exit`);
+  const exit = alive === false ? readOptional(`${repo.common}/worker/${id}/exit`) : undefined;
   const printed = alive ? lstat(`${repo.common}/worker/${id}/log`)?.mtime : undefined;
   // The head was submitted, so the branch must not move.
   const isPinned = STATES[state].waiting || state === "approved" || state === "needs_human";
@@ -2528,7 +2513,7 @@ function observe(repo: Repo, seen: TaskSnapshot) {
     moved: isPinned && seen.branch !== undefined && seen.branch !== head,
     ...STATES[state].waiting && { reviewAge: secondsSince(since) },
     ...state === "reviewing" && { reviewerGone: isReviewerGone(repo, seen.task) },
-    ...alive === false && exit !== undefined && { exitStatus: Number(exit) },
+    ...exit !== undefined && { exitStatus: Number(exit) },
     ...alive && printed && { silent: secondsSince(printed.toISOString()) },
   };
 }
@@ -2575,8 +2560,7 @@ async function list({ repo, options }: Call): Promise<Answer> {
     };
     const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
     const works = nameOfAgent(task);
-    const lost = lostDependencies(task, stateIn(repo.refs));
-    const waitsFor = openDependencies(task, stateIn(repo.refs));
+    const { open: waitsFor, lost } = dependenciesOf(task, repo.refs);
     return { ...known, works, lost, waitsFor, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
   const short = (text: string) => escapeControls(shorten(text, 40));
@@ -2629,7 +2613,7 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const shownTexts = Object.entries(texts).map(([path, text]) => `\n\n${path}:\n\n${text.trim().replace(/^/gm, "  ")}`);
   const data = { task, ...observation, branch: seen.branch ?? null, worktree, events, texts };
   const text = escapeControls(
-    `${table([...rows, ["next", nextStep(task, stateIn(repo.refs))]])}${shownTexts.join("")}`,
+    `${table([...rows, ["next", nextStep(task, repo.refs)]])}${shownTexts.join("")}`,
   );
   return { changed: false, taskId: id, state: task.state, head: task.head, data, text };
 }
@@ -2715,7 +2699,8 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
     const now = refsSignature(repo);
     if (now !== signature) {
       signature = now;
-      const tasks = await readTasks(repo);
+      const refs = await readRefs(repo, TASKS, BRANCHES);
+      const tasks = await tasksAt(repo, refs);
       const all = tasks.filter(({ task }) => ids.length === 0 || ids.includes(task.id));
       const changed = all.find(({ task }) => (stateOf.get(task.id) ?? task.state) !== task.state);
       if (changed) return report(changed, `is ${changed.task.state} (it was ${stateOf.get(changed.task.id)})`);
@@ -2723,8 +2708,7 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
       if (live.length === 0) {
         return { changed: false, data: {}, text: "No task is live, so there is nothing to wait for" };
       }
-      const states = new Map(tasks.map(({ task }) => [task.id, task.state]));
-      const stuck = all.find(({ task }) => lostDependencies(task, (id) => states.get(id)).length > 0);
+      const stuck = all.find(({ task }) => dependenciesOf(task, refs).lost.length > 0);
       if (stuck) return report(stuck, "cannot start, because what it depends on is cancelled", CANCEL_STEP);
       const ready = all.find(({ task }) => ACTIONABLE.includes(task.state));
       if (ready) return report(ready, `is ${ready.task.state}`);
@@ -2860,14 +2844,13 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   if (exists(checkFolder(repo, id))) {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
-  const missing = state === "queued" ? await missingFor(repo, task) : [];
-  const lost = lostDependencies(task, stateIn(repo.refs));
+  const { open, lost } = dependenciesOf(task, await readRefs(repo, TASKS));
   const isCleaning = state === "cancelling" || cleanup !== undefined && !cleanup.done;
   if (state === "queued" && !exists(`${repo.common}/worker/${id}`)) {
     note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
   } else if (lost.length > 0) {
     note(`it cannot start, because this is cancelled: ${lost.join(", ")} (${CANCEL_STEP.replace("ID", id)})`);
-  } else if (missing.length > 0) note(`it starts when these are merged: ${missing.join(", ")}`);
+  } else if (open.length > 0) note(`it starts when these are merged: ${open.join(", ")}`);
   else if (state === "queued") problem("spawn was interrupted: it is run again", () => finishSpawn(repo, seen));
   else if ((state === "merging" || isCleaning) && !isBegunHere(repo, task)) {
     note(`${state === "merging" ? "merge" : "cancel"} is running on another machine, or was interrupted there`);
