@@ -161,7 +161,6 @@ class Failure extends Error {
   }
 }
 
-/** `value` in quotes. */
 function quote(value: string): string {
   return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 }
@@ -172,7 +171,6 @@ function escapeControls(text: string): string {
   return text.replace(/[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`);
 }
 
-/** `text`, shortened if it is longer than that. */
 function shorten(text: string, length: number): string {
   return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }
@@ -183,9 +181,12 @@ function listSome(items: readonly string[]): string {
   return [...items.slice(0, 10), ...more].map((item) => `\n  ${item.replaceAll("\n", "\\n")}`).join("");
 }
 
-/** Prints a message on standard error. */
 function printError(text: string): void {
   console.error(escapeControls(text));
+}
+
+function writeAll(file: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {
+  for (let rest = bytes; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
 }
 
 /** `word` as a shell reads it. */
@@ -257,7 +258,6 @@ function explain(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/ \(os error \d+\)/, "");
 }
 
-/** A duration for a reader. */
 function formatDuration(seconds: number): string {
   for (const [unit, length] of [["d", 86400], ["h", 3600], ["m", 60]] as const) {
     if (seconds >= 2 * length) return `${Math.floor(seconds / length)}${unit}`;
@@ -305,7 +305,6 @@ export function globToRegExp(glob: string): RegExp {
   return new RegExp(`^${segments.join("")}`, "i");
 }
 
-/** Checks that a glob is valid. */
 function checkGlob(glob: string, from: string): void {
   try {
     globToRegExp(glob);
@@ -345,7 +344,6 @@ export function globsMeet(a: string, b: string): boolean {
 
 // ── git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The repo, with its settings. */
 interface Repo {
   /** The git directory that all worktrees share. */
   common: string;
@@ -416,7 +414,6 @@ async function collectOutput(child: Deno.ChildProcess) {
   return { code, stdout: await new Blob(stdout).bytes(), stderr: await new Blob(stderr).bytes() };
 }
 
-/** Runs a program to its end. */
 async function run(
   program: string,
   args: readonly string[],
@@ -630,7 +627,6 @@ async function mergeTrees(
   return { tree, conflicts: output.code === 0 ? [] : told.length > 0 ? told : ["of an unknown kind"] };
 }
 
-/** Whether a commit is an ancestor of another one. */
 async function isAncestor(repo: Repo, commit: string, of: string): Promise<boolean> {
   const args = ["merge-base", "--is-ancestor", commit, of];
   const output = await tryGit(repo, args);
@@ -737,7 +733,6 @@ interface TaskSnapshot {
   branch?: string;
 }
 
-/** The result of a command. */
 interface Answer {
   changed: boolean;
   taskId?: string;
@@ -749,7 +744,6 @@ interface Answer {
   error?: { code: keyof typeof EXIT; message: string; hint?: string };
 }
 
-/** The content of an event. */
 interface EventContent {
   /** What happened, as the subject of the commit. */
   subject: string;
@@ -762,7 +756,6 @@ interface EventContent {
   answer?: Answer;
 }
 
-/** Reads all tasks with their branches. */
 async function readTasks(repo: Repo): Promise<TaskSnapshot[]> {
   return await tasksAt(repo, await readRefs(repo, TASKS, BRANCHES));
 }
@@ -777,7 +770,6 @@ async function tasksAt(repo: Repo, refs: Refs): Promise<TaskSnapshot[]> {
   });
 }
 
-/** Parses a task that this program has written. */
 function parseTask(text: string | undefined): Task | undefined {
   try {
     const task = JSON.parse(text ?? "") as Task;
@@ -787,7 +779,6 @@ function parseTask(text: string | undefined): Task | undefined {
   }
 }
 
-/** Reads a task, which must exist. */
 async function readTask(repo: Repo, id: string): Promise<TaskSnapshot> {
   const refs = await readRefs(repo, TASKS + id, BRANCHES + id);
   const seen = (await tasksAt(repo, refs)).find(({ task }) => task.id === id);
@@ -1300,7 +1291,7 @@ async function runShell(command: string, cwd: string, id: string, log?: string) 
   const decoder = new TextDecoder();
   const all = (async () => {
     for await (const piece of child.stdout) {
-      for (let rest = piece; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+      writeAll(file, piece);
       output = (output + decoder.decode(piece, { stream: true })).slice(-LOG_BYTES);
     }
   })();
@@ -1313,7 +1304,6 @@ async function runShell(command: string, cwd: string, id: string, log?: string) 
   return { code, output: lastLines(output).trimEnd().replaceAll("\0", "\\0") }; // No prompt can contain a NUL.
 }
 
-/** The last lines of an output. */
 function lastLines(text: string): string {
   return text.split("\n").slice(-LOG_LINES - 1).join("\n");
 }
@@ -1421,7 +1411,6 @@ function callerOf(): { pid: number; birth: string } | undefined {
   }
 }
 
-/** Records which program reviews a task. */
 function setReviewer(repo: Repo, id: string, reviewer: string): void {
   const { pid, birth } = callerOf() ?? { pid: 0, birth: "" };
   Deno.writeTextFileSync(`${folderOf(repo, id)}/reviewer`, [pid, birth, reviewer].join("\n"));
@@ -1457,18 +1446,15 @@ function hasAgent({ agent, command }: Task): boolean {
   return agent !== "none" || command !== undefined;
 }
 
-/** The name of a task's agent for a reader. */
 function nameOfAgent({ agent, command }: Task): string {
   return command?.[0]?.replace(/^.*\//, "") ?? agent;
 }
 
-/** Whether a program is on the `PATH`. */
 function isProgram(name: string): boolean {
   if (name.includes("/")) return exists(name);
   return (ENVIRONMENT["PATH"] ?? "").split(":").some((folder) => exists(`${folder || "."}/${name}`));
 }
 
-/** The prompt for an agent. */
 function promptFor(task: Task, brief: string, findings: readonly string[]): string {
   // Deno's full path, because Codex runs commands in a login shell, which may have another PATH.
   const program = shellWord(decodeURIComponent(new URL(import.meta.url).pathname));
@@ -1563,7 +1549,6 @@ async function stopAgent(repo: Repo, id: string): Promise<{ pid: number; name: s
   return [...others, ...Array.from(foreign, (pid) => ({ pid, name: processInfo(pid).name }))];
 }
 
-/** A note about processes that were not ended. */
 function leftNote(others: { pid: number; name: string }[]): string {
   const list = others.map(({ pid, name }) => `${name} (process ${pid})`).join(", ");
   return list && `\nIts agent has started these processes, which are still running: ${list}`;
@@ -1705,7 +1690,6 @@ function leadTo(task: Task, head: string, next: State, checkpoints: readonly Che
   return { state: "needs_human", checkpoints: raised, next };
 }
 
-/** A note for a task that needs a person. */
 function humanNote(task: Task): string {
   if (task.state !== "needs_human") return "";
   const reasons = checkpointList(task);
@@ -1721,7 +1705,6 @@ function statusPaths(out: string): string[] {
 
 // ── spawn ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A call of a command. */
 interface Call {
   repo: Repo;
   command: string;
@@ -1854,7 +1837,6 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   return answer;
 }
 
-/** Starts the tasks that waited for a task that is merged now. */
 async function startDependents(repo: Repo, id: string): Promise<void> {
   for (
     const { task } of (await readTasks(repo)).filter(({ task }) =>
@@ -2168,11 +2150,7 @@ async function reviewDiff({ repo, id, options }: Call): Promise<Answer> {
   const output = { bytes: new Uint8Array([...whole.bytes, ...more?.bytes ?? []]), out: whole.out + (more?.out ?? "") };
   // As bytes, because files need not be UTF-8, but escaped on a terminal.
   if (!options.json && Deno.stdout.isTerminal()) console.log(escapeControls(output.out).trimEnd());
-  else if (!options.json) {
-    for (let rest = output.bytes; rest.length > 0;) {
-      rest = rest.subarray(Deno.stdout.writeSync(rest));
-    }
-  }
+  else if (!options.json) writeAll(Deno.stdout, output.bytes);
   const data = { round: task.round, from, ...isFix && { reviewed }, diff: output.out };
   return { changed: false, taskId: id, state: task.state, head, data };
 }
@@ -2622,26 +2600,22 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const { task } = await readTask(repo, id);
   const events = await readEvents(repo, id);
   const path = `${repo.common}/worker/${id}/log`;
+  if (options.all && options.json) throw new Failure("usage", "--all has no --json", `Read ${path}`);
   const size = sizeOf(path);
-  const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
-  const result = { changed: false, taskId: id, state: task.state, head: task.head };
-  if (options.all) { // It may be larger than a string can be.
-    if (options.json) throw new Failure("usage", "--all has no --json", `Read ${path}`);
-    console.log(`${escapeControls(table(rows))}\n`);
-    await printFrom(path, 0);
-    if (options.follow) await follow(repo, id, path, size);
-    return result;
-  }
-  const text = exists(path) ? (await Array.fromAsync(readFrom(path, size - LOG_BYTES))).join("") : "";
+  const isShort = exists(path) && !options.all; // All of it may be larger than a string can be.
+  const text = isShort ? (await Array.fromAsync(readFrom(path, size - LOG_BYTES))).join("") : "";
   const output = lastLines(text);
-  const isCut = output.length < text.length || size > LOG_BYTES;
+  const isCut = !options.all && (output.length < text.length || size > LOG_BYTES);
   const note = isCut ? [`(the end of ${path}, which has ${size} bytes; --all for everything)`] : [];
+  const rows = events.map(({ at, actor, from, to, subject }) => [at, actor, `${from} -> ${to}`, subject]);
   const shown = escapeControls([table(rows), "", ...note, output].join("\n")).trimEnd();
   const data = { events, output: exists(path) ? output : null, size };
-  if (!options.follow) return { ...result, data, text: shown };
-  console.log(shown);
-  await follow(repo, id, path, size);
-  return { ...result, data };
+  const result = { changed: false, taskId: id, state: task.state, head: task.head, data };
+  if (!options.all && !options.follow) return { ...result, text: shown };
+  console.log(options.all ? `${shown}\n` : shown);
+  if (options.all) await printFrom(path, 0);
+  if (options.follow) await follow(repo, id, path, size);
+  return result;
 }
 
 /** The text of a file from a position, in bytes, in pieces. A negative position means the start. */
@@ -2655,12 +2629,10 @@ async function* readFrom(path: string, position: number): AsyncGenerator<string>
   }
 }
 
-/** Prints a file from a position. */
 async function printFrom(path: string, position: number): Promise<void> {
   if (!exists(path)) return;
   for await (const piece of readFrom(path, position)) {
-    const bytes = new TextEncoder().encode(escapeControls(piece));
-    for (let rest = bytes; rest.length > 0;) rest = rest.subarray(Deno.stdout.writeSync(rest));
+    writeAll(Deno.stdout, new TextEncoder().encode(escapeControls(piece)));
   }
 }
 
@@ -2844,7 +2816,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   if (exists(checkFolder(repo, id))) {
     problem("the worktree of a check was left behind", () => removeCheck(repo, id));
   }
-  const { open, lost } = dependenciesOf(task, await readRefs(repo, TASKS));
+  const { open, lost } = dependenciesOf(task, repo.refs);
   const isCleaning = state === "cancelling" || cleanup !== undefined && !cleanup.done;
   if (state === "queued" && !exists(`${repo.common}/worker/${id}`)) {
     note(`queued on another machine: worker resume ${id} would start it here`); // and run what it says
@@ -3007,7 +2979,6 @@ type Options =
   & Record<keyof typeof SWITCHES, boolean>
   & { rest: string[] };
 
-/** A command. */
 interface Command {
   run: (call: Call) => Promise<Answer>;
   summary: string;
