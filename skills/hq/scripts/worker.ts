@@ -1527,11 +1527,7 @@ async function stopAgent(repo: Repo, id: string): Promise<{ pid: number; name: s
   const isGroupKnown = agent?.isAlive || agent?.isOfThisBoot && birthOf(agent.pid) === undefined;
   const group = isGroupKnown ? agent?.pid : undefined;
   const foreign = new Set<number>(); // another user's, such as what sudo has started
-  const find = () => {
-    const { pid = 0, isAlive } = processOf(repo, id) ?? {};
-    const { own } = processesOf(repo, id, group);
-    return [...isAlive && !own.includes(pid) ? [pid] : [], ...own].filter((pid) => !foreign.has(pid));
-  };
+  const find = () => processesOf(repo, id, group).own.filter((pid) => !foreign.has(pid));
   const signal = (name: Deno.Signal) => {
     for (const pid of find()) {
       try {
@@ -1623,7 +1619,7 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
   if (given) throw new Failure("state", `Task ${quote(given.id)} is ${given.state}: nothing can depend on it`);
   const other = tasks.find(({ task: { id, base } }) => dependsOn.includes(id) && base !== task.base)?.task;
   if (other) {
-    const [theirs, mine] = [other.base, task.base].map((ref) => ref.replace("refs/heads/", ""));
+    const [theirs, mine] = [other.base, task.base].map(branchName);
     const message = `Task ${quote(other.id)} is merged into ${theirs}, and task ${quote(id)} would start from ${mine}`;
     throw new Failure("usage", message, `Give --base ${theirs}, or leave out --depends-on`);
   }
@@ -1768,13 +1764,19 @@ function fullName(branch: string): string {
   return branch.startsWith("refs/") ? branch : `refs/heads/${branch}`;
 }
 
+function branchName(ref: string): string {
+  return ref.replace("refs/heads/", "");
+}
+
 /** Publishes the first event of a task, under a lock, because the limits concern all tasks. */
 async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean): Promise<TaskSnapshot> {
   using _lock = await lock(repo, "admission");
   const [tasks, start] = await Promise.all([readTasks(repo), readRef(repo, task.base)]);
   if (start === undefined || !task.base.startsWith("refs/heads/")) {
-    const name = task.base.replace("refs/heads/", "");
-    throw new Failure("usage", `There is no branch ${quote(name)} to start from and merge into (--base)`);
+    throw new Failure(
+      "usage",
+      `There is no branch ${quote(branchName(task.base))} to start from and merge into (--base)`,
+    );
   }
   checkAdmission(repo.config, tasks, task, mayOverlap);
   folderOf(repo, task.id); // what tells this machine from others that fetch the task
@@ -1814,9 +1816,7 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const start = current ?? seen.task.start;
   const ready = { ...seen, task: { ...seen.task, start } };
   const task = change(ready, operation, { state: requireTransition(seen, "spawn") });
-  const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on worker/${id} from ${
-    base.replace("refs/heads/", "")
-  }`;
+  const text = `Task ${id} is at work in ${worktreeOf(repo, id)}, on worker/${id} from ${branchName(base)}`;
   const answer = answerFor(task, text, { branch: `worker/${id}`, base, start, agent });
   const subject = `Start: branch and worktree created, agent ${agent}`;
   // The commit is written while the worktree is created. It is published later.
@@ -1838,11 +1838,8 @@ async function finishSpawn(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
 }
 
 async function startDependents(repo: Repo, id: string): Promise<void> {
-  for (
-    const { task } of (await readTasks(repo)).filter(({ task }) =>
-      task.state === "queued" && task.dependsOn.includes(id)
-    )
-  ) {
+  for (const { task } of await readTasks(repo)) {
+    if (task.state !== "queued" || !task.dependsOn.includes(id)) continue;
     if (!exists(`${repo.common}/worker/${task.id}`)) continue; // another machine's
     try {
       using _lock = await lock(repo, `task-${task.id}`);
@@ -2175,9 +2172,7 @@ async function merge({ repo, id, operation, options }: Call): Promise<Answer> {
   ]);
   if (merged.conflicts.length > 0) {
     const message = `Task ${quote(id)} conflicts with ${task.base} in:${listSome(merged.conflicts)}`;
-    const hint = `worker resume ${id} --answer "Merge ${
-      task.base.replace("refs/heads/", "")
-    }: it conflicts", then review again`;
+    const hint = `worker resume ${id} --answer "Merge ${branchName(task.base)}: it conflicts", then review again`;
     throw new Failure("conflict", message, hint);
   }
   // After a squash or a rebase, the commits differ, so compare what a merge would change.
@@ -2198,11 +2193,10 @@ async function merge({ repo, id, operation, options }: Call): Promise<Answer> {
     if (!isIn && check !== undefined) await checkMerge(repo, seen, commit, check);
     if (!isIn) await moveBase(repo, task, commit, base);
   } catch (error) {
-    // If the check or the move fails, the task is approved again.
-    if (error instanceof Failure) await settleMerge(repo, merging, false, error);
+    if (error instanceof Failure) await revokeMerge(repo, merging, error);
     throw error;
   }
-  return await settleMerge(repo, merging, true);
+  return await settleMerge(repo, merging);
 }
 
 /** Records that an operation was begun on this machine, so that other clones don't repair it. */
@@ -2246,22 +2240,17 @@ async function baseCheckout(repo: Repo, base: string): Promise<string | undefine
 
 /** The unfinished operation that involves a branch, such as a rebase, which would move it later. */
 function baseInUse(repo: Repo, base: string): string | undefined {
-  const places = [repo.common];
-  if (exists(`${repo.common}/worktrees`)) {
-    for (const { name } of Deno.readDirSync(`${repo.common}/worktrees`)) {
-      places.push(`${repo.common}/worktrees/${name}`);
-    }
+  const folder = `${repo.common}/worktrees`;
+  const others = exists(folder) ? Array.from(Deno.readDirSync(folder), ({ name }) => `${folder}/${name}`) : [];
+  const names = [base, branchName(base), `ref: ${base}`];
+  for (const place of [repo.common, ...others]) {
+    const isBase = (file: string) => names.includes(readOptional(`${place}/${file}`)?.trim() ?? "");
+    if (isBase("HEAD") && exists(`${place}/CHERRY_PICK_HEAD`)) return "cherry-pick";
+    if (isBase("HEAD") && exists(`${place}/REVERT_HEAD`)) return "revert";
+    if (isBase("HEAD") && exists(`${place}/MERGE_HEAD`)) return "merge";
+    if (isBase("rebase-merge/head-name") || isBase("rebase-apply/head-name")) return "rebase";
+    if (isBase("BISECT_START")) return "bisect";
   }
-  const names = [base, base.replace("refs/heads/", "")];
-  const is = (path: string) => places.some((place) => names.includes(readOptional(`${place}/${path}`)?.trim() ?? ""));
-  const isOn = (place: string) => readOptional(`${place}/HEAD`)?.trim() === `ref: ${base}`;
-  for (
-    const [file, what] of [["CHERRY_PICK_HEAD", "cherry-pick"], ["REVERT_HEAD", "revert"], ["MERGE_HEAD", "merge"]]
-  ) {
-    if (places.some((place) => isOn(place) && exists(`${place}/${file}`))) return what;
-  }
-  if (is("rebase-merge/head-name") || is("rebase-apply/head-name")) return "rebase";
-  return is("BISECT_START") ? "bisect" : undefined;
 }
 
 /** The checkout of a repo with a separate git directory. git knows it only in the checkout itself. */
@@ -2386,26 +2375,30 @@ function movedBase({ base }: Task, onto: string, now: string | undefined): Failu
   );
 }
 
-/** Records the result of a merge: the task is merged, or approved as before. */
-async function settleMerge(repo: Repo, seen: TaskSnapshot, isMerged: boolean, error?: Failure): Promise<Answer> {
+/** Records that a merge is done. */
+async function settleMerge(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const { operation, id, base, merge } = seen.task;
-  const output = error?.output;
-  const file = `checks/${seen.task.round}.md`;
-  const findings = [...(seen.task.findings ?? []).filter((each) => each !== file), file];
-  const changes = isMerged
-    ? { state: "merged" as const }
-    : { state: "approved" as const, merge: undefined, ...output !== undefined && { findings } };
-  const task = change(seen, operation, changes);
-  const data = { base, ...isMerged && { commit: merge?.commit } };
-  const text = `Task ${id} is merged into ${base}, as ${merge?.commit}`;
-  const why = error ??
-    new Failure("race", `The merge of task ${quote(id)} was interrupted`, "Merge again, with the same --check");
-  const answer = { ...answerFor(task, text, data), ...!isMerged && { changed: false, error: errorOf(why) } };
-  const subject = isMerged ? "Merge is done" : `No merge: ${why.message.split("\n", 1)[0]}`;
-  const files = output === undefined ? undefined : { [file]: `${error?.message}\n\n${output}\n` };
-  await record(repo, seen, { subject, task, files, answer });
-  if (isMerged) await startDependents(repo, id);
+  const task = change(seen, operation, { state: "merged" });
+  const data = { base, commit: merge?.commit };
+  const answer = answerFor(task, `Task ${id} is merged into ${base}, as ${merge?.commit}`, data);
+  await record(repo, seen, { subject: "Merge is done", task, answer });
+  await startDependents(repo, id);
   return answer;
+}
+
+/** Records why a merge failed, with the output of its check. The task is approved as before. */
+async function revokeMerge(repo: Repo, seen: TaskSnapshot, why: Failure): Promise<void> {
+  const { operation, base, round, findings = [] } = seen.task;
+  const { message, output } = why;
+  const file = `checks/${round}.md`;
+  const task = change(seen, operation, {
+    state: "approved",
+    merge: undefined,
+    ...output !== undefined && { findings: [...findings.filter((each) => each !== file), file] },
+  });
+  const answer = { ...answerFor(task, message, { base }), changed: false, error: errorOf(why) };
+  const files = output === undefined ? undefined : { [file]: `${message}\n\n${output}\n` };
+  await record(repo, seen, { subject: `No merge: ${message.split("\n", 1)[0]}`, task, files, answer });
 }
 
 function errorOf({ code, message, hint }: Failure): NonNullable<Answer["error"]> {
@@ -2832,7 +2825,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
     const base = await readRef(repo, task.base);
     if (merge === undefined || base === undefined) note(`merge was interrupted, and ${task.base} does not exist here`);
     else if (await isAncestor(repo, merge.commit, base)) {
-      problem("merge was interrupted after the base had moved: it is recorded", () => settleMerge(repo, seen, true));
+      problem("merge was interrupted after the base had moved: it is recorded", () => settleMerge(repo, seen));
     } else {
       const what = base === merge.onto ? "before the base moved" : "and the base has moved elsewhere";
       const isUndone = base === merge.onto && await checkoutAtMerge(repo, task.base, merge) !== undefined;
@@ -2843,7 +2836,8 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
       }
       problem(`merge was interrupted, ${what}: the task is approved again`, async () => {
         if (isUndone) await undoCheckout(repo, task.base, merge);
-        await settleMerge(repo, seen, false);
+        const why = `The merge of task ${quote(id)} was interrupted`;
+        await revokeMerge(repo, seen, new Failure("race", why, "Merge again, with the same --check"));
       });
     }
   } else if (isLive(seen)) {
@@ -3096,8 +3090,7 @@ failed check, 8 needs a human, 9 would lose work, 10 git`;
 }
 
 /** The names of a command's options, and of the required ones. */
-function optionsOf(command: string): { takes: string[]; needs: string[] } {
-  const { task, options } = COMMANDS[command] ?? { task: "none", options: "" };
+function optionsOf({ task, options }: Command): { takes: string[]; needs: string[] } {
   const own = options.split(" ").filter(Boolean);
   const needs = own.filter((name) => name.endsWith("!")).map((name) => name.slice(0, -1));
   const takes = [...task === "none" ? [] : ["taskId"], ...own.map((name) => name.replace("!", ""))];
@@ -3108,7 +3101,7 @@ function optionsOf(command: string): { takes: string[]; needs: string[] } {
 function helpFor(command: string): string {
   const known = COMMANDS[command];
   if (known === undefined) return helpForAll(/^(review|human)$/.test(command) ? `${command} ` : "");
-  const { takes, needs } = optionsOf(command);
+  const { takes, needs } = optionsOf(known);
   const task = TASK_WORDS[known.task];
   const needed = needs.map((name) => ` --${name} ${OPTIONS[name]?.[0]}`).join("");
   const rows = takes.flatMap((name) => OPTIONS[name] ? [[`  --${name} ${OPTIONS[name][0]}`, OPTIONS[name][1]]] : []);
@@ -3151,13 +3144,13 @@ function readArguments(args: readonly string[]) {
   return { command, words, options, given };
 }
 
-/** Checks that options and words fit a command. The first word can be the task. */
-function checkArguments({ command, words, options, given }: ReturnType<typeof readArguments>): void {
+/** Returns a command, after a check that options and words fit it. The first word can be the task. */
+function checkArguments({ command, words, options, given }: ReturnType<typeof readArguments>): Command {
   if (command === "") throw new Failure("usage", "Which command?", "worker --help");
   const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   if (known === undefined) throw new Failure("usage", `Unknown command ${quote(command)}`, "worker --help");
   const misuse = (what: string) => new Failure("usage", what, `worker ${command} --help`);
-  const { takes, needs } = optionsOf(command);
+  const { takes, needs } = optionsOf(known);
   const stray = [...given].find((name) => !takes.includes(name));
   if (stray !== undefined) throw misuse(`${stray === "--" ? stray : `--${stray}`} does not go with ${command}`);
   const missing = needs.find((name) => !given.has(name));
@@ -3166,6 +3159,7 @@ function checkArguments({ command, words, options, given }: ReturnType<typeof re
   if (known.task === "many") options.rest.push(...words.splice(0));
   if (words.length > 0) throw misuse(`Unexpected ${quote(words[0] ?? "")}`);
   if (known.task === "named" && options.taskId === undefined) throw misuse("Which task? Give its ID");
+  return known;
 }
 
 /** The task of the current worktree. */
@@ -3195,10 +3189,8 @@ async function findOperation({ repo, id, command, operation: { id: opId } }: Cal
 }
 
 /** Carries out a command, or returns its earlier result. */
-async function perform(command: string, options: Options): Promise<Answer> {
+async function perform(known: Command, command: string, options: Options): Promise<Answer> {
   const repo = await openRepo();
-  const known = COMMANDS[command];
-  if (known === undefined) throw new Error(`No command ${command}`);
   if (known.task === "here") options.taskId ??= taskHere(repo);
   const id = options.taskId ?? "";
   if (id !== "" && !/^[\w.-]{1,100}$/.test(id)) throw new Failure("usage", `${quote(id)} cannot be the id of a task`);
@@ -3256,8 +3248,7 @@ export async function main(args: readonly string[]): Promise<number> {
     if (args.join() === "--version") return console.log(`worker ${VERSION}`), 0;
     read = readArguments(args);
     if (read.options.help) return console.log(helpFor(read.command)), 0;
-    checkArguments(read);
-    return answerWith(read.command, isJson, await perform(read.command, read.options));
+    return answerWith(read.command, isJson, await perform(checkArguments(read), read.command, read.options));
   } catch (error) {
     if (error instanceof Deno.errors.BrokenPipe) return 0; // who reads has seen enough
     const failure = error instanceof Failure ? error : new Failure("internal", explain(error));
