@@ -361,19 +361,7 @@ interface Repo {
 /** Refs with their commits. Of a task's newest event also its state, and the commit at which the task leaves the base. */
 type Refs = ReadonlyMap<string, { commit: string; to: string; base: string }>;
 
-interface Config extends Record<keyof typeof NUMBERS, number> {
-  /** Shell commands: for each new worktree, for each merge commit, and when a task needs a person or an answer. */
-  setup?: string;
-  check?: string;
-  notify?: string;
-  /** Options that choose each agent's model. */
-  models: Readonly<Record<string, readonly string[]>>;
-  humanPaths: readonly string[];
-  disposable: readonly string[];
-  /** Whether git has an author and a committer, and whether commits are signed. */
-  hasIdentity: boolean;
-  isSigned: boolean;
-}
+type Config = ReturnType<typeof readConfig>;
 
 /** The environment for processes, without the variables that a git hook sets. */
 const ENVIRONMENT = Object.fromEntries(
@@ -386,13 +374,7 @@ const ENVIRONMENT = Object.fromEntries(
 /** Git must not prompt, or translate its messages. */
 const GIT_ENVIRONMENT = { LC_ALL: "C", GIT_TERMINAL_PROMPT: "0", GIT_OPTIONAL_LOCKS: "0", GIT_NO_REPLACE_OBJECTS: "1" };
 
-interface Output {
-  code: number;
-  /** What it printed, also as text. */
-  bytes: Uint8Array<ArrayBuffer>;
-  out: string;
-  error: string;
-}
+type Output = Awaited<ReturnType<typeof run>>;
 
 interface RunOptions {
   cwd?: string;
@@ -414,11 +396,7 @@ async function collectOutput(child: Deno.ChildProcess) {
   return { code, stdout: await new Blob(stdout).bytes(), stderr: await new Blob(stderr).bytes() };
 }
 
-async function run(
-  program: string,
-  args: readonly string[],
-  { cwd, input, env, mayLinger }: RunOptions,
-): Promise<Output> {
+async function run(program: string, args: readonly string[], { cwd, input, env, mayLinger }: RunOptions) {
   try {
     const child = new Deno.Command(program, {
       args: [...args],
@@ -473,11 +451,10 @@ function gitFailure(args: readonly string[], { code, out, error }: Output): Fail
 /** Finds the repo of the working directory, and reads its settings and refs. */
 async function openRepo(): Promise<Repo> {
   const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
-  const keys = "worker\\..*|(user|author|committer)\\.(name|email)|commit\\.gpgsign";
   const where = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"];
   const [refs, config, place] = await Promise.all([ // first what takes longest
     run("git", ["for-each-ref", REF_FORMAT, TASKS, BRANCHES.slice(0, -1)], { env }),
-    run("git", ["config", "-z", "--get-regexp", `^(${keys})$`], { env }),
+    run("git", ["config", "-z", "--get-regexp", "^worker\\."], { env }),
     run("git", where, { env }),
   ]);
   // In a repo without a commit, it prints the directory, and fails because of HEAD.
@@ -497,7 +474,7 @@ async function openRepo(): Promise<Repo> {
   return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), caller };
 }
 
-function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
+function readConfig(set: ReadonlyMap<string, readonly string[]>) {
   const numbers = Object.entries(NUMBERS).map(([name, { value, least, most }]) => {
     const given = set.get(`worker.${name.toLowerCase()}`)?.at(-1);
     const number = Number(given ?? value);
@@ -508,29 +485,22 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>): Config {
   const paths = set.get("worker.humanpath") ?? [];
   for (const path of paths) checkGlob(path, "git config worker.humanPath");
   const last = (name: string) => set.get(name)?.at(-1);
-  const hasIdentity = ["author", "committer"].every((role) =>
-    ["name", "email"].every((part) =>
-      set.has(`user.${part}`) || set.has(`${role}.${part}`) || Deno.env.has(`GIT_${role}_${part}`.toUpperCase())
-    )
-  );
   const disposable = set.get("worker.disposable") ?? [];
   for (const path of disposable) checkGlob(path, "git config worker.disposable");
   return {
     ...Object.fromEntries(numbers) as Record<keyof typeof NUMBERS, number>,
+    // Shell commands: for each new worktree, for each merge commit, and when a task needs a person or an answer.
     setup: last("worker.setup"),
     check: last("worker.check"),
     notify: last("worker.notify"),
     disposable: [...DISPOSABLE, ...disposable],
-    models: Object.fromEntries(
-      Object.keys(AGENTS).map((agent) => {
-        const model = last(`worker.model.${agent}`);
-        return [agent, model ? ["--model", model] : []];
-      }),
-    ),
+    /** Options that choose an agent's model. */
+    modelOf: (agent: string) => {
+      const model = last(`worker.model.${agent}`);
+      return model ? ["--model", model] : [];
+    },
     // An empty value removes the built-in patterns and those before it.
     humanPaths: paths.includes("") ? paths.slice(paths.lastIndexOf("") + 1) : [...HUMAN_PATHS, ...paths],
-    hasIdentity,
-    isSigned: /^(true|yes|on|1|)$/i.test(last("commit.gpgsign") ?? "no"),
   };
 }
 
@@ -593,6 +563,12 @@ async function readObjects(repo: Repo, names: readonly string[]): Promise<(strin
     offset += Number(size) + 1;
   }
   return texts;
+}
+
+/** What `git status` says of a checkout: two letters, and a path. */
+async function readStatus(repo: Repo, cwd: string, ...options: string[]): Promise<{ kind: string; path: string }[]> {
+  const out = await git(repo, ["status", "--porcelain", "-z", "--no-renames", ...options], { cwd });
+  return out.split("\0").filter(Boolean).map((entry) => ({ kind: entry.slice(0, 2), path: entry.slice(3) }));
 }
 
 /** Bytes as a string with one character per byte. */
@@ -1020,21 +996,20 @@ async function inspect(repo: Repo, id: string) {
   const place = await placeOf(repo, id);
   const { path, branch } = place;
   if (place.found !== "worktree") return { ...place, detached: undefined, nested: [], losses: [] };
-  const status = ["status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames"];
+  const options = ["--untracked-files=all", "--ignored=matching", "--ignore-submodules=all"];
   const [where, entries] = await Promise.all([
     tryGit(repo, ["rev-parse", "--absolute-git-dir", "--verify", "HEAD"], { cwd: path }),
-    git(repo, [...status, "--ignore-submodules=all"], { cwd: path }),
+    readStatus(repo, path, ...options),
   ]);
   const [admin = "", head] = where.out.split("\n");
-  const entriesOf = (kind: string) =>
-    entries.split("\0").filter((entry) => entry.startsWith(kind)).map((entry) => entry.slice(3));
+  const entriesOf = (kind: string) => entries.filter((entry) => entry.kind === kind).map(({ path }) => path);
   const tracked = (await git(repo, ["ls-files", "-z"], { cwd: path })).split("\0").filter(Boolean);
-  const kept = new Set([...tracked, ...entriesOf("?? ")].flatMap(pathAndParents));
+  const kept = new Set([...tracked, ...entriesOf("??")].flatMap(pathAndParents));
   const expressions = repo.config.disposable.map((glob) => new RegExp(`${globToRegExp(glob).source}$`, "i"));
   const isDisposable = (path: string) =>
     pathAndParents(path).some((each) => !kept.has(each) && expressions.some((pattern) => pattern.test(`${each}/`)));
   const ignored: string[] = [];
-  for (const entry of entriesOf("!! ")) {
+  for (const entry of entriesOf("!!")) {
     ignored.push(...await lossesIn(repo, path, entry, isDisposable).catch(() => [entry]));
   }
   /** Repos in it. */
@@ -1189,8 +1164,9 @@ async function saveWorktree(
     }
   } else tree = (await git(repo, ["rev-parse", "--verify", tree])).trim();
   const earlier = await readRef(repo, ref); // of a cleanup that broke off, when more may have been there
+  const env = await identity(repo);
   const commitTree = async (tree: string, parents: readonly string[], message: string) =>
-    (await git(repo, ["commit-tree", tree, ...parents, "-m", message], { env: identity(repo) })).trim();
+    (await git(repo, ["commit-tree", tree, ...parents, "-m", message], { env })).trim();
   const index = staged === undefined || staged === tree
     ? undefined
     : await commitTree(staged, ["-p", head], `What was staged in the worktree of task ${task.id}`);
@@ -1227,8 +1203,11 @@ async function commitsLeftBy(repo: Repo, id: string, head: string, isHere: boole
 }
 
 /** An author and a committer, if git has none. */
-function identity(repo: Repo): Record<string, string> {
-  if (repo.config.hasIdentity) return {};
+async function identity(repo: Repo): Promise<Record<string, string>> {
+  const idents = ["GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"].map((name) =>
+    tryGit(repo, ["-c", "user.useConfigOnly=true", "var", name])
+  );
+  if ((await Promise.all(idents)).every(({ code }) => code === 0)) return {};
   const [name, email] = ["worker", "worker@localhost"];
   return { GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email, GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email };
 }
@@ -1486,7 +1465,7 @@ async function launch(repo: Repo, { task, commit }: TaskSnapshot): Promise<void>
   const words = task.command ??
     AGENTS[task.agent]?.(
       isLong ? `Do what ${folder}/prompt.md says. Read all of it first.` : prompt,
-      repo.config.models[task.agent] ?? [],
+      repo.config.modelOf(task.agent),
       isLong ? folder : undefined,
     ) ?? [];
   if (isPending(repo, task.id)) ["process", "exit"].forEach((name) => removeAny(`${folder}/${name}`));
@@ -1692,11 +1671,6 @@ function humanNote(task: Task): string {
   const isStuck = task.checkpoints?.some(({ kind }) => kind === "rounds");
   const choice = isStuck ? "\n  approve: one more round; approve --accept: it is good as it is; reject: end it" : "";
   return `. A person has to decide:${listSome(reasons)}\n  ${humanHint(task)}${choice}`;
-}
-
-/** The paths in the output of `git status --porcelain -z --no-renames`. */
-function statusPaths(out: string): string[] {
-  return out.split("\0").filter(Boolean).map((entry) => entry.slice(3));
 }
 
 // ── spawn ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1953,22 +1927,21 @@ async function measure(repo: Repo, from: string, to: string) {
 async function checkCommitted(repo: Repo, { task, branch }: TaskSnapshot): Promise<void> {
   const cwd = worktreeOf(repo, task.id);
   if (inspectPath(repo, cwd) !== "worktree") return;
-  const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal"];
-  const [out, head] = await Promise.all([git(repo, status, { cwd }), git(repo, ["rev-parse", "HEAD"], { cwd })]);
+  const [entries, head] = await Promise.all([
+    readStatus(repo, cwd, "--untracked-files=normal"),
+    git(repo, ["rev-parse", "HEAD"], { cwd }),
+  ]);
   if (head.trim() !== branch) {
     const hint = `git switch worker/${task.id}, with what was committed elsewhere`;
     throw new Failure("state", `${cwd} is at ${head.trim()}, and branch worker/${task.id} at ${branch}`, hint);
   }
-  const entries = out.split("\0").filter(Boolean);
-  const changed = entries.filter((entry) => !entry.startsWith("?? "));
+  const changed = entries.filter(({ kind }) => kind !== "??").map(({ kind, path }) => `${kind} ${path}`);
   if (changed.length > 0) {
-    throw new Failure(
-      "state",
-      `There are uncommitted changes in ${cwd}:${listSome(changed)}`,
-      "Commit or restore them",
-    );
+    const message = `There are uncommitted changes in ${cwd}:${listSome(changed)}`;
+    throw new Failure("state", message, "Commit or restore them");
   }
-  if (entries.length > 0) printError(`Untracked files are not submitted:${listSome(statusPaths(out))}`);
+  const untracked = entries.map(({ path }) => path);
+  if (untracked.length > 0) printError(`Untracked files are not submitted:${listSome(untracked)}`);
 }
 
 async function block({ repo, id, operation, options }: Call): Promise<Answer> {
@@ -2178,9 +2151,10 @@ async function merge({ repo, id, operation, options }: Call): Promise<Answer> {
   // After a squash or a rebase, the commits differ, so compare what a merge would change.
   const isIn = merged.tree === baseTree.trim();
   const subject = `Merge worker/${id}: ${task.title}`;
-  const sign = repo.config.isSigned ? ["-S"] : [];
+  const { out: isSigned } = await tryGit(repo, ["config", "--type=bool", "commit.gpgsign"]);
+  const sign = isSigned.trim() === "true" ? ["-S"] : [];
   const args = ["commit-tree", ...sign, merged.tree, "-p", base, "-p", task.head ?? "", "-m", subject];
-  const commit = isIn ? base : (await git(repo, args, { env: identity(repo) })).trim();
+  const commit = isIn ? base : (await git(repo, args, { env: await identity(repo) })).trim();
   if (options["dry-run"]) {
     if (check !== undefined) await checkMerge(repo, seen, commit, check);
     const text = isIn ? `All of task ${id} is in ${task.base} already` : `Task ${id} can be merged, as ${commit}`;
@@ -2231,10 +2205,10 @@ async function baseCheckout(repo: Repo, base: string): Promise<string | undefine
   if (!exists(path)) {
     throw new Failure("state", `${base} is checked out in ${path}, which does not exist`, "git worktree prune");
   }
-  const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all"];
-  const out = await git(repo, status, { cwd: path });
-  if (out === "") return path;
-  const message = `${base} is checked out in ${path}, with uncommitted changes:${listSome(statusPaths(out))}`;
+  const changed = await readStatus(repo, path, "--untracked-files=no", "--ignore-submodules=all");
+  if (changed.length === 0) return path;
+  const paths = listSome(changed.map(({ path }) => path));
+  const message = `${base} is checked out in ${path}, with uncommitted changes:${paths}`;
   throw new Failure("loses_work", message, "Commit or stash them there");
 }
 
@@ -2713,9 +2687,8 @@ async function changedFiles(repo: Repo, { task, branch }: TaskSnapshot): Promise
     const from = (await tryGit(repo, ["merge-base", task.base, head])).out.trim() || task.start;
     return await git(repo, ["diff", "--name-only", "-z", "--no-renames", ...EXACTLY, from, head]);
   })();
-  const status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"];
-  const others = inspectPath(repo, cwd) === "worktree" ? await git(repo, status, { cwd }) : "";
-  return [...new Set([...committed.split("\0").filter(Boolean), ...statusPaths(others)])].sort();
+  const others = inspectPath(repo, cwd) === "worktree" ? await readStatus(repo, cwd, "--untracked-files=all") : [];
+  return [...new Set([...committed.split("\0").filter(Boolean), ...others.map(({ path }) => path)])].sort();
 }
 
 async function overlaps({ repo, id }: Call): Promise<Answer> {
