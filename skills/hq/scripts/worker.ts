@@ -515,10 +515,7 @@ function worktreesFolder(common: string, set: string | undefined): string {
   const given = set.replace(/^~(?=\/)/, Deno.env.get("HOME") ?? "~").replace(/\/+$/, "");
   const folder = exists(given) ? Deno.realPathSync(given) : given; // git has real paths
   if (folder.startsWith("/") && folder !== main && !folder.startsWith(`${main}/`)) return folder;
-  throw new Failure(
-    "usage",
-    `git config worker.dir is ${quote(set)}: it must be an absolute path outside the repo`,
-  );
+  throw new Failure("usage", `git config worker.dir is ${quote(set)}: it must be an absolute path outside the repo`);
 }
 
 const TASKS = "refs/worker/tasks/";
@@ -821,7 +818,7 @@ function notify({ config, common }: Repo, task: Task): void {
   startDetached(["-c", config.notify], common, { ...ENVIRONMENT, ...env });
 }
 
-function checkpointList({ checkpoints = [] }: Task): string[] {
+function checkpointList({ checkpoints = [] }: Pick<Task, "checkpoints">): string[] {
   return checkpoints.map(({ kind, detail }) => `${kind}: ${detail}`);
 }
 
@@ -978,11 +975,8 @@ async function ensureWorktree(repo: Repo, { task, branch }: TaskSnapshot): Promi
     throw inTheWay(`the branch ${name} is not in this repo`, `git branch ${name} ${task.head ?? "COMMIT"}`);
   }
   if (isNew && at !== undefined && at !== task.start) {
-    throw new Failure(
-      "race",
-      `There is a branch ${name} at ${at}, and task ${quote(task.id)} starts at ${task.start}`,
-      `If nobody needs it: git branch -m ${name} SOMETHING-ELSE`,
-    );
+    const message = `There is a branch ${name} at ${at}, and task ${quote(task.id)} starts at ${task.start}`;
+    throw new Failure("race", message, `If nobody needs it: git branch -m ${name} SOMETHING-ELSE`);
   }
   if (isPartial) await git(repo, ["worktree", "remove", "--force", "--force", path]);
   else if (found === "debris") Deno.removeSync(`${path}/.git`);
@@ -1229,11 +1223,8 @@ async function removeWorktree(repo: Repo, id: string, head: string | undefined):
     throw new Failure("state", `The branch worker/${id} is checked out in ${elsewhere}`, "Check out another there");
   }
   if (now !== head) {
-    throw new Failure(
-      "race",
-      `The branch worker/${id} is at ${now}, but ${head ?? "nothing"} is saved, so it stays`,
-      `worker cancel ${id} --cleanup saves it, too`,
-    );
+    const message = `The branch worker/${id} is at ${now}, but ${head ?? "nothing"} is saved, so it stays`;
+    throw new Failure("race", message, `worker cancel ${id} --cleanup saves it, too`);
   }
   await git(repo, ["update-ref", "--no-deref", "-d", BRANCHES + id, head]);
 }
@@ -1560,11 +1551,8 @@ function checkHead({ task, branch }: TaskSnapshot, given: string): void {
   const { id, head } = task;
   const isSame = head !== undefined && given.length >= 7 && head.startsWith(given.toLowerCase());
   if (!isSame) {
-    throw new Failure(
-      "race",
-      `The head of task ${quote(id)} is ${head}, not ${quote(given)}`,
-      `worker review diff ${id}`,
-    );
+    const message = `The head of task ${quote(id)} is ${head}, not ${quote(given)}`;
+    throw new Failure("race", message, `worker review diff ${id}`);
   }
   checkUnmoved({ task, branch });
 }
@@ -1621,12 +1609,8 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
     )
   );
   if (meetings.length === 0) return;
-  const hint = "Wait for that one, narrow --paths, or give --allow-overlap";
-  throw new Failure(
-    "conflict",
-    `Task ${quote(id)} would change the same files as another one:${listSome(meetings)}`,
-    hint,
-  );
+  const message = `Task ${quote(id)} would change the same files as another one:${listSome(meetings)}`;
+  throw new Failure("conflict", message, "Wait for that one, narrow --paths, or give --allow-overlap");
 }
 
 /** Expressions for the paths that a glob matches, and for a link or a file in place of a directory above them. */
@@ -1747,10 +1731,8 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
   using _lock = await lock(repo, "admission");
   const [tasks, start] = await Promise.all([readTasks(repo), readRef(repo, task.base)]);
   if (start === undefined || !task.base.startsWith("refs/heads/")) {
-    throw new Failure(
-      "usage",
-      `There is no branch ${quote(branchName(task.base))} to start from and merge into (--base)`,
-    );
+    const name = quote(branchName(task.base));
+    throw new Failure("usage", `There is no branch ${name} to start from and merge into (--base)`);
   }
   checkAdmission(repo.config, tasks, task, mayOverlap);
   folderOf(repo, task.id); // what tells this machine from others that fetch the task
@@ -2008,11 +1990,8 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   const { actor } = operation;
   const isAuthor = task.authors.some((author) => author.toLowerCase() === actor.toLowerCase());
   if (isAuthor) {
-    throw new Failure(
-      "state",
-      `${actor} is an author of task ${quote(id)}, and may not review it`,
-      "--actor names the reviewer",
-    );
+    const message = `${actor} is an author of task ${quote(id)}, and may not review it`;
+    throw new Failure("state", message, "--actor names the reviewer");
   }
   if (command === "review start" && task.state === "reviewing" && task.reviewer === actor) {
     checkHead(seen, options.head ?? "");
@@ -2020,11 +1999,7 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
   }
   const isTaken = command === "review start" && options.take && task.state === "reviewing";
   if (isTaken && isReviewerGone(repo, task) === false) {
-    throw new Failure(
-      "state",
-      `${task.reviewer} is still reviewing task ${quote(id)}`,
-      `worker wait ${id}`,
-    );
+    throw new Failure("state", `${task.reviewer} is still reviewing task ${quote(id)}`, `worker wait ${id}`);
   }
   if (command !== "review start" && task.state === "reviewing" && task.reviewer !== actor) {
     const hint = `If ${task.reviewer} is gone: worker review start ${id} --head ${task.head} --actor ${actor} --take`;
@@ -2194,11 +2169,8 @@ async function baseCheckout(repo: Repo, base: string): Promise<string | undefine
   }
   const [checkout, second] = (await readWorktrees(repo)).filter(({ branch, isBare }) => branch === base && !isBare);
   if (second !== undefined) {
-    throw new Failure(
-      "state",
-      `${base} is checked out twice, also in ${second.path}`,
-      "Check out another branch there",
-    );
+    const message = `${base} is checked out twice, also in ${second.path}`;
+    throw new Failure("state", message, "Check out another branch there");
   }
   const path = checkout?.path === repo.common ? await checkoutHere(repo) : checkout?.path;
   if (path === undefined) return undefined;
@@ -2342,11 +2314,8 @@ async function undoFiles(repo: Repo, cwd: string, onto: string, commit: string, 
 }
 
 function movedBase({ base }: Task, onto: string, now: string | undefined): Failure {
-  return new Failure(
-    "race",
-    `${base} moved from ${onto} to ${now ?? "nowhere"} meanwhile`,
-    "Merge again, with the same --check",
-  );
+  const message = `${base} moved from ${onto} to ${now ?? "nowhere"} meanwhile`;
+  return new Failure("race", message, "Merge again, with the same --check");
 }
 
 /** Records that a merge is done. */
@@ -2463,38 +2432,33 @@ function observe(repo: Repo, seen: TaskSnapshot) {
   };
 }
 
-/** The paths that each live task has committed, read by one process. Tasks without a branch here are left out. */
-async function committedFiles(repo: Repo): Promise<Map<string, string[]>> {
+/** The tasks that have committed changes of the same files as a live task. Tasks without a branch here are left out. */
+async function committedOverlaps(repo: Repo): Promise<Map<string, string[]>> {
   const known = [...repo.refs].flatMap(([ref, { to, base }]) => {
     const [id, isTask] = [ref.slice(TASKS.length), ref.startsWith(TASKS)];
     const branch = repo.refs.get(BRANCHES + id)?.commit;
     const isLive = isTask && Object.hasOwn(STATES, to) && STATES[to as State].live;
-    return isLive && branch !== undefined && base !== "" ? [{ id, branch, base }] : [];
+    return isLive && branch !== undefined && base !== "" ? [{ id, branch, base, paths: new Set<string>() }] : [];
   });
-  if (known.length === 0) return new Map();
+  if (known.length < 2) return new Map(known.map(({ id }) => [id, []]));
   const input = known.map(({ branch, base }) => `${branch} ${base}\n`).join("");
   const out = await git(repo, ["diff-tree", "--stdin", "-r", "-z", "--name-only", "--no-renames"], { input });
-  const files = new Map(known.map(({ branch }): [string, string[]] => [branch, []]));
-  let now: string[] | undefined;
+  let now = known.slice(0, 0);
   for (const word of out.split("\0").filter(Boolean)) {
-    if (files.has(word)) now = files.get(word);
-    else now?.push(word);
+    const next = known.filter(({ branch }) => branch === word);
+    if (next.length > 0) now = next;
+    else now.forEach(({ paths }) => paths.add(word));
   }
-  return new Map(known.map(({ id, branch }) => [id, files.get(branch) ?? []]));
-}
-
-/** The other tasks that change the same files as a task. */
-function sharers(files: ReadonlyMap<string, readonly string[] | null>, id: string): string[] {
-  const mine = new Set(files.get(id) ?? []);
-  return [...files].filter(([other, theirs]) => other !== id && theirs?.some((path) => mine.has(path))).map(([other]) =>
-    other
-  );
+  return new Map(known.map(({ id, paths }) => {
+    const others = known.filter((other) => other.id !== id && !other.paths.isDisjointFrom(paths));
+    return [id, others.map((other) => other.id)];
+  }));
 }
 
 async function list({ repo, options }: Call): Promise<Answer> {
   // Most tasks are merged or cancelled sooner or later. They are not read.
   const refs = new Map([...repo.refs].filter(([, { to }]) => options.all || !["merged", "cancelled"].includes(to)));
-  const [tasks, files] = await Promise.all([tasksAt(repo, refs), committedFiles(repo)]);
+  const [tasks, committed] = await Promise.all([tasksAt(repo, refs), committedOverlaps(repo)]);
   const data = tasks.map((seen) => {
     const { task } = seen;
     const { id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn } = task;
@@ -2503,33 +2467,26 @@ async function list({ repo, options }: Call): Promise<Answer> {
       ...{ id, title, state, since, created, base, agent, round, requests, head, paths, dependsOn },
       ...{ question, checkpoints, reviewer: state === "reviewing" ? reviewer : undefined, reason },
     };
-    const overlaps = STATES[state].live ? { overlaps: files.get(id) ? sharers(files, id) : null } : {};
+    const overlaps = STATES[state].live ? { overlaps: committed.get(id) ?? null } : {};
     const works = nameOfAgent(task);
     const { open: waitsFor, lost } = dependenciesOf(task, repo.refs);
     return { ...known, works, lost, waitsFor, ...observe(repo, seen), ...overlaps };
   }).sort((a, b) => a.created < b.created ? -1 : 1);
   const short = (text: string) => escapeControls(shorten(text, 40));
   const rows = data.map((row) => {
+    const age = formatDuration(row.reviewAge ?? 0);
     const notes = [
-      ...row.question ? [`asks: ${short(row.question)}`] : [],
-      ...row.state === "needs_human"
-        ? (row.checkpoints ?? []).map(({ kind, detail }) => short(`${kind}: ${detail}`))
-        : [],
-      ...row.stalled ? [row.exitStatus === undefined ? "stalled" : `stalled, exit status ${row.exitStatus}`] : [],
-      ...(row.silent ?? 0) >= 60 ? [`silent for ${formatDuration(row.silent ?? 0)}`] : [],
-      ...row.lost.length > 0
-        ? [`cannot start, because this is cancelled: ${row.lost.join(", ")}`]
-        : row.waitsFor.length > 0
-        ? [`waits for ${row.waitsFor.join(", ")}`]
-        : [],
-      ...row.moved ? ["moved since"] : [],
-      ...row.reviewAge === undefined
-        ? []
-        : row.state === "reviewing"
-        ? [`${row.reviewer} reviews for ${formatDuration(row.reviewAge)}${row.reviewerGone ? ", and is gone" : ""}`]
-        : [`waits for review for ${formatDuration(row.reviewAge)}`],
-      ...row.overlaps?.length ? [`overlaps ${row.overlaps.join(", ")}`] : [],
-    ];
+      row.question && `asks: ${short(row.question)}`,
+      ...row.state === "needs_human" ? checkpointList(row).map(short) : [],
+      row.stalled && (row.exitStatus === undefined ? "stalled" : `stalled, exit status ${row.exitStatus}`),
+      (row.silent ?? 0) >= 60 && `silent for ${formatDuration(row.silent ?? 0)}`,
+      row.lost.length > 0 && `cannot start, because this is cancelled: ${row.lost.join(", ")}`,
+      row.lost.length === 0 && row.waitsFor.length > 0 && `waits for ${row.waitsFor.join(", ")}`,
+      row.moved && "moved since",
+      row.state === "reviewing" && `${row.reviewer} reviews for ${age}${row.reviewerGone ? ", and is gone" : ""}`,
+      row.state === "submitted" && `waits for review for ${age}`,
+      row.overlaps?.length && `overlaps ${row.overlaps.join(", ")}`,
+    ].filter(Boolean);
     const { id, state, since, round, title } = row;
     return [id, state, formatDuration(secondsSince(since)), `${round}`, row.works, notes.join("; "), short(title)];
   });
@@ -2692,26 +2649,22 @@ async function changedFiles(repo: Repo, { task, branch }: TaskSnapshot): Promise
 }
 
 async function overlaps({ repo, id }: Call): Promise<Answer> {
-  const tasks = await readTasks(repo);
-  const live = tasks.filter(isLive);
   if (id !== "") await readTask(repo, id); // It must exist.
-  const changed = Object.fromEntries(
-    await Promise.all(live.map(async (seen) => [seen.task.id, await changedFiles(repo, seen)] as const)),
+  const tasks = (await readTasks(repo)).filter(isLive);
+  const live = await Promise.all(
+    tasks.map(async (seen) => ({ ...seen, paths: new Set(await changedFiles(repo, seen)) })),
   );
   const pairs = live.flatMap((a, index) => live.slice(index + 1).map((b) => [a, b] as const))
     .filter(([a, b]) => id === "" || a.task.id === id || b.task.id === id);
   const found = await Promise.all(pairs.map(async ([a, b]) => {
-    const others = new Set(changed[b.task.id]);
-    const shared = changed[a.task.id]?.filter((path) => others.has(path)) ?? [];
     const [ours, theirs] = [a, b].map((seen) => seen.branch ?? seen.task.head);
     // If git fails, for example for unrelated histories, it is unknown.
     const merged = ours && theirs
       ? await mergeTrees(repo, ours, theirs, checkoutOf(repo, a.task.id)).catch(() => undefined)
       : undefined;
     // Tasks with different bases can conflict in files that neither of them has changed.
-    const conflicts = merged?.conflicts.filter((path) => others.has(path) || changed[a.task.id]?.includes(path)) ??
-      null;
-    return { tasks: [a.task.id, b.task.id], files: shared, conflicts };
+    const conflicts = merged?.conflicts.filter((path) => a.paths.has(path) || b.paths.has(path)) ?? null;
+    return { tasks: [a.task.id, b.task.id], files: [...a.paths.intersection(b.paths)], conflicts };
   }));
   const meeting = found.filter(({ files, conflicts }) => files.length > 0 || (conflicts?.length ?? 0) > 0);
   const rows = meeting.flatMap(({ tasks, files, conflicts }) =>
@@ -2723,7 +2676,8 @@ async function overlaps({ repo, id }: Call): Promise<Answer> {
   );
   const text = rows.length === 0 ? undefined : table(rows);
   if (rows.length === 0) printError("No two live tasks change the same files");
-  return { changed: false, ...id !== "" && { taskId: id }, data: { files: changed, pairs: meeting }, text };
+  const files = Object.fromEntries(live.map(({ task, paths }) => [task.id, [...paths]]));
+  return { changed: false, ...id !== "" && { taskId: id }, data: { files, pairs: meeting }, text };
 }
 
 // ── doctor ──────────────────────────────────────────────────────────────────────────────────────────────────────
