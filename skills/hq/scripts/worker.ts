@@ -305,6 +305,11 @@ export function globToRegExp(glob: string): RegExp {
   return new RegExp(`^${segments.join("")}`, "i");
 }
 
+/** Like {@linkcode globToRegExp}, but without what is in a directory. */
+function exactly(glob: string): RegExp {
+  return new RegExp(`${globToRegExp(glob).source}$`, "i");
+}
+
 function checkGlob(glob: string, from: string): void {
   try {
     globToRegExp(glob);
@@ -482,18 +487,20 @@ function readConfig(set: ReadonlyMap<string, readonly string[]>) {
     const range = most === Infinity ? `${least} or more` : `${least} to ${most}`;
     throw new Failure("usage", `git config worker.${name} is ${quote(given ?? "")}: it must be ${range}`);
   });
-  const paths = set.get("worker.humanpath") ?? [];
-  for (const path of paths) checkGlob(path, "git config worker.humanPath");
+  const globs = (name: string) => {
+    const all = set.get(`worker.${name.toLowerCase()}`) ?? [];
+    for (const glob of all) checkGlob(glob, `git config worker.${name}`);
+    return all;
+  };
+  const paths = globs("humanPath");
   const last = (name: string) => set.get(name)?.at(-1);
-  const disposable = set.get("worker.disposable") ?? [];
-  for (const path of disposable) checkGlob(path, "git config worker.disposable");
   return {
     ...Object.fromEntries(numbers) as Record<keyof typeof NUMBERS, number>,
     // Shell commands: for each new worktree, for each merge commit, and when a task needs a person or an answer.
     setup: last("worker.setup"),
     check: last("worker.check"),
     notify: last("worker.notify"),
-    disposable: [...DISPOSABLE, ...disposable],
+    disposable: [...DISPOSABLE, ...globs("disposable")],
     /** Options that choose an agent's model. */
     modelOf: (agent: string) => {
       const model = last(`worker.model.${agent}`);
@@ -677,19 +684,14 @@ export interface Task {
   next?: State;
   /** What a person has approved. */
   cleared?: { head: string; kinds: string[] };
-  merge?: MergeCommit;
+  /** The merge commit, and the base's commit that it was made for. */
+  merge?: { commit: string; onto: string };
   /** Why it was cancelled, failed, or rejected by a person. */
   reason?: string;
   /** The progress of `cancel --cleanup`. */
   cleanup?: { discard: boolean; head?: string; backup?: string; done?: boolean };
   /** The command that made this event, so that it can be continued or answered again. */
   operation: { id: string; command: string; actor: string };
-}
-
-/** The merge commit, and the base's commit that it was made for. */
-interface MergeCommit {
-  commit: string;
-  onto: string;
 }
 
 interface Checkpoint {
@@ -999,7 +1001,7 @@ async function inspect(repo: Repo, id: string) {
   const entriesOf = (kind: string) => entries.filter((entry) => entry.kind === kind).map(({ path }) => path);
   const tracked = (await git(repo, ["ls-files", "-z"], { cwd: path })).split("\0").filter(Boolean);
   const kept = new Set([...tracked, ...entriesOf("??")].flatMap(pathAndParents));
-  const expressions = repo.config.disposable.map((glob) => new RegExp(`${globToRegExp(glob).source}$`, "i"));
+  const expressions = repo.config.disposable.map(exactly);
   const isDisposable = (path: string) =>
     pathAndParents(path).some((each) => !kept.has(each) && expressions.some((pattern) => pattern.test(`${each}/`)));
   const ignored: string[] = [];
@@ -1615,11 +1617,8 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
 
 /** Expressions for the paths that a glob matches, and for a link or a file in place of a directory above them. */
 function guardsOf(glob: string): RegExp[] {
-  const segments = globSegments(glob);
-  const above = segments.slice(0, -1).map((_, index) => segments.slice(0, index + 1))
-    .filter((parent) => parent.at(-1) !== "**");
-  const exactly = (parent: string[]) => new RegExp(`${globToRegExp(`/${parent.join("/")}`).source}$`, "i");
-  return [globToRegExp(glob), ...above.map(exactly)];
+  const above = pathAndParents(globSegments(glob).join("/")).slice(0, -1);
+  return [globToRegExp(glob), ...above.filter((path) => !/(^|\/)\*\*$/.test(path)).map((path) => exactly(`/${path}`))];
 }
 
 /** What of a change needs a person's approval. */
@@ -1953,8 +1952,7 @@ async function resume({ repo, id, operation, options }: Call): Promise<Answer> {
     const message = `Task ${quote(id)} is approved: give --answer TEXT, which says what its worker should change`;
     throw new Failure("usage", message, `worker merge ${id}`);
   }
-  const question = state === "blocked" ? seen.task.question : undefined;
-  const said = options.answer === undefined ? [] : [{ question, answer: options.answer }];
+  const said = options.answer === undefined ? [] : [{ question: seen.task.question, answer: options.answer }];
   const answers = [...seen.task.answers ?? [], ...said];
   const task = change(seen, operation, {
     state: to,
@@ -2233,9 +2231,8 @@ async function checkMerge(repo: Repo, { task: { id } }: TaskSnapshot, commit: st
     for (const [what, command] of [["worker.setup for the check", setup], ["check", check]] as const) {
       const { code, output } = command === undefined ? { code: 0, output: "" } : await runShell(command, path, id);
       if (code === 0) continue;
-      const message = `The ${what} of task ${
-        quote(id)
-      } ended with status ${code} on the merge commit ${commit}: ${command}`;
+      const ended = `ended with status ${code} on the merge commit ${commit}`;
+      const message = `The ${what} of task ${quote(id)} ${ended}: ${command}`;
       const hint = `worker resume ${id} --answer TEXT lets its worker fix that; it gets the output, too`;
       throw new Failure("check_failed", message, hint, output);
     }
@@ -2262,10 +2259,8 @@ async function moveBase(repo: Repo, task: Task, commit: string, onto: string): P
   const message = `worker: merge ${task.id}`;
   const replaced = cwd === undefined ? [] : await replacedFolders(repo, cwd, onto, commit);
   if (replaced.length > 0) {
-    const reason = `Cannot move ${task.base} in ${cwd}: a file replaces these, which are submodules:${
-      listSome(replaced)
-    }`;
-    throw new Failure("loses_work", reason, "Move those away");
+    const reason = `Cannot move ${task.base} in ${cwd}: a file replaces these, which are submodules:`;
+    throw new Failure("loses_work", reason + listSome(replaced), "Move those away");
   }
   const merge = "merge --ff-only --no-overwrite-ignore --no-squash --no-autostash --no-verify-signatures".split(" ");
   const added = cwd === undefined
@@ -2572,6 +2567,8 @@ async function follow(repo: Repo, id: string, path: string, from: number): Promi
 }
 
 const CANCEL_STEP = "worker cancel ID --reason TEXT";
+const TAKE_STEP = "worker review start ID --head HEAD --actor NAME --take";
+const STALLED_STEP = "worker log ID, then worker resume ID or worker fail ID --reason TEXT";
 
 /** States in which the orchestrator has something to do. */
 const ACTIONABLE: readonly State[] = ["blocked", "submitted", "changes_requested", "approved"];
@@ -2588,7 +2585,7 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
   const isStalled = (seen: TaskSnapshot) => observe(repo, seen).stalled || isReviewerGone(repo, seen.task) === true;
   const report = (seen: TaskSnapshot, what: string, step?: string): Answer => {
     const { task, task: { id, state, head } } = seen;
-    const next = step?.replace("ID", id) ?? (isStalled(seen) ? stalledStep(task) : nextStep(task));
+    const next = step?.replaceAll("ID", id).replace("HEAD", `${head}`) ?? nextStep(task);
     return { changed: false, taskId: id, state, head, data: { next }, text: `Task ${id} ${what}\nNext: ${next}` };
   };
   for (let signature = "", live: TaskSnapshot[] = [];; await pause(250)) {
@@ -2611,21 +2608,14 @@ async function wait({ repo, options, id }: Call): Promise<Answer> {
       for (const { task } of all) stateOf.set(task.id, task.state);
     }
     const stalled = live.find(isStalled);
-    if (stalled) {
-      return report(stalled, stalled.task.state === "reviewing" ? "has a reviewer that is gone" : "has stalled");
-    }
+    if (stalled?.task.state === "reviewing") return report(stalled, "has a reviewer that is gone", TAKE_STEP);
+    if (stalled) return report(stalled, "has stalled", STALLED_STEP);
     if (performance.now() > end) {
       const asked = live.filter(({ task }) => task.state === "needs_human").map(({ task }) => task.id);
       const note = asked.length > 0 ? `; a person has to decide about ${asked.join(", ")}` : "";
       return { changed: false, data: { asked }, text: `Nothing has changed in ${repo.caller.timeout} seconds${note}` };
     }
   }
-}
-
-function stalledStep({ id, state, head }: Task): string {
-  return state === "reviewing"
-    ? `worker review start ${id} --head ${head} --actor NAME --take`
-    : `worker log ${id}, then worker resume ${id} or worker fail ${id} --reason TEXT`;
 }
 
 /** A text that changes whenever a task's ref does, without running git. */
@@ -2799,7 +2789,11 @@ function isMoved({ common, worktrees }: Repo, id: string): boolean {
 }
 
 /** The base's checkout, if its files are those of a merge commit to which the branch was not moved. */
-async function checkoutAtMerge(repo: Repo, base: string, merge: MergeCommit): Promise<string | undefined> {
+async function checkoutAtMerge(
+  repo: Repo,
+  base: string,
+  merge: NonNullable<Task["merge"]>,
+): Promise<string | undefined> {
   const cwd = (await readWorktrees(repo)).find(({ branch, isBare }) => branch === base && !isBare)?.path;
   if (cwd === undefined || !exists(`${cwd}/.git`)) return undefined;
   await tryGit(repo, ["update-index", "-q", "--refresh"], { cwd });
@@ -2809,7 +2803,7 @@ async function checkoutAtMerge(repo: Repo, base: string, merge: MergeCommit): Pr
 }
 
 /** Reverts such a checkout. */
-async function undoCheckout(repo: Repo, base: string, merge: MergeCommit): Promise<void> {
+async function undoCheckout(repo: Repo, base: string, merge: NonNullable<Task["merge"]>): Promise<void> {
   const cwd = await checkoutAtMerge(repo, base, merge);
   if (cwd !== undefined) await git(repo, ["read-tree", "-m", "-u", merge.commit, merge.onto], { cwd });
 }
@@ -2928,10 +2922,7 @@ long a review waits, and which tasks have committed changes to the same files.`,
   },
   "status": { run: status, task: "here", options: "", isLook: true, summary: "show all of one task" },
   "log": {
-    run: log,
-    task: "here",
-    options: "all follow",
-    isLook: true,
+    ...{ run: log, task: "here", options: "all follow", isLook: true },
     summary: "show its events and its agent's output",
   },
   "wait": {
@@ -2981,9 +2972,7 @@ same user can have one, too, so it proves no person.`,
 untracked), and which pairs of tasks would conflict.`,
   },
   "merge": {
-    run: merge,
-    task: "named",
-    options: "check dry-run timeout",
+    ...{ run: merge, task: "named", options: "check dry-run timeout" },
     summary: "merge an approved task into its base",
   },
   "cancel": {
@@ -3124,9 +3113,7 @@ async function perform(known: Command, command: string, options: Options): Promi
   const worker = Deno.env.get("WORKER_TASK");
   const isWorker = command === "submit" || command === "block";
   if (worker && !(isWorker && id === worker) && !known.isLook && !(command === "doctor" && !options.fix)) {
-    const message = `The worker of task ${quote(worker)} may only submit, ask and read: not ${command}${
-      id && ` ${id}`
-    }`;
+    const message = `The worker of task ${quote(worker)} may only submit, ask and read: not ${command} ${id}`.trimEnd();
     throw new Failure("state", message, "Write anything else into the report or a question");
   }
   const timeout = Number(options.timeout ?? Infinity);
