@@ -552,21 +552,15 @@ async function readObjects(repo: Repo, names: readonly string[]): Promise<(strin
   const output = await tryGit(repo, args, { input: names.map((name) => `${name}\n`).join("") });
   if (output.code !== 0) throw gitFailure(args, output);
   const { bytes } = output;
-  const texts: (string | undefined)[] = [];
   const decoder = new TextDecoder();
   let offset = 0;
-  for (const _ of names) {
-    const end = bytes.indexOf(10, offset);
-    const [, kind, size] = decoder.decode(bytes.subarray(offset, end)).split(" ");
-    offset = end + 1;
-    if (kind === "missing" || size === undefined) {
-      texts.push(undefined);
-      continue;
-    }
-    texts.push(decoder.decode(bytes.subarray(offset, offset + Number(size))));
-    offset += Number(size) + 1;
-  }
-  return texts;
+  return names.map(() => {
+    const start = bytes.indexOf(10, offset) + 1;
+    const [, kind, size] = decoder.decode(bytes.subarray(offset, start - 1)).split(" ");
+    const isMissing = kind === "missing" || size === undefined;
+    offset = isMissing ? start : start + Number(size) + 1;
+    return isMissing ? undefined : decoder.decode(bytes.subarray(start, offset - 1));
+  });
 }
 
 /** What `git status` says of a checkout: two letters, and a path. */
@@ -2057,13 +2051,13 @@ async function human({ repo, command, id, operation, options }: Call): Promise<A
     checkpoints: undefined,
     next: undefined,
     ...isApproval ? { cleared } : { reason, findings: [...task.findings ?? [], `human/${round}.md`] },
+    requests: task.requests + (state === "changes_requested" && !isApproval ? 1 : 0),
   });
   const answer = answerFor(next, `Task ${id} is ${next.state}`, { checkpoints: task.checkpoints });
   // The worker gets a person's reason like a reviewer's findings.
   const files = isApproval ? undefined : { [`human/${round}.md`]: `${reason}\n` };
-  const requests = state === "changes_requested" && !isApproval ? task.requests + 1 : task.requests;
   const subject = `A person ${isApproval ? "approves" : "rejects"}: ${kinds.join(", ")}`;
-  await record(repo, seen, { subject, task: { ...next, requests }, files, answer });
+  await record(repo, seen, { subject, task: next, files, answer });
   return answer;
 }
 
@@ -2830,23 +2824,16 @@ async function examineRest(repo: Repo, tasks: readonly TaskSnapshot[]): Promise<
 
 /** Finds git's lock files. An old one may be left by a killed git, which only a person can know. */
 function staleLocks({ common }: Repo): Finding[] {
-  const found: Finding[] = [];
-  const visit = (folder: string, depth: number) => {
-    for (const { name, isDirectory } of Deno.readDirSync(folder)) {
-      const path = `${folder}/${name}`;
-      if (isDirectory && depth > 0) visit(path, depth - 1);
-      if (isDirectory || !name.endsWith(".lock")) continue;
-      const age = secondsSince(Deno.lstatSync(path).mtime?.toISOString() ?? "");
-      found.push({
-        what: `${path} is ${formatDuration(age)} old: if no git is running, remove it`,
-      });
-    }
-  };
-  visit(common, 0);
-  for (const [name, depth] of [["worktrees", 1], ["refs", 9]] as const) {
-    if (exists(`${common}/${name}`)) visit(`${common}/${name}`, depth);
-  }
-  return found;
+  const locksIn = (folder: string, depth: number): string[] =>
+    Array.from(Deno.readDirSync(folder)).flatMap(({ name, isDirectory }) => {
+      if (isDirectory) return depth > 0 ? locksIn(`${folder}/${name}`, depth - 1) : [];
+      return name.endsWith(".lock") ? [`${folder}/${name}`] : [];
+    });
+  const folders = [["", 0], ["/worktrees", 1], ["/refs", 9]] as const;
+  return folders.flatMap(([name, depth]) => exists(common + name) ? locksIn(common + name, depth) : []).map((path) => {
+    const age = secondsSince(lstat(path)?.mtime?.toISOString() ?? "");
+    return { what: `${path} is ${formatDuration(age)} old: if no git is running, remove it` };
+  });
 }
 
 // ── The command line ────────────────────────────────────────────────────────────────────────────────────────────
@@ -3124,10 +3111,8 @@ async function perform(known: Command, command: string, options: Options): Promi
   const actor = (options.actor ?? (isWorker ? `worker/${id}` : worker ? `worker/${worker}` : "hq")).trim();
   const opId = options["op-id"] ?? crypto.randomUUID();
   for (const [name, value] of [["actor", actor], ["op-id", opId]] as const) {
-    const isPlain = /^[ -;=?-~]{1,100}$/.test(value); // asked first, for the time that Unicode takes
-    if (!isPlain && !/^[^\p{C}\p{Zl}\p{Zp}<>]{1,100}$/u.test(value)) {
-      throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
-    }
+    const isValid = /^[^\n\t<>]{1,100}$/.test(value) && escapeControls(value) === value;
+    if (!isValid) throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
   }
   const call: Call = { repo, command, options, id, operation: { id: opId, command, actor } };
   const before = options["op-id"] === undefined ? undefined : await findOperation(call);
