@@ -601,13 +601,6 @@ async function mergeTrees(
   return { tree, conflicts: output.code === 0 ? [] : told.length > 0 ? told : ["of an unknown kind"] };
 }
 
-async function isAncestor(repo: Repo, commit: string, of: string): Promise<boolean> {
-  const args = ["merge-base", "--is-ancestor", commit, of];
-  const output = await tryGit(repo, args);
-  if (output.code > 1) throw gitFailure(args, output);
-  return output.code === 0;
-}
-
 /** Takes a lock, which the operating system releases if this process is killed. Says for which command it waits. */
 async function lock(repo: Repo, name: string): Promise<Disposable> {
   const { timeout } = repo.caller;
@@ -1377,11 +1370,6 @@ function callerOf(): { pid: number; birth: string } | undefined {
   }
 }
 
-function setReviewer(repo: Repo, id: string, reviewer: string): void {
-  const { pid, birth } = callerOf() ?? { pid: 0, birth: "" };
-  Deno.writeTextFileSync(`${folderOf(repo, id)}/reviewer`, [pid, birth, reviewer].join("\n"));
-}
-
 /** Whether the program that reviews a task has ended; `undefined` if that is not known here. */
 function isReviewerGone(repo: Repo, { id, reviewer }: Task): boolean | undefined {
   const [pid = "", birth, name] = readOptional(`${repo.common}/worker/${id}/reviewer`)?.split("\n") ?? [];
@@ -1559,31 +1547,27 @@ function checkUnmoved({ task: { id, head }, branch }: Pick<TaskSnapshot, "task" 
   throw new Failure("race", message, `Verdicts about ${head} are void: worker submit ${id}`);
 }
 
-/** Whether a new task may have the id of one that was cancelled, and of which nothing is left. */
-function isReusable({ task, branch }: TaskSnapshot): boolean {
-  return task.state === "cancelled" && branch === undefined &&
-    (task.cleanup === undefined || task.cleanup.done === true);
-}
-
 /** Fails if there are too many tasks, or if a new one would change the same files as a live one. */
 function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Task, mayOverlap: boolean): void {
   const { id, paths, dependsOn } = task;
   const same = tasks.find((each) => each.task.id === id);
-  if (same && !isReusable(same)) {
+  // A cancelled task's ID is free if nothing is left of it.
+  const isCleaned = same?.branch === undefined && (same?.task.cleanup === undefined || same.task.cleanup.done);
+  if (same && !(same.task.state === "cancelled" && isCleaned)) {
     const hint = same.task.state === "cancelled"
       ? `worker cancel ${id} --cleanup frees the ID`
       : "worker list --all shows which IDs are used";
     throw new Failure("race", `Task ${quote(id)} already exists`, hint);
   }
-  const unknown = dependsOn.find((each) => !tasks.some(({ task }) => task.id === each));
-  if (unknown !== undefined) throw new Failure("no_task", `There is no task ${quote(unknown)} to depend on`);
-  const given = tasks.find(({ task }) => dependsOn.includes(task.id) && ["cancelled", "failed"].includes(task.state))
-    ?.task;
-  if (given) throw new Failure("state", `Task ${quote(given.id)} is ${given.state}: nothing can depend on it`);
-  const other = tasks.find(({ task: { id, base } }) => dependsOn.includes(id) && base !== task.base)?.task;
-  if (other) {
+  for (const needed of dependsOn) {
+    const other = tasks.find(({ task }) => task.id === needed)?.task;
+    if (other === undefined) throw new Failure("no_task", `There is no task ${quote(needed)} to depend on`);
+    if (other.state === "cancelled" || other.state === "failed") {
+      throw new Failure("state", `Task ${quote(needed)} is ${other.state}: nothing can depend on it`);
+    }
+    if (other.base === task.base) continue;
     const [theirs, mine] = [other.base, task.base].map(branchName);
-    const message = `Task ${quote(other.id)} is merged into ${theirs}, and task ${quote(id)} would start from ${mine}`;
+    const message = `Task ${quote(needed)} is merged into ${theirs}, and task ${quote(id)} would start from ${mine}`;
     throw new Failure("usage", message, `Give --base ${theirs}, or leave out --depends-on`);
   }
   const live = tasks.filter(isLive).map((each) => each.task);
@@ -1654,7 +1638,6 @@ function humanNote(task: Task): string {
 
 interface Call {
   repo: Repo;
-  command: string;
   options: Options;
   /** The task's id, or an empty string. */
   id: string;
@@ -1976,10 +1959,10 @@ async function fail({ repo, id, operation, options }: Call): Promise<Answer> {
 
 // ── Reviews, and what a person decides ──────────────────────────────────────────────────────────────────────────
 
-async function review({ repo, command, id, operation, options }: Call): Promise<Answer> {
+async function review({ repo, id, operation, options }: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
   const { task } = seen;
-  const { actor } = operation;
+  const { actor, command } = operation;
   const isAuthor = task.authors.some((author) => author.toLowerCase() === actor.toLowerCase());
   if (isAuthor) {
     const message = `${actor} is an author of task ${quote(id)}, and may not review it`;
@@ -2019,13 +2002,17 @@ async function review({ repo, command, id, operation, options }: Call): Promise<
     ...isTaken && { since: new Date().toISOString() },
     requests,
   });
-  if (to === "reviewing") setReviewer(repo, id, actor);
+  if (to === "reviewing") {
+    const { pid, birth } = callerOf() ?? { pid: 0, birth: "" };
+    Deno.writeTextFileSync(`${folderOf(repo, id)}/reviewer`, [pid, birth, actor].join("\n"));
+  }
   const answer = answerFor(next, `Task ${id} is ${next.state}${humanNote(next)}`, { round, requests });
   await record(repo, seen, { subject: `Review, round ${round}: ${to.replace("_", " ")}`, task: next, files, answer });
   return answer;
 }
 
-async function human({ repo, command, id, operation, options }: Call): Promise<Answer> {
+async function human({ repo, id, operation, options }: Call): Promise<Answer> {
+  const { command } = operation;
   const isPerson = Deno.stdin.isTerminal() || Deno.env.get("WORKER_HUMAN") === "1";
   if (!isPerson || Deno.env.has("WORKER_TASK")) {
     const message = `worker ${command} is for a person: no worker may run it, and standard input must be a terminal`;
@@ -2735,7 +2722,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
   } else if (state === "merging") {
     const base = await readRef(repo, task.base);
     if (merge === undefined || base === undefined) note(`merge was interrupted, and ${task.base} does not exist here`);
-    else if (await isAncestor(repo, merge.commit, base)) {
+    else if (await git(repo, ["rev-list", "--max-count=1", merge.commit, "--not", base]) === "") {
       problem("merge was interrupted after the base had moved: it is recorded", () => settleMerge(repo, seen));
     } else {
       const what = base === merge.onto ? "before the base moved" : "and the base has moved elsewhere";
@@ -3034,15 +3021,13 @@ function readArguments(args: readonly string[]) {
       break;
     } else if (is(SWITCHES, name) && value === undefined) options[name] = true;
     else if (is(TEXTS, name)) options[name] = value ?? args[++index] ?? "";
+    else if (is(LISTS, name) && value !== undefined) options[name].push(value);
     else if (is(LISTS, name)) {
-      if (value !== undefined) options[name].push(value);
-      else {while (index + 1 < args.length && !args[index + 1]?.startsWith("--")) {
-          options[name].push(args[++index] ?? "");
-        }}
+      while (args[index + 1]?.startsWith("--") === false) options[name].push(args[++index] ?? "");
     } else throw new Failure("usage", `Unknown option ${quote(argument)}`, "worker --help");
     if (!is(SWITCHES, name) && !options[name]?.length) throw new Failure("usage", `--${name} needs a value`);
   }
-  if (words[0] === "help") [options.help] = [words.shift() !== undefined];
+  if (words[0] === "help") options.help = words.shift() !== undefined;
   const command = words.splice(0, words[0] === "review" || words[0] === "human" ? 2 : 1).join(" ");
   return { command, words, options, given };
 }
@@ -3073,7 +3058,7 @@ function taskHere({ head }: Repo): string {
 }
 
 /** The result of an earlier operation with the same id. One that was interrupted is repaired first, as by doctor. */
-async function findOperation({ repo, id, command, operation: { id: opId } }: Call): Promise<Answer | undefined> {
+async function findOperation({ repo, id, operation: { id: opId, command } }: Call): Promise<Answer | undefined> {
   const find = async () => {
     const events = await readEvents(repo, undefined, "--fixed-strings", `--grep=Op-Id: ${opId}`);
     const last = events.findLast((event) => event.opId === opId);
@@ -3114,7 +3099,7 @@ async function perform(known: Command, command: string, options: Options): Promi
     const isValid = /^[^\n\t<>]{1,100}$/.test(value) && escapeControls(value) === value;
     if (!isValid) throw new Failure("usage", `--${name} cannot be ${quote(value)}`);
   }
-  const call: Call = { repo, command, options, id, operation: { id: opId, command, actor } };
+  const call: Call = { repo, options, id, operation: { id: opId, command, actor } };
   const before = options["op-id"] === undefined ? undefined : await findOperation(call);
   return before ?? await known.run(call);
 }
