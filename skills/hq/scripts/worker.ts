@@ -1096,56 +1096,57 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
   throw new Failure("loses_work", message, "Copy what is needed, then give --discard");
 }
 
-/** Saves a worktree, with untracked files, as a commit on top of its branch. Nothing else changes. */
-async function saveWorktree(
-  repo: Repo,
-  { task }: TaskSnapshot,
-  { path: cwd, found, branch, detached, nested }: Inspection,
-): Promise<string> {
+/** The trees of what is in a worktree, also untracked, and of what is staged. Nothing else changes. */
+async function writeTrees(repo: Repo, id: string, head: string, { path: cwd, nested }: Inspection) {
+  const index = `${folderOf(repo, id)}/index`;
+  const here = { cwd, env: { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "0" } };
+  const own = (await git(repo, ["rev-parse", "--path-format=absolute", "--git-path", "index"], { cwd })).trimEnd();
+  // As bytes, because names need not be UTF-8.
+  const list = async (...options: string[]) => {
+    const output = await tryGit(repo, ["ls-files", "-z", ...options], here);
+    if (output.code !== 0) throw gitFailure(["ls-files"], output);
+    return binary(output.bytes).split("\0").filter(Boolean);
+  };
+  const update = async (options: string[], paths: string[]) => {
+    const input = Uint8Array.from(paths.join("\0"), (each) => each.charCodeAt(0));
+    await git(repo, [...settings, "update-index", ...options, "-z", "--stdin"], { ...here, input });
+  };
+  const settings = [
+    ...["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"],
+    ...["add.ignoreErrors=false", "core.sparseCheckout=true", "sparse.expectFilesOutsideOfPatterns=false"],
+  ].flatMap((each) => ["-c", each]);
+  removeAny(index);
+  if (exists(own)) Deno.copyFileSync(own, index);
+  try {
+    const entries = (await list("-t")).map((entry) => ({ path: entry.slice(2), isSkipped: entry.startsWith("S ") }));
+    // A new index, because the worktree's own can mark files as unchanged. What is staged is saved, too, because it may
+    // exist nowhere else. That is not possible during a merge.
+    const written = await tryGit(repo, ["write-tree"], here);
+    const staged = written.code === 0 ? written.out.trim() : undefined;
+    await git(repo, ["read-tree", staged ?? head], here);
+    const known = new Set(await list());
+    // What a sparse checkout leaves out is not deleted. With these settings, git removes the mark if the file is there.
+    const skipped = entries.filter(({ path, isSkipped }) => isSkipped && known.has(path));
+    await update(["--skip-worktree"], skipped.map(({ path }) => path));
+    // What was added by force is in no tree in the middle of a merge, or if it was added with --intent-to-add.
+    const forced = entries.filter(({ path, isSkipped }) => !isSkipped && !known.has(path));
+    await update(["--add", "--remove", "--replace"], forced.map(({ path }) => path));
+    const others = nested.map((path) => `:(exclude,literal)${path}`);
+    await git(repo, [...settings, "add", "--all", "--sparse", "--", ".", ...others], here);
+    return { tree: (await git(repo, ["write-tree"], here)).trim(), staged };
+  } finally {
+    removeAny(index);
+  }
+}
+
+/** Saves a worktree as a commit on top of its branch. */
+async function saveWorktree(repo: Repo, { task }: TaskSnapshot, inspection: Inspection): Promise<string> {
+  const { found, branch, detached } = inspection;
   const ref = `refs/worker/backup/${task.id}`;
   const head = branch ?? task.head ?? task.start;
-  let [tree, staged]: [string, string?] = [`${head}^{tree}`];
-  if (found === "worktree") {
-    const index = `${folderOf(repo, task.id)}/index`;
-    const here = { cwd, env: { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "0" } };
-    const own = (await git(repo, ["rev-parse", "--path-format=absolute", "--git-path", "index"], { cwd })).trimEnd();
-    // As bytes, because names need not be UTF-8.
-    const list = async (...options: string[]) => {
-      const output = await tryGit(repo, ["ls-files", "-z", ...options], here);
-      if (output.code !== 0) throw gitFailure(["ls-files"], output);
-      return binary(output.bytes).split("\0").filter(Boolean);
-    };
-    const update = async (options: string[], paths: string[]) => {
-      const input = Uint8Array.from(paths.join("\0"), (each) => each.charCodeAt(0));
-      await git(repo, [...settings, "update-index", ...options, "-z", "--stdin"], { ...here, input });
-    };
-    const settings = [
-      ...["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"],
-      ...["add.ignoreErrors=false", "core.sparseCheckout=true", "sparse.expectFilesOutsideOfPatterns=false"],
-    ].flatMap((each) => ["-c", each]);
-    removeAny(index);
-    if (exists(own)) Deno.copyFileSync(own, index);
-    try {
-      const entries = (await list("-t")).map((entry) => ({ path: entry.slice(2), isSkipped: entry.startsWith("S ") }));
-      // A new index, because the worktree's own can mark files as unchanged. What is staged is saved, too, because it may
-      // exist nowhere else. That is not possible during a merge.
-      const written = await tryGit(repo, ["write-tree"], here);
-      if (written.code === 0) staged = written.out.trim();
-      await git(repo, ["read-tree", staged ?? head], here);
-      const known = new Set(await list());
-      // What a sparse checkout leaves out is not deleted. With these settings, git removes the mark if the file is there.
-      const skipped = entries.filter(({ path, isSkipped }) => isSkipped && known.has(path));
-      await update(["--skip-worktree"], skipped.map(({ path }) => path));
-      // What was added by force is in no tree in the middle of a merge, or if it was added with --intent-to-add.
-      const forced = entries.filter(({ path, isSkipped }) => !isSkipped && !known.has(path));
-      await update(["--add", "--remove", "--replace"], forced.map(({ path }) => path));
-      const others = nested.map((path) => `:(exclude,literal)${path}`);
-      await git(repo, [...settings, "add", "--all", "--sparse", "--", ".", ...others], here);
-      tree = (await git(repo, ["write-tree"], here)).trim();
-    } finally {
-      removeAny(index);
-    }
-  } else tree = (await git(repo, ["rev-parse", "--verify", tree])).trim();
+  const { tree, staged } = found === "worktree"
+    ? await writeTrees(repo, task.id, head, inspection)
+    : { tree: (await git(repo, ["rev-parse", "--verify", `${head}^{tree}`])).trim(), staged: undefined };
   const earlier = await readRef(repo, ref); // of a cleanup that broke off, when more may have been there
   const env = await identity(repo);
   const commitTree = async (tree: string, parents: readonly string[], message: string) =>
