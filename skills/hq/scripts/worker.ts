@@ -218,11 +218,6 @@ function readOptional(path: string): string | undefined {
   return ifThere(() => Deno.readTextFileSync(path));
 }
 
-/** The file's size in bytes; 0 without a file. */
-function sizeOf(path: string): number {
-  return lstat(path)?.size ?? 0;
-}
-
 /** Removes a path recursively, also read-only directories. It's fine if it doesn't exist. */
 function removeAny(path: string): void {
   if (!exists(path)) return;
@@ -262,7 +257,7 @@ function formatDuration(seconds: number): string {
   for (const [unit, length] of [["d", 86400], ["h", 3600], ["m", 60]] as const) {
     if (seconds >= 2 * length) return `${Math.floor(seconds / length)}${unit}`;
   }
-  return `${Math.max(0, Math.floor(seconds))}s`;
+  return `${seconds}s`;
 }
 
 function secondsSince(time: string): number {
@@ -583,12 +578,7 @@ const EXACTLY = ["--no-ext-diff", "--no-textconv", "--ignore-submodules=none"];
  * Merges two commits; returns the tree and the conflicting paths. git reads attributes, which can set merge drivers, from
  * the checkout in `cwd`.
  */
-async function mergeTrees(
-  repo: Repo,
-  ours: string,
-  theirs: string,
-  cwd?: string,
-): Promise<{ tree: string; conflicts: string[] }> {
+async function mergeTrees(repo: Repo, ours: string, theirs: string, cwd?: string) {
   const args = ["merge-tree", "--write-tree", "-z", "--name-only", ours, theirs];
   const output = await tryGit(repo, args, { cwd });
   const [tree = "", ...rest] = output.out.split("\0");
@@ -2502,7 +2492,7 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const events = await readEvents(repo, id);
   const path = `${repo.common}/worker/${id}/log`;
   if (options.all && options.json) throw new Failure("usage", "--all has no --json", `Read ${path}`);
-  const size = sizeOf(path);
+  const size = lstat(path)?.size ?? 0;
   const isShort = exists(path) && !options.all; // All of it may be larger than a string can be.
   const text = isShort ? (await Array.fromAsync(readFrom(path, size - LOG_BYTES))).join("") : "";
   const output = lastLines(text);
@@ -2540,7 +2530,7 @@ async function printFrom(path: string, position: number): Promise<void> {
 /** Prints what is appended to a log, until the agent has ended. */
 async function follow(repo: Repo, id: string, path: string, from: number): Promise<void> {
   for (let position = from, isLast = false;; await pause(200)) {
-    const size = sizeOf(path);
+    const size = lstat(path)?.size ?? 0;
     if (size > position) await printFrom(path, position);
     position = size;
     if (isLast) return;
@@ -2746,8 +2736,7 @@ async function examine(repo: Repo, seen: TaskSnapshot): Promise<Finding[]> {
       problem(`the repo or ${path} was moved: git is told the new path`, () => git(repo, ["worktree", "repair", path]));
     } else if (found === "foreign") note(`${path} exists, and is no worktree of this repo`);
     else if (found !== "worktree") problem(`${path} is missing: it is created again`, () => ensureWorktree(repo, seen));
-    const known = found === "worktree" ? (await readWorktrees(repo)).find((each) => each.path === path) : undefined;
-    if (known?.locked !== undefined) note(`${path} is locked`);
+    if (found === "worktree" && (await placeOf(repo, id)).locked !== undefined) note(`${path} is locked`);
     const observation = observe(repo, seen);
     if (state === "working" && isPending(repo, id)) {
       problem("its agent was not started: it is started", () => launch(repo, seen));
