@@ -201,6 +201,8 @@ describe("worker spawn", () => {
       assertStringIncludes((await box.ask(2, line.replace(" x ", " y "))).error?.message ?? "", "was given to spawn");
       await box.ask(2, "resume x --answer because --op-id two");
       assertEquals(await box.resolve("refs/worker/tasks/x~"), tip);
+      const waiting = "spawn --taskId z --brief ../brief.md --agent none --depends-on x --op-id three";
+      assertEquals(await box.do(waiting), await box.do(waiting));
     }),
   );
 });
