@@ -910,14 +910,8 @@ async function placeOf(repo: Repo, id: string) {
   const known = worktrees.find((each) => each.path === path);
   /** Where else its branch is checked out. */
   const elsewhere = worktrees.find((each) => each.branch === ref && each.path !== path)?.path;
-  return {
-    path,
-    found: inspectPath(repo, path),
-    isKnown: known !== undefined,
-    locked: known?.locked,
-    branch,
-    elsewhere,
-  };
+  const [found, isKnown] = [inspectPath(repo, path), known !== undefined];
+  return { path, found, isKnown, locked: known?.locked, branch, elsewhere };
 }
 
 /** What to do if a task's branch is checked out elsewhere: perhaps in the worktree that was left when the repo was moved. */
@@ -1874,8 +1868,8 @@ async function measure(repo: Repo, from: string, to: string) {
 
 /** Fails if a worktree has uncommitted changes, because nobody would review them. */
 async function checkCommitted(repo: Repo, { task, branch }: TaskSnapshot): Promise<void> {
-  const cwd = worktreeOf(repo, task.id);
-  if (inspectPath(repo, cwd) !== "worktree") return;
+  const cwd = checkoutOf(repo, task.id);
+  if (cwd === undefined) return;
   const [entries, head] = await Promise.all([
     readStatus(repo, cwd, "--untracked-files=normal"),
     git(repo, ["rev-parse", "HEAD"], { cwd }),
@@ -2126,9 +2120,7 @@ function markBegun(repo: Repo, { id, operation }: Task): void {
 /** Whether an operation was begun here. If `.git/worker` was deleted, it was where the task's worktree is. */
 function isBegunHere(repo: Repo, { id, operation }: Task): boolean {
   const folder = `${repo.common}/worker/${id}`;
-  return exists(folder)
-    ? readOptional(`${folder}/operation`) === operation.id
-    : inspectPath(repo, worktreeOf(repo, id)) === "worktree";
+  return exists(folder) ? readOptional(`${folder}/operation`) === operation.id : checkoutOf(repo, id) !== undefined;
 }
 
 /** The checkout of the base. Fails if it has uncommitted changes. */
@@ -2351,10 +2343,7 @@ async function finishCancel(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
   const left = leftNote(await stopAgent(repo, id));
   let now = seen;
   // Saved again if an interrupted cancel is continued, because somebody may have worked there since.
-  if (
-    now.task.cleanup !== undefined &&
-    (!now.task.cleanup.backup || inspectPath(repo, worktreeOf(repo, id)) === "worktree")
-  ) {
+  if (now.task.cleanup !== undefined && (!now.task.cleanup.backup || checkoutOf(repo, id) !== undefined)) {
     const found = await inspect(repo, id); // again, as the agent went on until now
     checkRemovable(repo, id, found, now.task.cleanup.discard);
     const backup = await saveWorktree(repo, now, found);
@@ -2469,8 +2458,7 @@ async function status({ repo, id }: Call): Promise<Answer> {
   const seen = await readTask(repo, id);
   const [observation, events] = [observe(repo, seen), await readEvents(repo, id)];
   const { task } = seen;
-  const path = worktreeOf(repo, id);
-  const worktree = inspectPath(repo, path) === "worktree" ? path : null;
+  const worktree = checkoutOf(repo, id) ?? null;
   const shown = { ...task, operation: undefined, branch: seen.branch, worktree, ...observation };
   const rows = Object.entries(shown)
     .filter(([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0))
@@ -2600,13 +2588,12 @@ function refsSignature({ common }: Repo): string {
 
 /** The paths that a live task changes: committed, staged, unstaged and untracked. A rename has two. */
 async function changedFiles(repo: Repo, { task, branch }: TaskSnapshot): Promise<string[]> {
-  const cwd = worktreeOf(repo, task.id);
-  const head = branch ?? task.head;
+  const [cwd, head] = [checkoutOf(repo, task.id), branch ?? task.head];
   const committed = head === undefined ? "" : await (async () => {
     const from = (await tryGit(repo, ["merge-base", task.base, head])).out.trim() || task.start;
     return await git(repo, ["diff", "--name-only", "-z", "--no-renames", ...EXACTLY, from, head]);
   })();
-  const others = inspectPath(repo, cwd) === "worktree" ? await readStatus(repo, cwd, "--untracked-files=all") : [];
+  const others = cwd === undefined ? [] : await readStatus(repo, cwd, "--untracked-files=all");
   return [...new Set([...committed.split("\0").filter(Boolean), ...others.map(({ path }) => path)])].sort();
 }
 
