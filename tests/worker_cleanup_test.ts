@@ -68,10 +68,25 @@ describe("worker cancel --cleanup", () => {
       await box.spawnTask("x");
       box.remove(box.tree("x", "a"));
       box.write(box.tree("x", "a/mine"), "mine\n");
-      await box.git("init", "--quiet", box.tree("x", "a/nested"));
+      box.write(".git/info/exclude", "build/\n");
+      for (const path of ["a/nested", "build/nested"]) await box.git("init", "--quiet", box.tree("x", path));
       await box.ask(9, `cancel x ${CLEANUP}`);
       assertEquals((await box.do(`cancel x ${CLEANUP} --discard`)).state, "cancelled");
       assertEquals(await saved(box, "x"), [".gitignore", "a/mine", "b"]);
+    }),
+  );
+
+  itOnLinux(
+    "saves the rest if a file has become a pipe, and one that was to be added is a directory",
+    inBox(async (box) => {
+      await box.spawnTask("x");
+      for (const path of ["c", "new"]) box.write(box.tree("x", path), "mine\n");
+      await box.git("-C", box.tree("x"), "add", "--intent-to-add", "new");
+      for (const path of ["a", "new"]) box.remove(box.tree("x", path));
+      await succeed(["mkfifo", box.tree("x", "a")]);
+      box.write(box.tree("x", "new/d"), "mine\n");
+      await box.do(`cancel x ${CLEANUP}`);
+      assertEquals(await saved(box, "x"), [".gitignore", "b", "c", "new/d"]);
     }),
   );
 

@@ -1080,10 +1080,21 @@ function checkRemovable(repo: Repo, id: string, inspection: Inspection, discard:
   throw new Failure("loses_work", message, "Copy what is needed, then give --discard");
 }
 
+/** Whether a file or a link is at a path, below real directories; `undefined` for a name that isn't UTF-8. */
+function isFileAt(top: string, bytes: string): boolean | undefined {
+  const path = new TextDecoder().decode(Uint8Array.from(bytes, (each) => each.charCodeAt(0)));
+  if (path.includes("\ufffd")) return undefined;
+  const segments = path.split("/");
+  return segments.every((_, index) => {
+    const info = lstat(`${top}/${segments.slice(0, index + 1).join("/")}`);
+    return index < segments.length - 1 ? info?.isDirectory : info?.isFile || info?.isSymlink;
+  });
+}
+
 /** The trees of what is in a worktree, also untracked, and of what is staged. Nothing else changes. */
 async function writeTrees(repo: Repo, id: string, head: string, { path: cwd, nested }: Inspection) {
   const index = `${folderOf(repo, id)}/index`;
-  const here = { cwd, env: { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "0" } };
+  const here = { cwd, env: { GIT_INDEX_FILE: index, GIT_LITERAL_PATHSPECS: "1" } };
   const own = (await git(repo, ["rev-parse", "--path-format=absolute", "--git-path", "index"], { cwd })).trimEnd();
   // As bytes, because names need not be UTF-8.
   const list = async (...options: string[]) => {
@@ -1091,32 +1102,32 @@ async function writeTrees(repo: Repo, id: string, head: string, { path: cwd, nes
     if (output.code !== 0) throw gitFailure(["ls-files"], output);
     return binary(output.bytes).split("\0").filter(Boolean);
   };
-  const update = async (options: string[], paths: string[]) => {
-    const input = Uint8Array.from(paths.join("\0"), (each) => each.charCodeAt(0));
-    await git(repo, [...settings, "update-index", ...options, "-z", "--stdin"], { ...here, input });
-  };
-  const settings = [
-    ...["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"],
-    ...["add.ignoreErrors=false", "core.sparseCheckout=true", "sparse.expectFilesOutsideOfPatterns=false"],
-  ].flatMap((each) => ["-c", each]);
+  const stream = (paths: string[]) => Uint8Array.from(paths.join("\0"), (each) => each.charCodeAt(0));
   removeAny(index);
   if (exists(own)) Deno.copyFileSync(own, index);
   try {
     const entries = (await list("-t")).map((entry) => ({ path: entry.slice(2), isSkipped: entry.startsWith("S ") }));
+    const others = await list("--others", "--exclude-standard");
+    const deleted = new Set(await list("--deleted"));
     // A new index, because the worktree's own can mark files as unchanged. What is staged is saved, too, because it may
     // exist nowhere else. That is not possible during a merge.
     const written = await tryGit(repo, ["write-tree"], here);
     const staged = written.code === 0 ? written.out.trim() : undefined;
     await git(repo, ["read-tree", staged ?? head], here);
-    const known = new Set(await list());
-    // What a sparse checkout leaves out is not deleted. With these settings, git removes the mark if the file is there.
-    const skipped = entries.filter(({ path, isSkipped }) => isSkipped && known.has(path));
-    await update(["--skip-worktree"], skipped.map(({ path }) => path));
-    // What was added by force is in no tree in the middle of a merge, or if it was added with --intent-to-add.
-    const forced = entries.filter(({ path, isSkipped }) => !isSkipped && !known.has(path));
-    await update(["--add", "--remove", "--replace"], forced.map(({ path }) => path));
-    const others = nested.map((path) => `:(exclude,literal)${path}`);
-    await git(repo, [...settings, "add", "--all", "--sparse", "--", ".", ...others], here);
+    const known = new Set(entries.map(({ path }) => path)); // in the middle of a merge, less than the branch has
+    const isHere = (path: string) => isFileAt(cwd, path) ?? !deleted.has(path);
+    // A file that a sparse checkout leaves out is not deleted.
+    const gone = entries.filter(({ path, isSkipped }) => !isSkipped && !isHere(path)).map(({ path }) => path);
+    gone.push(...(await list()).filter((path) => !known.has(path)));
+    await git(repo, ["update-index", "--force-remove", "-z", "--stdin"], { ...here, input: stream(gone) });
+    const folders = nested.map((path) => binary(new TextEncoder().encode(path)));
+    const named = [...known.union(new Set(others))].filter((path) =>
+      isHere(path) && !path.endsWith("/") && !folders.some((folder) => `${path}/`.startsWith(folder))
+    );
+    const settings = ["core.autocrlf=false", "core.eol=lf", "core.safecrlf=false", "advice.addEmbeddedRepo=false"];
+    const options = [...settings, "add.ignoreErrors=false"].flatMap((each) => ["-c", each]);
+    const add = [...options, "add", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"];
+    if (named.length > 0) await git(repo, add, { ...here, input: stream(named) });
     return { tree: (await git(repo, ["write-tree"], here)).trim(), staged };
   } finally {
     removeAny(index);
