@@ -169,6 +169,8 @@ describe("validate", () => {
     box.write("a/scripts/deep/er.py", "#!/usr/bin/env python3\n");
     box.write("a/scripts/fine.sh", "#!/bin/sh\n");
     Deno.chmodSync(box.at("a/scripts/fine.sh"), 0o755);
+    box.write("outside/run.sh", "#!/bin/sh\n");
+    box.link("a/scripts/outside", "../../outside");
     box.write("b/SKILL.md", front("b") + "line\n".repeat(501));
     box.write("c/SKILL.md", front("c") + "line\n".repeat(500));
     assertEquals((await box.done("validate", "a", "b", "c")).split("\n"), [

@@ -345,6 +345,7 @@ function findWarnings(directory: string, text: string): Problem[] {
     }
   }
   for (const path of pathsBelow(`${directory}/scripts`).take(MAX_FILES)) {
+    if (!isInside(realPath(directory), realPath(path))) continue; // A link can lead to endless files in /proc.
     if (isExecutable(path) || !attempt(() => readText(path))?.startsWith("#!")) continue;
     found.push({ file: path, line: 1, message: "The script is not executable: chmod +x" });
   }
