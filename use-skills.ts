@@ -1968,6 +1968,7 @@ async function planProject(project: Project, before: Files, after: Files, deploy
   const next = new Map(deployment.clean ? [] : index.elsewhere); // the index afterwards: where something is owned
   const plans: TargetPlan[] = [];
   const problems: Problem[] = [];
+  let isCertain = true; // No other run can have been in the way of looking.
   const hashOf = memoize((source) => treeHash(source, LEFT_BEHIND));
   const targets = new Map(state.targets);
   for (const [path, { agent }] of index.targets) {
@@ -1987,15 +1988,18 @@ async function planProject(project: Project, before: Files, after: Files, deploy
     try {
       const plan = await planTarget(target, project, files, { ...deployment, hashOf }, kept, problems);
       plans.push(plan);
+      if (plan.actions.some(({ kind, actual }) => kind === "conflict" && actual.kind === "directory")) {
+        isCertain = false;
+      }
       isUsed = plan.next.size > 0 || plan.isLeft;
     } catch (error) {
       problems.push(targetProblem("read", target, project, error));
+      isCertain = false;
     }
     if (!isUsed) continue;
     const parents = known?.parents ?? countParents(path, index);
     next.set(path, { parents: deployment.isFrozen ? parents : Math.max(parents, 0), agent: variableOf });
   }
-  const isCertain = problems.length === 0; // No other run can have been in the way of looking.
   return { isCertain, index, next, targets: plans, problems: [...state.problems, ...problems] };
 }
 
@@ -2444,8 +2448,9 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
   const isSettled = plan.targets.every(({ isSettled }) => isSettled);
   if (!deployment.write || plan.isCertain && !hasDebris && !isEdited && isIndexed && isSettled) {
     const actions = plan.targets.flatMap(({ actions }) => actions);
-    const lost = deployment.isThorough && edited.mode === "commit" ? await findLost(plan.targets, project) : [];
-    if (deployment.isThorough && edited.mode === "commit" && isEdited && plan.isCertain && !actions.some(isChange)) {
+    const mustBeWhole = deployment.isThorough && edited.mode === "commit";
+    const lost = mustBeWhole ? await findLost(plan.targets, project) : [];
+    if (mustBeWhole && isEdited && plan.problems.length === 0 && !actions.some(isChange)) {
       lost.push({ message: ".skills.lock does not record what is deployed: run sync" });
     }
     return { actions, problems: sortProblems([...plan.problems, ...lost]), notes: [], targets: plan.targets };
@@ -2653,7 +2658,10 @@ class Repo implements Disposable {
     running.add(child.pid);
     const late = Promise.withResolvers<never>();
     const noAnswer = `Cannot fetch ${this.url}: no answer within ${fetchTimeout()} seconds (SKILLS_TIMEOUT)`;
-    const deadline = setTimeout(() => late.reject(new Error(noAnswer)), timeLeft() * 1000);
+    const deadline = setTimeout(() => {
+      endGroup(child.pid);
+      late.reject(new Error(noAnswer));
+    }, timeLeft() * 1000);
     const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>, limit: (text: string) => string) => {
       let text = "";
       for await (const piece of stream.pipeThrough(new TextDecoderStream())) text = limit(text + piece);
@@ -2661,7 +2669,8 @@ class Repo implements Disposable {
     };
     const refuseLong = (text: string) => {
       if (text.length <= maxLength) return text;
-      throw new RangeError(`Cannot fetch ${this.url}: git lists more than ${maxLength / 2 ** 20} MiB (--allow-large)`);
+      const wayOut = maxLength > maxListing() ? "" : " (--allow-large)";
+      throw new RangeError(`Cannot fetch ${this.url}: git lists more than ${maxLength / 2 ** 20} MiB${wayOut}`);
     };
     // A server writes messages, too, which may have no end.
     const texts = [read(child.stdout, refuseLong), read(child.stderr, (text) => text.slice(-MAX_MESSAGES))] as const;
@@ -2674,7 +2683,7 @@ class Repo implements Disposable {
     const kill = () => attempt(() => Deno.kill(-child.pid, "SIGKILL"));
     output.catch(kill);
     const grace = setTimeout(kill, 1000);
-    const [text, messages] = await output.finally(() => {
+    const [text, messages] = await Promise.race([late.promise, output]).finally(() => {
       clearTimeout(grace);
       clearTimeout(deadline);
       running.delete(child.pid);
@@ -3561,7 +3570,8 @@ function findCommand(word: string): [name: string, command: Command] {
 async function parseCommandLine(words: string[]): Promise<Request> {
   if (words.join(" ") === "sync --frozen") return { ...NO_REQUEST, flags: { frozen: true } }; // in older .envrc blocks
   if (/^(-V|--version)$/.test(words.join(" "))) return { ...NO_REQUEST, flags: { version: true } };
-  const rest = words.slice(words[0] === "help" ? 1 : 0).filter((word) => word !== "-h" && word !== "--help");
+  const rest = words.filter((word) => word !== "-h" && word !== "--help");
+  if (rest[0] === "help") rest.shift();
   const isHelp = rest.length < words.length;
   const forDoctor = parseDoctorOptions(rest);
   const isDoctor = forDoctor.args[0] === "doctor" || forDoctor.args[0] === "validate";
@@ -3842,7 +3852,14 @@ async function inspect(project: Project, request: Request): Promise<number> {
 /** How `remove` changes the manifest: it deletes the lines of the named skills. */
 function removeLines({ args }: Request, project: Project, files: Files): (text: string) => string {
   return (text) => {
-    const found = entriesNamed(args, "deploys", { ...files, entries: parseManifest(text).entries }, project);
+    const { entries } = parseManifest(text);
+    const isNamed = (entry: Entry) => args.some((word) => [entry.text, deployedName(entry, project)].includes(word));
+    const local = entries.some(isNamed) ? undefined : files.entries.find((entry) => entry.file && isNamed(entry));
+    if (local?.file) {
+      const place = `line ${local.line} of ${showHere(project, local.file)}`;
+      throw new UsageError(`${quote(deployedName(local, project) || local.text)} is in ${place}: delete it there`);
+    }
+    const found = entriesNamed(args, "deploys", { ...files, entries }, project);
     const many = found.find(({ text }) => isMany(text) && !args.includes(text));
     if (many) {
       const wayOut = "remove that entry, or replace it by entries for the others";

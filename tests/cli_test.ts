@@ -7,8 +7,8 @@ import { scenario } from "./scenario.ts";
 describe("help", () => {
   it("names every command and option, and fits 80 columns", async () => {
     using box = new Sandbox();
-    for (const option of ["--help", "-h"]) {
-      const { status, stdout, stderr } = await box.run(option);
+    for (const words of [["--help"], ["-h"], ["help"], ["-h", "help"]]) {
+      const { status, stdout, stderr } = await box.run(...words);
       assertEquals([status, stderr], [0, ""]);
       assertEquals(stdout.split("\n").filter((line) => line.length > 80), []);
       for (const word of ["sync", "check", "list", "add", "remove", "update", "clean", "init", "validate", "doctor"]) {

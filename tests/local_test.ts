@@ -56,6 +56,6 @@ describe(".skills.local", () => {
 
   scenario("is left to the person by add and remove")
     .skills("hq", "mine").manifest("hq").write(".skills.local", "mine\n").sync()
-    .run("remove", "mine").refuses('use-skills: No entry of .skills deploys "mine"')
+    .run("remove", "mine").refuses('use-skills: "mine" is in line 1 of .skills.local: delete it there')
     .run("add", "mine").says("use-skills: added to .skills: mine").run("check").says();
 });

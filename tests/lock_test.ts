@@ -29,6 +29,17 @@ describe("a run, while another process holds the lock", () => {
     }));
   });
 
+  it("says at once what it cannot deploy", async () => {
+    using box = new Sandbox();
+    box.skills("one");
+    box.manifest("one for claude");
+    box.write(".claude/skills/one", "mine");
+    const message = await box.fails(1);
+    using held = Deno.openSync(box.repo);
+    held.lockSync(true);
+    assertEquals(await box.fails(1), message);
+  });
+
   it("that it needs to clean the store, waits and says for what", async () => {
     using box = new Sandbox();
     const store = `${box.home}/.local/share/use-skills/store`;

@@ -113,6 +113,19 @@ describe("sync with a git server", () => {
     assertEquals(stdout.split("\n").filter((line) => line.includes("team/dead-") && line.includes(forge.site)), []);
   });
 
+  it("ends git also if that has closed its output", async () => {
+    await using setting = await Setting.start();
+    const { box } = setting;
+    const git = (await execute(["sh", "-c", "command -v git"])).stdout.trim();
+    const script = `#!/bin/sh\ncase "$*" in *ls-remote*HEAD*) exec >&- 2>&-; exec sleep 60;; esac\nexec ${git} "$@"\n`;
+    box.write("bin/git", script);
+    Deno.chmodSync(box.at("bin/git"), 0o755);
+    box.environment = { SKILLS_TIMEOUT: "2", PATH: `${box.at("bin")}:${Deno.env.get("PATH")}` };
+    box.manifest("team/skills");
+    const message = "no answer within 2 seconds (SKILLS_TIMEOUT)";
+    assertEquals(await box.fails(1), `.skills:1: Cannot fetch https://github.com/team/skills: ${message}\n`);
+  });
+
   for (const args of [["update"], ["add", "team/skills@pdf"]]) {
     requires("git", "openssl", "ps")(`ends git if a signal ends ${args[0]}`, async () => {
       await using setting = await Setting.start();
