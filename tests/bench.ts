@@ -227,7 +227,7 @@ async function setUpRelease(): Promise<Omit<Program, "name" | "words">> {
   for (let at = 0; at < LARGE; at += 65536) crypto.getRandomValues(noise.subarray(at, at + 65536));
   noise.fill(0, 0, 64);
   noise.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
-  noise[18] = 62; // an ELF file for amd64
+  noise.set([2, 0, 62], 16); // a program, as an ELF file for amd64
   remove(`${place.repo}/.git`);
   Deno.writeFileSync(`${place.repo}/program`, noise);
   const git = async (...args: string[]) => {
