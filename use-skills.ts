@@ -2982,9 +2982,9 @@ function findHiddenIn(text: string, mayBeBinary = false): HiddenCharacter[] {
 /**
  * Finds the characters in a file that people don't see and that can tell an agent what nobody has read.
  *
- * Accepted are those that emoji and scripts need, and a byte order mark. A file that isn't text has none. Neither a NUL
- * nor a few invalid bytes make a file binary, only a start that everyone who opens it would see is not text. What looks
- * like UTF-16 can be UTF-8 all the same, so it must have none in both; UTF-16 in other than Latin letters mostly has some.
+ * Those that emoji and scripts need are accepted, and so is a byte order mark. A file that isn't text has none. Neither a
+ * NUL nor a few invalid bytes make a file binary: its first 8,000 bytes must look like data. What looks like UTF-16 can be
+ * UTF-8, too, so neither reading may have any. Read as UTF-8, UTF-16 in other than Latin letters mostly has some.
  *
  * @param bytes The content of the file: UTF-8 or UTF-16.
  * @param isText Whether it is text whatever it looks like, because an agent reads it as text.
@@ -3100,7 +3100,7 @@ async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, list
   );
 }
 
-/** The skills of a repo, for a message: of many, those that are most similar to what a user wrote. */
+/** Lists the skills of a repo for a message. Of many, it names those that are most similar to what the user wrote. */
 function someSkills(paths: readonly string[], written: string): string {
   const places = paths.map((path) => path || "its root");
   return someOf(places.length > 8 ? bySimilarity(written, places).map(({ name }) => name) : places);

@@ -1724,7 +1724,7 @@ async function admit(repo: Repo, task: Task, brief: string, mayOverlap: boolean)
   return { ...seen, branch: repo.refs.get(BRANCHES + task.id)?.commit };
 }
 
-/** The tasks that a queued task waits for now. */
+/** The tasks that have to be merged before a queued task starts. */
 async function missingFor(repo: Repo, task: Task): Promise<string[]> {
   return task.dependsOn.length === 0 ? [] : dependenciesOf(task, await readRefs(repo, TASKS)).open;
 }
