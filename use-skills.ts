@@ -197,6 +197,8 @@ const LIBRARY = "jsr:@std/cli@^1/parse-args";
 const MAX_PROBLEMS = 50; // that are printed
 const MAX_ENTRIES = 5_000; // of a manifest
 const MAX_TARGETS = 200; // of a manifest
+const MAX_RECORDED_TARGETS = 1_000; // of a lockfile, which can also name earlier targets
+const MAX_TARGET_PATH = { characters: 4096, levels: 64 }; // from the project
 const MAX_LINE_BYTES = 4096; // of a manifest
 const MAX_LOCKFILE_BYTES = 8 * 2 ** 20;
 const MAX_FILE_BYTES = 2 ** 20; // of another file that use-skills writes
@@ -825,9 +827,17 @@ function isLocked({ commit, tree, url, path, skills, trusted, large }: Partial<L
     (trusted === undefined || isHash(trusted)) && (large === undefined || large === true);
 }
 
+/** Why use-skills doesn't deploy to a target, whose path is relative to the project; `undefined` if it may. */
+function targetProblem(path: string): string | undefined {
+  const { characters, levels } = MAX_TARGET_PATH;
+  if (/(^|\/)\.git(\/|$)/i.test(path)) return "it is inside .git";
+  if (path.length > characters) return `its path has more than ${characters} characters`;
+  return path.split("/").length > levels ? `it is more than ${levels} levels deep` : undefined;
+}
+
 function isRecorded({ link, tree, skills }: Partial<Recorded>, targets: object): boolean {
   const trees = [tree, ...Object.values(skills ?? {})].filter((each) => each !== undefined);
-  const isTarget = (path: string) => isPathInside(path) && !/(^|\/)\.git(\/|$)/i.test(path);
+  const isTarget = (path: string) => isPathInside(path) && targetProblem(path) === undefined;
   return trees.every(isHash) && (link === undefined ? trees.length > 0 : link === "." || isPathInside(link)) &&
     Object.entries(targets).every(([target, names]) =>
       isTarget(target) && Array.isArray(names) && names.every((name) => nameProblem(name) === undefined)
@@ -889,6 +899,10 @@ function parseLockfile(text: string, shown: string): Lockfile {
   }
   if (frame.length > 0 || lockfile.locked.size + lockfile.recorded.size === 0) {
     throw new UsageError(`${shown} is not a lockfile: ${restore}`);
+  }
+  const targets = new Set(lockfile.recorded.values().flatMap(({ targets }) => targets.keys()));
+  if (targets.size > MAX_RECORDED_TARGETS) {
+    throw new UsageError(`${shown} names more than ${MAX_RECORDED_TARGETS} targets: ${restore}`);
   }
   return lockfile;
 }
@@ -1116,19 +1130,23 @@ function knownDirectories(project: Project): { agent: string; path: string }[] {
  * lead anywhere: a fresh clone can contain a link to a target before the target.
  */
 function realDirectory(path: string, project: Project): string {
-  if (path === "/" || path === project.directory) return path;
-  const real = resolve(realDirectory(resolve(path, ".."), project), lastSegment(path));
-  const info = ifExists(() => Deno.lstatSync(real));
-  if (info?.isSymlink) {
-    const found = attempt(() => Deno.realPathSync(real));
-    if (found !== undefined) return found;
-    const destination = resolve(real, "..", Deno.readLinkSync(real));
-    const isAgents = knownDirectories(project).some(({ path }) => below(destination, path) !== undefined);
+  const isInside = below(project.directory, path) !== undefined;
+  let real = isInside ? project.directory : "/";
+  const segments = path.slice(real.length).split("/").filter((segment) => segment !== "");
+  while (segments.length > 0) {
+    const next = resolve(real, segments.shift()!);
+    const info = ifExists(() => Deno.lstatSync(next));
+    if (info === undefined) return resolve(next, ...segments);
+    if (!info.isDirectory && !info.isSymlink) throw new Error(`${next} is not a directory`);
+    const found = info.isSymlink ? attempt(() => Deno.realPathSync(next)) : next;
+    const destination = found ?? resolve(next, "..", Deno.readLinkSync(next));
+    const isAgents = () => knownDirectories(project).some(({ path }) => below(destination, path) !== undefined);
     // Links above the destination must not lead elsewhere, so it must be where its text says.
-    if (isAgents && attempt(() => realDirectory(destination, project)) === destination) return destination;
-    throw new Error(`${path} is a broken link`);
+    if (!found && !(isAgents() && attempt(() => realDirectory(destination, project)) === destination)) {
+      throw new Error(`${next} is a broken link`);
+    }
+    real = destination;
   }
-  if (info && !info.isDirectory) throw new Error(`${path} is not a directory`);
   return real;
 }
 
@@ -1141,10 +1159,12 @@ function targetPath(
 ): string {
   try {
     const real = realDirectory(path, project);
-    if (/\/\.git(\/|$)/i.test(real)) throw new Error("it is inside .git");
+    const inside = below(project.directory, real);
+    const problem = targetProblem(inside ?? real);
+    if (problem) throw new Error(problem);
     if (real === project.directory) throw new Error("it is the project's directory");
     const isAgents = () => knownDirectories(project).some(({ path }) => path === real);
-    if (below(project.directory, real) !== undefined) {
+    if (inside !== undefined) {
       if (!isRestricted() || isKnown(real) || isAgents()) return real;
       throw new Error(`it is new, and no agent's directory: run ${quote(thisCommand())} once`); // It can be in node_modules.
     }
@@ -1561,7 +1581,7 @@ interface TargetIndex {
 }
 
 interface IndexedTarget {
-  parents: number; // how many directories above it use-skills created; -1 if only the lockfile names it so far
+  parents: number; // how many directories above it use-skills created; -1 if only the lockfile names it
   agent?: string; // the target's `variableOf`
 }
 
@@ -1578,13 +1598,14 @@ function readIndexFile(path: string): TargetIndex & { manifest: string } {
   const text = attempt(() => Deno.readTextFileSync(path));
   const { manifest, targets } = attempt(() => JSON.parse(text ?? "{}")) ?? {};
   const valid = Object.entries<IndexedTarget>(targets ?? {})
-    .filter(([target, each]) => target.startsWith("/") && Number.isInteger(each?.parents));
+    .filter(([target, each]) => target.startsWith("/") && each?.parents >= 0);
   return { manifest: `${manifest}`, targets: new Map(valid), elsewhere: new Map(), text };
 }
 
 function renderIndex(targets: TargetIndex["targets"], { manifest }: Project): string | undefined {
-  const content = { version: 1, manifest, targets: Object.fromEntries(sortByKey(targets)) };
-  return targets.size === 0 ? undefined : `${JSON.stringify(content, undefined, 1)}\n`;
+  const created = sortByKey(targets).filter(([, { parents }]) => parents >= 0);
+  const content = { version: 1, manifest, targets: Object.fromEntries(created) };
+  return created.length === 0 ? undefined : `${JSON.stringify(content, undefined, 1)}\n`;
 }
 
 /**
@@ -1953,7 +1974,7 @@ function countParents(target: string, index: TargetIndex): number {
 }
 
 /** A problem with a whole target, at the first line that deploys there. */
-function targetProblem(doing: string, { path, desired }: Target, project: Project, error: unknown): Problem {
+function problemWith(doing: string, { path, desired }: Target, project: Project, error: unknown): Problem {
   const message = `Cannot ${doing} ${show(path, project)}: ${reasonOf(error)}`;
   return { line: desired.values().next().value?.line, message };
 }
@@ -1993,7 +2014,7 @@ async function planProject(project: Project, before: Files, after: Files, deploy
       }
       isUsed = plan.next.size > 0 || plan.isLeft;
     } catch (error) {
-      problems.push(targetProblem("read", target, project, error));
+      problems.push(problemWith("read", target, project, error));
       isCertain = false;
     }
     if (!isUsed) continue;
@@ -2352,7 +2373,7 @@ async function applyPlan(
         attempt(() => Deno.removeSync(each)); // Only what is empty can be removed like this.
       }
     } catch (error) {
-      outcome.problems.push(targetProblem("write to", target, project, error));
+      outcome.problems.push(problemWith("write to", target, project, error));
     }
   }
   if (writesLast) write();
@@ -2883,6 +2904,10 @@ const HIDDEN_KINDS = [
   ["invisible character", String.raw`[^]`],
 ] as const;
 
+/** The flags of England, Scotland and Wales: a black flag, and the tags of "gbeng", "gbsct" or "gbwls" and an end. */
+const TAGGED_FLAG = String.raw`\u{1F3F4}\u{E0067}\u{E0062}` +
+  String.raw`(?:\u{E0065}\u{E006E}\u{E0067}|\u{E0073}\u{E0063}\u{E0074}|\u{E0077}\u{E006C}\u{E0073})\u{E007F}`;
+
 /** In an archive or a database, these are numbers. */
 const CONTROLS = String.raw`\x01-\x08\x0B\x0E-\x1F\x7F-\x9F`;
 
@@ -2899,16 +2924,12 @@ function createHiddenPattern(): RegExp {
   const nextTo = (character: string, visible: string) =>
     raw`${character}(?:(?<=(?!\p{DI})${visible}${character})|(?=(?!\p{DI})${visible}))`;
   const rightToLeft = raw`(?!\p{DI})[\u0590-\u08FF\uFB1D-\uFDFF\uFE70-\uFEFC\u{10800}-\u{10FFF}\u{1E800}-\u{1EFFF}]`;
-  const flags = "gbeng\x7F|gbsct\x7F|gbwls\x7F".replace(
-    /[^|]/g,
-    (tag) => raw`\u{E00${tag.charCodeAt(0).toString(16)}}`,
-  );
   // Arabic to Sinhala, Tibetan, Burmese, Khmer, Mongolian, Balinese and others, whose letters join or stack.
   const joining = raw`[\u0600-\u0DFF\u0F00-\u109F\u1780-\u18AF\u1B00-\u1BBF\uA840-\uA87F\uA980-\uA9DF\uAA60-\uAA7F` +
     raw`\uFB50-\uFDFF\uFE70-\uFEFC\u{10D00}-\u{10D3F}\u{11000}-\u{116FF}\u{1E900}-\u{1E95F}]`;
   const exceptions = [
-    // The flags of England, Scotland and Wales. Any other tags after a black flag could spell anything.
-    raw`(?<=(?=\u{1F3F4}(?:${flags})).[\u{E0061}-\u{E007A}]{0,5})[\u{E0061}-\u{E007F}]`,
+    // Any other tags after a black flag could spell anything.
+    raw`(?<=(?=${TAGGED_FLAG}).[\u{E0061}-\u{E007A}]{0,5})[\u{E0061}-\u{E007F}]`,
     // Marks that place punctuation correctly, near Hebrew or Arabic.
     raw`(?<!\p{Bidi_C})[\u061C\u200E\u200F](?!\p{Bidi_C})(?:(?<=${rightToLeft}.{0,20})|(?=.{0,20}${rightToLeft}))`,
     // Joined emoji.
@@ -2940,6 +2961,12 @@ function isNoise(text: string): boolean {
   const invalid = count(/\uFFFD/g);
   const controls = count(new RegExp(`[${CONTROLS}]`, "g"));
   return invalid > 8 + length / 32 && invalid + controls > 8 + length / 8 && !/\p{DI}{4}/u.test(text);
+}
+
+/** Whether tags, or variation selectors, can spell a message in a text. Data has a few by chance, and a list of emoji has flags. */
+function hasMessage(text: string): boolean {
+  const count = (pattern: string) => text.match(new RegExp(pattern, "gu"))?.length ?? 0;
+  return count(String.raw`[\u{E0000}-\u{E01EF}]`) > 8 + 6 * count(TAGGED_FLAG);
 }
 
 /**
@@ -2997,8 +3024,8 @@ export function hiddenCharacters(bytes: Uint8Array, isText = false): HiddenChara
   if (found.length > 0) return found;
   const decoder = new TextDecoder();
   const mayBeBinary = !isText && bytes.includes(0); // compressed data has a NUL somewhere
-  if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000)))) return [];
   const text = decoder.decode(bytes);
+  if (mayBeBinary && isNoise(decoder.decode(bytes.subarray(0, 8000))) && !hasMessage(text)) return [];
   if (!mayBeBinary || isUtf16) return findHiddenIn(text);
   return findHiddenIn(text.replace(new RegExp(`[${CONTROLS}]`, "g"), " "), true);
 }

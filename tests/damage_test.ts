@@ -150,8 +150,12 @@ describe("a lockfile", () => {
     ["that was formatted", JSON.stringify(JSON.parse(text(line)), undefined, 2), odd(2)],
     ["with a line that looks like an entry", text(` ${line}`, line), odd(2)],
     ["with an invalid entry", text('"a/b": {"commit":"main"}'), `.skills.lock has an invalid entry, "a/b": ${restore}`],
-    ...["../x", "/x", ".git/hooks", "a/../../x"].map((path): [string, string, string] => [
-      `with the target ${path}`,
+    ...["../x", "/x", ".git/hooks", "a/../../x", "a/".repeat(64) + "a", "a".repeat(4097)].map((path): [
+      string,
+      string,
+      string,
+    ] => [
+      `with the target ${path.slice(0, 20)}`,
       text(`"./hq": {"link":"hq","targets":{"${path}":["hq"]}}`),
       `.skills.lock has an invalid entry, "./hq": ${restore}`,
     ]),
@@ -169,6 +173,11 @@ describe("a lockfile", () => {
       "with a path that leads out",
       text(line.replace('"c"', '"../c"')),
       `.skills.lock has an invalid entry, "a/b/c": ${restore}`,
+    ],
+    [
+      "with more than 1,000 targets",
+      text(`"./hq": {"link":"hq","targets":{${Array.from({ length: 1001 }, (_, n) => `"a${n + 1000}":["hq"]`)}}}`),
+      `.skills.lock names more than 1000 targets: ${restore}`,
     ],
     ["larger than 8 MiB", " ".repeat(8 * 2 ** 20 + 1), "Cannot read .skills.lock: it has more than 8 MiB"],
   ];
@@ -195,6 +204,11 @@ describe("a lockfile", () => {
   scenario("that is a directory is refused")
     .skills("hq").manifest("hq").directory(".skills.lock")
     .sync().refuses("use-skills: Cannot read .skills.lock: it is not a regular file");
+
+  scenario("that records targets which don't exist leaves nothing in the target index")
+    .skills("hq").manifest("hq for claude").sync().remember()
+    .write(".skills.lock", text('"./x": {"link":"skills/x","targets":{"a/b":["one"],"c":["two"]}}'))
+    .environment({ DIRENV_IN_ENVRC: "1" }).sync().says().same("home");
 
   const recorded = text(`"./x": {"link":"skills/x","targets":{"own":["hq","one"]}}`);
   scenario("that records what is not there removes at most what is exactly as recorded, and nothing under direnv")

@@ -219,5 +219,16 @@ describe("hiddenCharacters()", () => {
     ]));
   it("finds a run of them in data", () =>
     assertEquals(hits(bytesOf(new Array(40).fill(0xFF), tags("run"), tags("!"))).length, 4));
+  it("finds tags one by one in text that ends like data", () => {
+    const text = `Read ${tags("all").split(/(?:)/u).join("r")} of it. `;
+    const end = "\0" + "\x01".repeat(30);
+    assertEquals(hits(bytesOf(text.repeat(4), " ".repeat(64), new Array(18).fill(0xFF), end)).length, 12);
+  });
+  it("finds tags in text after data", () =>
+    assertEquals(hits(bytesOf(compressed(9000), `\n${" ".repeat(64)}${tags("run it now")}`)).length, 10));
+  it("finds none in a program with a list of flags", () => {
+    const list = [flag("gbeng"), flag("gbsct"), flag("gbwls")].join("\0");
+    assertEquals(hits(bytesOf(compressed(9000), list, "\0".repeat(64), "usage:\ra\u200Bb\n".repeat(9))), []);
+  });
   it("stops after 100", () => assertEquals(hits(utf8("\u200B".repeat(1000))).length, 100));
 });

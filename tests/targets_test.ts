@@ -106,6 +106,13 @@ describe("a target", () => {
       ".bare/hooks",
     );
 
+  const levels = (count: number) => `./${"d/".repeat(count - 1)}d`;
+  scenario("that is too deep is refused")
+    .skills("hq").manifest("mode commit", `hq for ${levels(64)}`).sync().says(`use-skills: linked hq for ${levels(64)}`)
+    .sync().says()
+    .manifest("mode commit", `hq for ${levels(65)}`)
+    .sync("-q").fails(`.skills:2: Cannot deploy to ${levels(65).slice(2)}: it is more than 64 levels deep`);
+
   scenario("inside .git is refused by any name")
     .skills("hq").directory(".git").manifest("hq for ./.git/skills", "hq for /box/repo/.git/hooks", "hq for ./a/.git/b")
     .sync().fails(
