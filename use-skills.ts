@@ -1339,7 +1339,6 @@ function findDesired(
     } catch (error) {
       const recorded = mode === "commit" ? locateRecorded(entry, project, lockfile, error as Error) : [];
       if (recorded.length === 0) throw error;
-      kept.add(text); // What isn't on this machine can't be copied elsewhere, so it stays where it is, too.
       return recorded;
     }
   };
@@ -1382,7 +1381,11 @@ function findDesired(
         problems.push({ file, line, name: skillName, message: problem + wayOut });
         continue;
       }
-      for (const target of entryTargets) add(target, { ...located, name: skillName, file, line, reference: text });
+      for (const target of entryTargets) {
+        // What isn't on this machine can't be copied elsewhere, so then it stays where it is, too.
+        if (located.absence && mode === "commit" && !exists(`${target.path}/${skillName}`)) kept.add(text);
+        add(target, { ...located, name: skillName, file, line, reference: text });
+      }
     }
   }
   return { targets, kept, problems };
@@ -2219,18 +2222,53 @@ function findRepo(directory: string): string | undefined {
 }
 
 /** Runs git in a repo; returns its output. Some of its commands fail with 1 for "no". */
-async function askGit(cwd: string, args: string[], input = ""): Promise<string> {
+async function askGit(cwd: string, args: string[], input = "", settings: Record<string, string> = {}): Promise<string> {
   const all = ["-c", "safe.bareRepository=explicit", ...args];
   // In a hook, these can name another repo, or a directory with committed files of one.
   const isElsewhere = (name: string) => /^GIT_(DIR|WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_.*|PREFIX)$/.test(name);
   const env = Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => !isElsewhere(name)));
-  const options = { args: all, cwd, env, clearEnv: true, stdin: "piped", stdout: "piped", stderr: "piped" } as const;
+  const options = {
+    args: all,
+    cwd,
+    env: { ...env, ...settings },
+    clearEnv: true,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  } as const;
   const child = new Deno.Command("git", options).spawn();
   const writer = child.stdin.getWriter();
   writer.write(concat(input)).then(() => writer.close()).catch(() => {});
   const { code, stdout, stderr } = await child.output();
   if (code > 1) throw new Error(new TextDecoder().decode(stderr).trim().replace(/\s+/g, " "));
   return new TextDecoder().decode(stdout);
+}
+
+/** Git's hashes of files. */
+async function hashFiles(repo: string, paths: readonly string[], ...options: string[]): Promise<string[]> {
+  return (await askGit(repo, ["hash-object", "--stdin-paths", ...options], paths.join("\n"))).split("\n");
+}
+
+/** Git's hashes of the content that files have in a clone on another machine, which lacks the settings of this one. */
+async function hashInClone(repo: string, paths: readonly string[]): Promise<string[]> {
+  const clone = attempt(() => Deno.makeTempDirSync());
+  if (clone === undefined) throw new Error("cannot create a temporary directory");
+  try {
+    const settings = {
+      GIT_CONFIG_GLOBAL: "/dev/null",
+      GIT_CONFIG_NOSYSTEM: "1",
+      GIT_ATTR_NOSYSTEM: "1",
+      XDG_CONFIG_HOME: clone, // where the user's attributes would be
+    };
+    const git = (...args: string[]) =>
+      askGit(repo, [`--git-dir=${clone}/.git`, `--work-tree=${repo}`, ...args], paths.join("\0"), settings);
+    await git("init", "--quiet");
+    await git("update-index", "--add", "-z", "--stdin");
+    await git("checkout-index", "--all", `--prefix=${clone}/`);
+    return await hashFiles(repo, paths.map((path) => `${clone}/${path}`), "--no-filters");
+  } finally {
+    removeAll(clone);
+  }
 }
 
 /** Problems with what was deployed to be committed, but would not be the same in a clone. */
@@ -2256,6 +2294,10 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
           // Which other files of its own skill git has is the project's choice.
           if (owner === repo) others.add(below(repo, `${skill}/SKILL.md`)!);
           else if (owner) repos.add(below(repo, owner) ?? owner);
+          const written = plan.target.desired.get(name)?.reference;
+          if (written && /^[~/]/.test(written)) {
+            messages.push(`A clone elsewhere doesn't find ${quote(written)}: write a path that starts with ./`);
+          }
           continue;
         }
         if (!isRealDirectory(`${path}/${name}`)) continue;
@@ -2292,11 +2334,13 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
       messages.push(`A clone lacks ${shown(path)}${also}, because git ignores ${them} (${place}): ${wayOut}`);
     }
     const convertible = [...copied.keys()].filter((path) => !/[\n\r]/.test(path));
-    const hash = async (...options: string[]) =>
-      (await askGit(repo, ["hash-object", "--stdin-paths", ...options], convertible.join("\n"))).split("\n");
-    const [committed, actual] = [await hash(), await hash("--no-filters")];
+    const actual = await hashFiles(repo, convertible, "--no-filters");
+    const committed = await hashFiles(repo, convertible);
+    // Those of the skill itself override what is in the target's .gitattributes.
+    const hasAttributes = convertible.some((path) => lastSegment(path) === ".gitattributes");
+    const cloned = hasAttributes ? await hashInClone(repo, convertible) : actual;
     for (const [index, path] of convertible.entries()) {
-      if (committed[index] === actual[index]) continue;
+      if (committed[index] === actual[index] && cloned[index] === actual[index]) continue;
       messages.push(`A clone has other content in ${shown(path)}, because git attributes change it`);
     }
     const staged = (await askGit(repo, ["ls-files", "--stage", "-z"])).split("\0");
@@ -2472,7 +2516,7 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
     const mustBeWhole = deployment.isThorough && edited.mode === "commit";
     const lost = mustBeWhole ? await findLost(plan.targets, project) : [];
     if (mustBeWhole && isEdited && plan.problems.length === 0 && !actions.some(isChange)) {
-      lost.push({ message: ".skills.lock does not record what is deployed: run sync" });
+      lost.push({ message: ".skills.lock is not as sync writes it for what is deployed: run sync" });
     }
     return { actions, problems: sortProblems([...plan.problems, ...lost]), notes: [], targets: plan.targets };
   }

@@ -1,7 +1,7 @@
 /** Tests of `mode commit`: what stays deployed and recorded although a run could not do everything. */
 import { assertEquals } from "jsr:@std/assert@^1";
 import { describe } from "jsr:@std/testing@^1/bdd";
-import { cloneElsewhere, start } from "./commit_helpers.ts";
+import { cloneElsewhere, commit, start } from "./commit_helpers.ts";
 import { isThere, requires, tree } from "./helpers.ts";
 import { scenario } from "./scenario.ts";
 
@@ -19,6 +19,23 @@ describe("mode commit keeps", () => {
       assertEquals(box.read(".skills.lock"), lockfile);
       assertEquals(await box.git("status", "--porcelain"), " M .skills\n");
     }
+  });
+
+  it("a skill that is not on this machine, but not for an agent or under a name that its entry no longer has", async () => {
+    await using setting = await start("~/notes/style as mine");
+    const box = cloneElsewhere(setting);
+    const manifest = box.read(".skills");
+    box.write(
+      ".skills",
+      manifest.replace("~/notes/style as mine", "").replace("~/notes/style", "~/notes/style for claude"),
+    );
+    assertEquals(
+      await box.done(),
+      "use-skills: removed mine for claude, opencode, codex\nuse-skills: removed style for opencode, codex\n",
+    );
+    assertEquals(await box.done("check"), "");
+    await commit(box, "less");
+    assertEquals(await box.done("--frozen"), "");
   });
 
   it("what DIRECTORY/* deployed when another mode follows and the directory is not on this machine", async () => {

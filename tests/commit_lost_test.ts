@@ -48,6 +48,66 @@ describe("what git would not keep", () => {
     assertEquals(message, TARGETS.map(changed).join(""));
   });
 
+  it("is reported: exactly the files that attributes of the skill itself change in a clone", async () => {
+    await using setting = await start();
+    const { box, forge } = setting;
+    const attributes = [
+      "*.crlf text=auto",
+      "lf text=auto",
+      "*.bat text eol=crlf",
+      "*.auto text=auto eol=crlf",
+      "*.id ident",
+      "*.utf working-tree-encoding=UTF-8",
+      "*.none filter",
+      "*.lfs filter=lfs -text",
+    ];
+    const files = {
+      "run.bat": "a\nb\n",
+      "line.bat": "a",
+      "binary.auto": "a\n\0\n",
+      "text.auto": "a\n",
+      "mixed.auto": "a\r\nb\n",
+      "a.id": "$Id$\n",
+      "b.id": "$Ident$\n",
+      "a.utf": "ä\n",
+      "a.none": "a\n",
+      "a.lfs": "a\n",
+      "new.crlf": "a\r\n",
+      "lf": "a\n",
+    };
+    const paths = Object.entries(files).map(([name, text]) => [`skills/pdf/${name}`, text]);
+    await forge.commit("team/skills", {
+      "skills/pdf/.gitattributes": attributes.join("\n") + "\n",
+      ...Object.fromEntries(paths),
+    });
+    box.write(".git/info/attributes", "lf text eol=crlf\n"); // which no clone has
+    box.manifest("mode commit", "team/skills/skills/pdf for claude");
+    const message = await box.fails(1, "update", "-q");
+    await box.git("add", "--force", "--all");
+    await box.git("commit", "-qm", "all");
+    const clone = cloneElsewhere(setting);
+    const changed = Object.entries(files).filter(([name, text]) => clone.read(`.claude/skills/pdf/${name}`) !== text);
+    assertEquals(changed.map(([name]) => name), ["run.bat", "text.auto", "mixed.auto", "a.id", "new.crlf"]);
+    const lines = changed.map(([name]) =>
+      `.skills: A clone has other content in .claude/skills/pdf/${name}, because git attributes change it`
+    );
+    assertEquals(message.trimEnd().split("\n").toSorted(), lines.toSorted());
+  });
+
+  it("is reported: a path of this machine that names a skill in the project", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.skills("tools/lint");
+    box.manifest("mode commit", `${box.repo}/tools/*`, `${box.repo}/skills/hq as boss`);
+    const lost = (path: string) =>
+      `.skills: A clone elsewhere doesn't find "${box.repo}/${path}": write a path that starts with ./\n`;
+    assertEquals(await box.fails(1, "-q"), lost("skills/hq") + lost("tools/*"));
+    assertEquals(await box.fails(1, "check"), lost("skills/hq") + lost("tools/*"));
+    box.manifest("mode commit", "./tools/*", "./skills/hq as boss");
+    await box.done("-q");
+    assertEquals(await box.done("check"), "");
+  });
+
   it("is reported: .gitattributes that was deleted, or that is the project's own and lacks our line", async () => {
     await using setting = await start();
     const { box } = setting;

@@ -192,7 +192,10 @@ describe("mode commit", () => {
     for (const path of [`${box.home}/notes/style`, ...TARGETS.map((target) => `${target}/style`)]) {
       box.write(`${path}/SKILL.md`, "better");
     }
-    assertEquals(await box.fails(1, "check"), ".skills: .skills.lock does not record what is deployed: run sync\n");
+    assertEquals(
+      await box.fails(1, "check"),
+      ".skills: .skills.lock is not as sync writes it for what is deployed: run sync\n",
+    );
     assertEquals(await box.done(), "");
     assertEquals(await box.done("check"), "");
     await commit(box, "better");
