@@ -195,6 +195,7 @@ const LIBRARY = "jsr:@std/cli@^1/parse-args";
 
 // Limits, so that no manifest, repo or server can use up time or memory.
 const MAX_PROBLEMS = 50; // that are printed
+const MAX_SUGGESTIONS = 10; // of a run: finding what is similar takes time
 const MAX_ENTRIES = 5_000; // of a manifest
 const MAX_TARGETS = 200; // of a manifest
 const MAX_RECORDED_TARGETS = 1_000; // of a lockfile, which can also name earlier targets
@@ -404,7 +405,7 @@ let suggestions = 0;
 
 /** `, did you mean "X"?` with the most similar known word, or nothing if none is similar. */
 function suggestion(word: string, words: readonly string[]): string {
-  const isWorthwhile = word !== "" && suggestions++ < MAX_PROBLEMS;
+  const isWorthwhile = word !== "" && suggestions++ < MAX_SUGGESTIONS;
   const [nearest] = isWorthwhile ? bySimilarity(word, words) : [];
   const isSimilar = nearest !== undefined && nearest.distance <= Math.ceil(word.length / 3);
   return isSimilar ? `, did you mean ${quote(nearest.name)}?` : "";
@@ -1127,25 +1128,23 @@ function knownDirectories(project: Project): { agent: string; path: string }[] {
 
 /**
  * The real path of a directory, also if it or those above it don't exist yet. A link to an agent's directory need not
- * lead anywhere: a fresh clone can contain a link to a target before the target.
+ * lead anywhere: a fresh clone can contain a link to a target before the target. That must be where its text says, so on
+ * the way to it, there are no other links.
  */
-function realDirectory(path: string, project: Project): string {
-  const isInside = below(project.directory, path) !== undefined;
-  let real = isInside ? project.directory : "/";
+function realDirectory(path: string, project: Project, mayBeLinked = true): string {
+  let real = below(project.directory, path) === undefined ? "/" : project.directory;
   const segments = path.slice(real.length).split("/").filter((segment) => segment !== "");
   while (segments.length > 0) {
     const next = resolve(real, segments.shift()!);
     const info = ifExists(() => Deno.lstatSync(next));
     if (info === undefined) return resolve(next, ...segments);
-    if (!info.isDirectory && !info.isSymlink) throw new Error(`${next} is not a directory`);
+    if (!info.isDirectory && !(info.isSymlink && mayBeLinked)) throw new Error(`${next} is not a directory`);
     const found = info.isSymlink ? attempt(() => Deno.realPathSync(next)) : next;
-    const destination = found ?? resolve(next, "..", Deno.readLinkSync(next));
-    const isAgents = () => knownDirectories(project).some(({ path }) => below(destination, path) !== undefined);
-    // Links above the destination must not lead elsewhere, so it must be where its text says.
-    if (!found && !(isAgents() && attempt(() => realDirectory(destination, project)) === destination)) {
+    real = found ?? resolve(next, "..", Deno.readLinkSync(next));
+    const isAgents = () => knownDirectories(project).some(({ path }) => below(real, path) !== undefined);
+    if (!found && !(isAgents() && attempt(() => realDirectory(real, project, false)))) {
       throw new Error(`${next} is a broken link`);
     }
-    real = destination;
   }
   return real;
 }
@@ -1651,8 +1650,11 @@ function recordedForms(target: string, project: Project, { recorded }: Lockfile)
   const linkTo = pathsFrom(target, project.directory);
   const path = below(project.directory, target) ?? "";
   for (const [reference, { targets, link, tree, skills }] of recorded) {
-    for (const name of targets.get(path) ?? []) {
-      const copy = skills ? Object.entries(skills).find(([each]) => lastSegment(each) === name)?.[1] : tree;
+    const names = targets.get(path) ?? [];
+    const many = names.length > 0 ? Object.entries(skills ?? {}).reverse() : []; // Of several with a name, the first counts.
+    const copies = new Map(many.map(([path, tree]) => [lastSegment(path), tree]));
+    for (const name of names) {
+      const copy = skills ? copies.get(name) : tree;
       if (copy !== undefined) forms.set(name, { target: reference, copy });
       else if (link) {
         forms.set(name, { target: linkTo(resolve(project.directory, link, isMany(reference) ? name : "")) });
@@ -1845,6 +1847,10 @@ async function examine(
   return { kind: "link", text, isDesired: text === form?.target || isSame() === true };
 }
 
+function stillRecorded(name: string): Problem {
+  return { name, message: `.skills.lock still records ${quote(name)}: ${frozenWayOut()}` };
+}
+
 /** Plans a target. What is in `kept` is not pruned: names, and directories from which skills are deployed. */
 async function planTarget(
   target: Target,
@@ -1909,9 +1915,7 @@ async function planTarget(
     const isRecorded = old?.target === form?.target && old?.copy === form?.copy;
     if (isFrozen && recordedFor && !isRecorded) {
       if (action.next && desired) throw new Error(`it is not recorded in .skills.lock: ${frozenWayOut()}`);
-      if (!kept.has(name) && !target.desired.has(name)) {
-        problems.push({ name, message: `.skills.lock still records ${quote(name)}: ${frozenWayOut()}` });
-      }
+      if (!kept.has(name) && !target.desired.has(name)) problems.push(stillRecorded(name));
     }
     const isExamined = action.kind !== "conflict" && (isThorough || action.kind !== "ok");
     if (desired?.absence) {
@@ -2008,6 +2012,12 @@ async function planProject(project: Project, before: Files, after: Files, deploy
     const isUnset = variableOf !== undefined && !state.targets.has(path);
     const others = isUnset ? [...state.targets.values()].filter(({ agents }) => agents.includes(variableOf)) : [];
     const kept = new Set([...state.kept, ...others.flatMap(({ desired }) => [...desired.keys()])]);
+    // A pull request can write a lockfile, and a state file in any directory that it names.
+    if (deployment.isFrozen && !state.targets.has(path) && !isKnown(path)) {
+      const recorded = files.mode === "commit" ? recordedForms(path, project, files.lockfile).keys() : [];
+      for (const name of recorded) if (!kept.has(name)) problems.push(stillRecorded(name));
+      continue;
+    }
     let isUsed = known !== undefined;
     try {
       const plan = await planTarget(target, project, files, { ...deployment, hashOf }, kept, problems);
@@ -2021,8 +2031,8 @@ async function planProject(project: Project, before: Files, after: Files, deploy
       isCertain = false;
     }
     if (!isUsed) continue;
-    const parents = known?.parents ?? countParents(path, index);
-    next.set(path, { parents: deployment.isFrozen ? parents : Math.max(parents, 0), agent: variableOf });
+    const parents = known && isKnown(path) ? known.parents : countParents(path, index);
+    next.set(path, { parents, agent: variableOf });
   }
   return { isCertain, index, next, targets: plans, problems: [...state.problems, ...problems] };
 }
@@ -3007,10 +3017,13 @@ function isNoise(text: string): boolean {
   return invalid > 8 + length / 32 && invalid + controls > 8 + length / 8 && !/\p{DI}{4}/u.test(text);
 }
 
-/** Whether tags, or variation selectors, can spell a message in a text. Data has a few by chance, and a list of emoji has flags. */
+/** Whether tags, or variation selectors, can spell a message in data, which has some by chance. */
 function hasMessage(text: string): boolean {
-  const count = (pattern: string) => text.match(new RegExp(pattern, "gu"))?.length ?? 0;
-  return count(String.raw`[\u{E0000}-\u{E01EF}]`) > 8 + 6 * count(TAGGED_FLAG);
+  let left = 8 + text.length / 2 ** 21;
+  for (const [match] of text.matchAll(new RegExp(String.raw`${TAGGED_FLAG}|[\u{E0000}-\u{E01EF}]`, "gu"))) {
+    if (match.length === 2 && --left < 0) return true; // It is no flag.
+  }
+  return false;
 }
 
 /**

@@ -210,6 +210,35 @@ describe("a lockfile", () => {
     .write(".skills.lock", text('"./x": {"link":"skills/x","targets":{"a/b":["one"],"c":["two"]}}'))
     .environment({ DIRENV_IN_ENVRC: "1" }).sync().says().same("home");
 
+  const inLockfile = text(
+    `"./hq": {"link":"skills/hq","targets":{".claude/skills":["hq"]}}`,
+    `"x": {"targets":{"tools":["zz"]},"tree":"${hash}"}`,
+  );
+  for (const owner of ["../.skills", "../gone"]) {
+    const state = `{"version":1,"entries":{\n"foo":{"target":"../lib/foo","for":["${owner}"]}\n}}\n`;
+    for (const mode of ["link", "commit"]) {
+      const run = scenario(`doesn't make a directory with a state file for ${owner} a target in mode ${mode}`)
+        .skills("hq").manifest(`mode ${mode}`, "./skills/hq for claude").sync()
+        .link("tools/foo", "../lib/foo").write("tools/.use-skills.json", state).write(".skills.lock", inLockfile)
+        .remember().environment({ CI: "true" }).sync();
+      if (mode === "commit") {
+        run.fails(
+          '.skills: .skills.lock still records "zz": --frozen (or CI=true) doesn\'t change .skills.lock, so run sync ' +
+            "without it and commit that file",
+        );
+      }
+      if (mode === "link") run.says();
+      run.same("repo");
+    }
+  }
+
+  scenario("that records a target doesn't make a frozen run forget that it deployed there")
+    .skills("hq").manifest("hq for claude").environment({ DIRENV_IN_ENVRC: "1" })
+    .write(".skills.lock", text('"./x": {"link":"skills/x","targets":{".claude/skills":["hq"]}}'))
+    .sync().says("use-skills: linked hq for claude")
+    .remove(".skills.lock").manifest("hq for cursor").sync()
+    .says("use-skills: linked hq for cursor", "use-skills: removed hq for claude").lacks(".claude");
+
   const recorded = text(`"./x": {"link":"skills/x","targets":{"own":["hq","one"]}}`);
   scenario("that records what is not there removes at most what is exactly as recorded, and nothing under direnv")
     .skills("hq", "x").manifest("hq for claude").write("own/hq/mine", "mine").link("own/one", "../skills/x")

@@ -73,6 +73,10 @@ describe("a target", () => {
       (test) => test.link(".claude/skills", "nowhere"),
       "Cannot deploy to .claude/skills: /box/repo/.claude/skills is a broken link",
     ],
+    "that is a link to one that leads back": [
+      (test) => test.link(".claude/skills", "../.agents/skills").link(".agents/skills", "../.claude/skills"),
+      "Cannot deploy to .claude/skills: /box/repo/.claude/skills is a broken link",
+    ],
     "that is a link out of the project": [
       (test) => test.link(".claude/skills", "../../outside"),
       "Cannot deploy to .claude/skills: it leads out of the project, to /box/outside: name that path if you want this",
