@@ -313,58 +313,55 @@ export interface Identity {
  * ```
  */
 export function identify(bytes: Uint8Array): Identity {
-  const start = new Uint8Array(64); // zeros behind a file that is shorter
-  start.set(bytes.subarray(0, 64));
-  const header = new DataView(start.buffer);
-  const magic = header.getUint32(0);
-  if (magic === 0x7f454c46) return identifyElf(header, bytes);
-  if (magic === 0xcffaedfe) return identifyMachO([header.getUint32(4, true)]);
-  if (magic === 0xcafebabe || magic === 0xcafebabf) return identifyUniversal(bytes);
-  if (magic >>> 16 === 0x2321) return identifyScript(bytes);
+  const magic = bytes.subarray(0, 4).toHex();
+  if (magic === "7f454c46") return identifyElf(bytes);
+  if (["cffaedfe", "cafebabe", "cafebabf"].includes(magic)) return identifyMachO(bytes, magic);
+  if (magic.startsWith("2321")) return identifyScript(bytes);
   throw new Refusal("it is neither an ELF file, nor a Mach-O file, nor a script that begins with #!");
 }
 
+/** Reads a number from a file. */
+function readNumber(bytes: Uint8Array, offset: number, length: number, order: "little" | "big" = "little"): number {
+  const field = bytes.slice(offset, offset + length);
+  if (order === "little") field.reverse();
+  return field.reduce((number, byte) => number * 256 + byte, 0);
+}
+
 /** Source: `man 5 elf`. */
-function identifyElf(header: DataView, bytes: Uint8Array): Identity {
-  const bits = header.getUint8(4) === 2 ? 64 : 32;
-  const [order, system, type] = [header.getUint8(5), header.getUint8(7), header.getUint16(16, true)];
-  const machine = `${bits}-bit ${order === 1 ? "little" : "big"}-endian machine ${header.getUint16(18, true)}`;
+function identifyElf(bytes: Uint8Array): Identity {
+  const [bits, order, system] = [bytes[4] === 2 ? 64 : 32, bytes[5] === 1 ? "little" : "big", bytes[7]];
+  const half = (offset: number) => readNumber(bytes, offset, 2);
+  const address = (offset: number) => readNumber(bytes, offset, bits / 8);
+  const machine = `${bits}-bit ${order}-endian machine ${half(18)}`;
   const name = ELF_MACHINES.get(machine);
   if (name === undefined) throw new Refusal(`it is an ELF file for a ${machine}, which is not supported`);
   if (system !== 0 && system !== 3) throw new Refusal(`it is an ELF file for another system than Linux (${system})`);
-  if (type !== 2 && type !== 3) throw new Refusal("it is an ELF file, but no program"); // an object file, for example
+  if (![2, 3].includes(half(16))) throw new Refusal("it is an ELF file, but no program"); // an object file, for example
 
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  /** A field with the size of an address, which has another offset in a 32-bit file. */
-  const address = (from: DataView, offset64: number, offset32: number) =>
-    bits === 64 ? Number(from.getBigUint64(offset64, true)) : from.getUint32(offset32, true);
-  const [entry = 0, count = 0, length] = bits === 64 ? [54, 56, 56] : [42, 44, 32];
-  const [first, step] = [address(header, 32, 28), header.getUint16(entry, true)];
-  const segments = Array.from({ length: header.getUint16(count, true) }, (_, index) => first + index * step);
-  for (const start of segments) {
-    let end = start + length;
-    if (end <= bytes.length) end = address(view, start + 8, start + 4) + address(view, start + 32, start + 16);
-    if (end > bytes.length) throw new Refusal(`it is truncated: ${bytes.length} of at least ${end} bytes`);
-  }
-  const isDynamic = segments.some((segment) => view.getUint32(segment, true) === 3); // PT_INTERP
+  const at = bits === 64
+    ? { segments: 32, step: 54, count: 56, offset: 8, size: 32, end: 56 }
+    : { segments: 28, step: 42, count: 44, offset: 4, size: 16, end: 32 };
+  const segments = Array.from({ length: half(at.count) }, (_, i) => address(at.segments) + i * half(at.step));
+  const ends = segments.flatMap((start) => [start + at.end, address(start + at.offset) + address(start + at.size)]);
+  const missing = ends.find((end) => end > bytes.length);
+  if (missing !== undefined) throw new Refusal(`it is truncated: ${bytes.length} of at least ${missing} bytes`);
+  const isDynamic = segments.some((start) => readNumber(bytes, start, 4) === 3); // PT_INTERP
   return { platform: `linux_${name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
 }
 
-function identifyMachO(types: number[]): Identity {
+/** Source: `mach-o/loader.h`; for universal files, which list several machines, `mach-o/fat.h`. */
+function identifyMachO(bytes: Uint8Array, magic: string): Identity {
+  let types = [readNumber(bytes, 4, 4)];
+  if (magic !== "cffaedfe") {
+    const [count, step] = [readNumber(bytes, 4, 4, "big"), magic === "cafebabf" ? 32 : 20];
+    if (count === 0 || count > 20 || 8 + count * step > bytes.length) { // a Java class, for example
+      throw new Refusal("it begins like a universal Mach-O file, but is none");
+    }
+    types = Array.from({ length: count }, (_, index) => readNumber(bytes, 8 + index * step, 4, "big"));
+  }
   const names = new Set(types.flatMap((type) => MACH_O_MACHINES.get(type) ?? []));
   if (names.size === 0) throw new Refusal(`it is a Mach-O file for machine ${types[0]}, which is not supported`);
   return { platform: `darwin_${names.size > 1 ? "all" : [...names][0]}`, kind: "mach-o" };
-}
-
-/** Identifies a universal Mach-O file. A Java class begins with the same bytes. Source: `mach-o/fat.h`. */
-function identifyUniversal(bytes: Uint8Array): Identity {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const step = view.getUint32(0) === 0xcafebabf ? 32 : 20;
-  const count = bytes.length < 8 ? 0 : view.getUint32(4);
-  if (count === 0 || count > 20 || 8 + count * step > bytes.length) {
-    throw new Refusal("it begins like a universal Mach-O file, but is none");
-  }
-  return identifyMachO(Array.from({ length: count }, (_, index) => view.getUint32(8 + index * step)));
 }
 
 /** Identifies a script, with a first line that nixpkgs can rewrite. Source: `man 2 execve`; `patch-shebangs.sh` of nixpkgs. */
