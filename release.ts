@@ -1089,28 +1089,27 @@ function printNext({ name, version, tag }: Target, url: string, files: string[],
 
 // ── Verify and list ─────────────────────────────────────────────────────────────────────────────────────────────
 
-async function examine(folder: Folder, tarball: Tarball, release: Release | undefined): Promise<string[]> {
-  const bytes = Deno.readFileSync(join(folder.path, tarball.file));
-  const hash = await sha256(bytes);
-  const recorded = folder.sums.get(tarball.file);
+/** Returns what is wrong with a tarball, which is in `releases/` or in the sums. */
+async function examine(folder: Folder, file: string): Promise<string[]> {
+  const [tarball] = parseTarball(file);
+  const recorded = folder.sums.get(file);
+  if (!folder.files.includes(file)) return [`it is in ${SUMS}, but missing`];
+  if (tarball === undefined) return ["its name is not NAME_VERSION_OS_ARCH.tar.gz"];
   if (recorded === undefined) return [`it is not in ${SUMS}, so it was not released: release it again, or remove it`];
+  const bytes = Deno.readFileSync(join(folder.path, file));
+  const hash = await sha256(bytes);
+  const member = untar(await gunzip(bytes));
+  const { platform, kind, interpreter } = identify(member.content);
   const wrong: string[] = [];
   if (recorded !== hash.toHex()) wrong.push(`its hash is ${hash.toHex()}, and ${SUMS} has ${recorded}`);
-  let identity: Identity | undefined;
-  try {
-    const member = untar(await gunzip(bytes));
-    if (member.name !== tarball.name) wrong.push(`the file in it is ${quote(member.name)}, not ${quote(tarball.name)}`);
-    if (member.mode !== "0755") wrong.push(`the file in it has mode ${member.mode}, not 0755`);
-    identity = identify(member.content);
-    if (identity.platform !== tarball.platform) wrong.push(`the program in it is for ${identity.platform}`);
-  } catch (error) {
-    wrong.push(explain(error));
-  }
-  const build = release?.version === tarball.version ? release.platforms[tarball.platform] : undefined;
-  if (release?.version === tarball.version && !build) wrong.push(`it is not in ${tarball.name}.json: release it again`);
-  if (build === undefined || identity === undefined) return wrong;
-  const { kind, interpreter } = identity;
-  const facts = { file: tarball.file, size: bytes.length, hash: `sha256-${hash.toBase64()}`, kind, interpreter };
+  if (member.name !== tarball.name) wrong.push(`the file in it is ${quote(member.name)}, not ${quote(tarball.name)}`);
+  if (member.mode !== "0755") wrong.push(`the file in it has mode ${member.mode}, not 0755`);
+  if (platform !== tarball.platform) wrong.push(`the program in it is for ${platform}`);
+  const release = attempt(() => readRelease(folder, tarball.name));
+  if (release instanceof Error || release?.version !== tarball.version) return wrong;
+  const build = release.platforms[tarball.platform];
+  if (build === undefined) return [...wrong, `it is not in ${tarball.name}.json: release it again`];
+  const facts = { file, size: bytes.length, hash: `sha256-${hash.toBase64()}`, kind, interpreter };
   for (const [key, fact] of Object.entries(facts)) {
     const said = build[key as keyof Build];
     if (said !== fact) wrong.push(`${tarball.name}.json says that the ${key} is ${said}, but it is ${fact}`);
@@ -1164,8 +1163,9 @@ async function verify(name: string | undefined, options: Options): Promise<boole
   }
   const folder = readFolder(findRoot());
   const records = folder.files.filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -".json".length));
-  const listed = [...folder.sums.keys()].flatMap(parseTarball);
-  const names = [...new Set([...folder.tarballs, ...listed].map((each) => each.name).concat(records))].sort(byCode);
+  const missing = [...folder.sums.keys()].filter((file) => !folder.files.includes(file));
+  const tarballs = [...folder.files.filter((file) => file.endsWith(".tar.gz")), ...missing];
+  const names = [...new Set(tarballs.flatMap(parseTarball).map((each) => each.name).concat(records))].sort(byCode);
   if (name !== undefined && !names.includes(name)) {
     throw new Refusal(`No ${quote(name)} is released${names.length > 0 ? `; there are ${names.join(", ")}` : ""}`);
   }
@@ -1175,28 +1175,18 @@ async function verify(name: string | undefined, options: Options): Promise<boole
     for (const each of wrong.length > 0 ? wrong : [well]) printError(`${file}: ${each}`);
   };
   for (const each of name === undefined ? names : [name]) {
-    const release = attempt(() => readRelease(folder, each));
-    const record = release instanceof Error ? undefined : release;
-    if (release instanceof Error) report(`${each}.json`, [explain(release)]);
-    else report(`${each}.json`, record ? examineRecord(folder, each, record) : ["it is missing"], "complete");
+    const record = attempt(() => readRelease(folder, each)) ?? new Error("it is missing");
+    const isRead = !(record instanceof Error);
+    report(`${each}.json`, isRead ? examineRecord(folder, each, record) : [explain(record)], "complete");
     if (!folder.files.includes(`${each}.nix`)) report(`${each}.nix`, ["it is missing"]);
-    for (const tarball of folder.tarballs.filter(({ name }) => name === each)) {
-      report(tarball.file, await examine(folder, tarball, record));
-    }
-    for (const build of options.remote ? Object.values(record?.platforms ?? {}) : []) {
+    for (const build of options.remote && isRead ? Object.values(record.platforms) : []) {
       report(build.file, await examineRemote(build, timeout), "the same at its URL");
     }
   }
-  const isMeant = (file: string) => name === undefined || parseTarball(file)[0]?.name === name;
-  for (const file of [...folder.sums.keys()].filter(isMeant)) {
-    if (!folder.files.includes(file)) report(file, [`it is in ${SUMS}, but missing`]);
-  }
-  for (const file of folder.files.filter((each) => each.endsWith(".tar.gz") && isMeant(each))) {
-    if (parseTarball(file).length === 0) report(file, ["its name is not NAME_VERSION_OS_ARCH.tar.gz"]);
-  }
-  const count = folder.tarballs.filter(({ file }) => isMeant(file)).length;
+  const meant = tarballs.filter((file) => name === undefined || parseTarball(file)[0]?.name === name);
+  for (const file of meant) report(file, await examine(folder, file).catch((error) => [explain(error)]));
   const isEmpty = names.length === 0 && problems === 0;
-  printError(isEmpty ? `Nothing is released in ${folder.path}` : `Tarballs: ${count}. Problems: ${problems}`);
+  printError(isEmpty ? `Nothing is released in ${folder.path}` : `Tarballs: ${meant.length}. Problems: ${problems}`);
   return problems === 0;
 }
 
