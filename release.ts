@@ -1049,11 +1049,10 @@ async function release(path: string, options: Options): Promise<void> {
   const own = filesOf(folder, target);
 
   const released = await readReleased(folder, file, archive);
-  const done = released && await plan(folder, target, released);
-  const isDone = done?.files.size === 0;
+  const tarball = released ?? await pipe(archive, new CompressionStream("gzip"));
+  const { build, record, files } = await plan(folder, target, tarball);
+  const isDone = files.size === 0;
   if (!isDone || options.commit) checkRelease(root, folder, target, own, options);
-  const { build, record, files } = done ??
-    await plan(folder, target, await pipe(archive, new CompressionStream("gzip")));
   if (build.size > LIMITS.tarball) {
     throw new Refusal(`${file} has ${size(build.size)}, and forges refuse more than ${size(LIMITS.tarball)}`);
   }
