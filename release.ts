@@ -821,8 +821,7 @@ function checkComplete({ committed, files }: Folder): void {
 }
 
 /** Fails if git ignores one of the files, or would change the tarball. */
-function checkKept(root: string, files: string[], tarball: string): void {
-  const paths = files.map((file) => `${FOLDER}/${file}`);
+function checkKept(root: string, paths: string[], tarball: string): void {
   const [ignored] = queryGit(root, "check-ignore", "--", ...paths)?.split("\n") ?? [];
   if (ignored !== undefined) {
     const [, place = "", pattern = ""] = /^(.*:\d+):(.*)\t/.exec(git(root, "check-ignore", "-v", "--", ignored)) ?? [];
@@ -859,7 +858,7 @@ function checkTag(root: string, tag: string, isNew: boolean, isTagged: boolean):
 }
 
 /** Fails if the commit can't be made, or would list tarballs that it doesn't contain. */
-function checkCommit(root: string, folder: Folder, tag: string, files: string[]): void {
+function checkCommit(root: string, folder: Folder, tag: string, paths: string[]): void {
   const is = (...args: string[]) => queryGit(root, ...args) !== undefined;
   git(root, "var", "GIT_COMMITTER_IDENT");
   if (!is("symbolic-ref", "--quiet", "HEAD")) {
@@ -869,14 +868,13 @@ function checkCommit(root: string, folder: Folder, tag: string, files: string[])
     throw new Refusal("A merge is not finished: commit it first");
   }
   if (!is("check-ref-format", `refs/tags/${tag}`)) throw new Refusal(`${quote(tag)} cannot be a tag in git`);
-  const other = folder.files.find((file) => folder.sums.has(file) && ![...folder.committed, ...files].includes(file));
-  if (other === undefined) return;
-  throw new Refusal(`${FOLDER}/${other} is not committed, but ${SUMS} lists it: commit it first`);
+  const listed = folder.files.filter((file) => folder.sums.has(file) && !folder.committed.includes(file));
+  const other = listed.map((file) => `${FOLDER}/${file}`).find((path) => !paths.includes(path));
+  if (other !== undefined) throw new Refusal(`${other} is not committed, but ${SUMS} lists it: commit it first`);
 }
 
 /** Commits files of `releases/` and nothing else, and tags the commit, unless that is done. */
-function commit(root: string, files: string[], { name, version, tag }: Target): string {
-  const paths = files.map((file) => `${FOLDER}/${file}`);
+function commit(root: string, paths: string[], { name, version, tag }: Target): string {
   const done: string[] = [];
   if (git(root, "status", "--porcelain", "--untracked-files=all", "--", ...paths) !== "") {
     git(root, "add", "--", ...paths);
@@ -1015,16 +1013,17 @@ async function resolveTarget(root: string, file: string, folder: Folder, options
   return { ...facts, name, version, file: tarball, url, isChosen, tag, archive };
 }
 
-/** The files in a release's commit. A tarball that isn't in the sums was left by an interrupted run. */
-function filesOf({ tarballs, committed, sums }: Folder, { name, version, file }: Target): string[] {
+/** The paths in a release's commit. A tarball that isn't in the sums was left by an interrupted run. */
+function pathsOf({ tarballs, committed, sums }: Folder, { name, version, file }: Target): string[] {
   const builds = tarballs.filter((each) => each.name === name && each.version === version && sums.has(each.file));
   const nix = `${name}.nix`; // a person's own, once it is there
   const own = new Set([...builds.map((each) => each.file), file]);
-  return [...own, SUMS, `${name}.json`, ...committed.includes(nix) ? [] : [nix]];
+  const files = [...own, SUMS, `${name}.json`, ...committed.includes(nix) ? [] : [nix]];
+  return files.map((each) => `${FOLDER}/${each}`);
 }
 
 /** Fails if the release must not be made now. */
-function checkRelease(root: string, folder: Folder, target: Target, files: string[], options: Options): void {
+function checkRelease(root: string, folder: Folder, target: Target, paths: string[], options: Options): void {
   const { name, version, file, tag } = target;
   checkComplete(folder);
   if (!options["allow-dirty"]) checkTree(root, target.path);
@@ -1032,10 +1031,10 @@ function checkRelease(root: string, folder: Folder, target: Target, files: strin
   if (!options["allow-older"] && compareVersions(version, newest) < 0) {
     throw new Refusal(`${name} ${newest} is released, and ${version} is older: give --allow-older if this is intended`);
   }
-  checkKept(root, files, file);
+  checkKept(root, paths, file);
   const isNew = !folder.committed.flatMap(parseTarball).some((each) => each.name === name && each.version === version);
   checkTag(root, tag, isNew, options.commit);
-  if (options.commit) checkCommit(root, folder, tag, files);
+  if (options.commit) checkCommit(root, folder, tag, paths);
   printStep("tree", options["allow-dirty"] ? "not checked (--allow-dirty)" : `committed, except ${FOLDER}/`);
 }
 
@@ -1046,22 +1045,20 @@ async function release(path: string, options: Options): Promise<void> {
   const folder = readFolder(root);
   const target = await resolveTarget(root, path, folder, options);
   const { name, version, file, archive } = target;
-  const own = filesOf(folder, target);
+  const paths = pathsOf(folder, target);
 
   const released = await readReleased(folder, file, archive);
   const tarball = released ?? await pipe(archive, new CompressionStream("gzip"));
   const { build, record, files } = await plan(folder, target, tarball);
   const isDone = files.size === 0;
-  if (!isDone || options.commit) checkRelease(root, folder, target, own, options);
+  if (!isDone || options.commit) checkRelease(root, folder, target, paths, options);
   if (build.size > LIMITS.tarball) {
     throw new Refusal(`${file} has ${size(build.size)}, and forges refuse more than ${size(LIMITS.tarball)}`);
   }
   printStep("tarball", `${FOLDER}/${file}, ${size(build.size)}`);
   printStep("hash", build.hash);
   if (build.size > LIMITS.warning) {
-    const others = folder.files.filter((each) => each !== file).map((each) => join(folder.path, each));
-    const total = others.reduce((sum, path) => sum + Deno.lstatSync(path).size, build.size);
-    printStep("warning", `${FOLDER}/ now has ${size(total)}, and every clone contains its whole history`);
+    printStep("warning", "the tarball is large, and every clone of the repo contains those of all versions");
   }
   if ((readText(folder, `${name}.nix`) ?? nixPackage(name)) !== nixPackage(name)) {
     printStep("note", `${FOLDER}/${name}.nix was edited, and stays as it is`);
@@ -1069,16 +1066,16 @@ async function release(path: string, options: Options): Promise<void> {
   if (isDone) printStep("done", `${name} ${version} is already released with this content`);
   else printStep("write", `${[...files.keys()].sort(byCode).join(", ")}${isDry ? " (not in a dry run)" : ""}`);
   if (!isDone && !isDry) writeFolder(root, files);
-  const made = options.commit && !isDry ? commit(root, own, target) : "";
+  const made = options.commit && !isDry ? commit(root, paths, target) : "";
   if (made !== "") printStep("commit", made);
-  if (!isDone || made !== "") printNext(target, build.url, own, options.commit);
+  if (!isDone || made !== "") printNext(target, build.url, paths, options.commit);
   console.log(options.json ? toJson(record).trimEnd() : build.url);
 }
 
-function printNext({ name, version, tag }: Target, url: string, files: string[], isCommitted: boolean): void {
+function printNext({ name, version, tag }: Target, url: string, paths: string[], isCommitted: boolean): void {
   const message = JSON.stringify(`release: ${name} ${version}`);
   const isTagged = isCommitted || decodeURIComponent(url).includes(`/${tag}/`);
-  const steps = [`git add ${files.map((file) => `${FOLDER}/${file}`).join(" ")}`, `git commit -m ${message}`];
+  const steps = [`git add ${paths.join(" ")}`, `git commit -m ${message}`];
   if (isTagged) steps.push(`git tag -a -m ${message} ${tag}`);
   const push = isTagged ? `git push origin HEAD ${tag}` : "git push";
   printStep("next", [...isCommitted ? [] : steps, push].join(" && "));

@@ -305,7 +305,7 @@ describe("release FILE refuses", () => {
     assertEquals(isThere(box.at("releases")), false);
     box.write("out/tool.sh", noise.subarray(0, 11 * 2 ** 20));
     const { stderr } = await release(box, "--version", "1.0.0", "--no-run");
-    assertMatch(stderr, /^warning +releases\/ now has 11 MiB/m);
+    assertMatch(stderr, /^tarball .* 11 MiB\n(.*\n)*warning +the tarball is large, and every clone/m);
   });
 
   it("an unknown command line", async () => {
