@@ -402,8 +402,9 @@ function compareVersions(a: string, b: string): number {
 }
 
 /** Runs a program with `--version`; returns the versions in the first line that has any, or why there are none. */
-async function askVersion(program: Program, name: string): Promise<{ printed: string[]; problem: string }> {
-  const none = (problem: string) => ({ printed: [], problem });
+async function askVersion(program: Program, name: string, options: Options) {
+  const none = (problem: string): { printed: string[]; problem: string } => ({ printed: [], problem });
+  if (options["no-run"]) return none("it was not run (--no-run)");
   // Here it would be given to a shell, as if it were a script.
   const isNative = SYSTEMS[`${Deno.build.arch}-${Deno.build.os}`]?.includes(program.platform);
   if (!isNative) return none("it is not for this machine");
@@ -423,9 +424,8 @@ async function askVersion(program: Program, name: string): Promise<{ printed: st
     }
     const lines = texts.flatMap((bytes) => new TextDecoder().decode(bytes).split("\n"));
     if (!status.success) return none(`it ends with status ${status.code} and ${quote(lines.find(Boolean) ?? "")}`);
-    const versions = lines.map((line) => line.match(/(?<![\w.+-])v?\d+\.\d+[\w.+-]*(?<![.+-])/g) ?? []);
-    const printed = versions.find(({ length }) => length > 0)?.map((each) => each.replace(/^v/, ""));
-    return { printed: printed ?? [], problem: "it prints no version for --version" };
+    const found = lines.map((line) => line.match(/(?<![\w.+-])v?\d+\.\d+[\w.+-]*(?<![.+-])/g)).find(Boolean) ?? [];
+    return { printed: found.map((each) => each.replace(/^v/, "")), problem: "it prints no version for --version" };
   } catch (error) {
     return none(`it cannot be run here: ${explain(error)}`);
   } finally {
@@ -936,10 +936,7 @@ function writeFolder(root: string, files: ReadonlyMap<string, Uint8Array>): void
 /** Finds the version, without a "v" in front: from the command line, and from what the program prints. */
 async function findVersion(program: Program, name: string, options: Options): Promise<string> {
   const wanted = options.version?.replace(/^v(?=\d)/, "");
-  const isRunForbidden = options["no-run"];
-  const { printed, problem } = isRunForbidden
-    ? { printed: [], problem: "it was not run (--no-run)" }
-    : await askVersion(program, name);
+  const { printed, problem } = await askVersion(program, name, options);
   const [first, ...others] = new Set(printed);
   const version = wanted ?? first;
   if (version === undefined) throw new Refusal(`The version of ${name} is unknown: ${problem}. Give --version`);
@@ -947,19 +944,15 @@ async function findVersion(program: Program, name: string, options: Options): Pr
     throw new Refusal(`${name} prints several versions, ${printed.join(" and ")}: give --version`);
   }
   if (!isVersion(version)) {
-    const [Problem, whence] = wanted === undefined ? [Refusal, ` that ${name} prints`] : [UsageError, ""];
     const rule = "is not semantic versioning, MAJOR.MINOR.PATCH and perhaps -PRERELEASE and +BUILD";
-    throw new Problem(`The version ${quote(version)}${whence} ${rule}: give --version 1.2.3`);
+    const message = `The version ${quote(version)} ${rule}: give --version 1.2.3`;
+    throw wanted === undefined ? new Refusal(message) : new UsageError(message);
   }
   if (first !== undefined && !printed.includes(version)) {
-    throw new Refusal(
-      `${name} prints version ${first}, not ${version}: build it again, or give --no-run if that is correct`,
-    );
+    throw new Refusal(`${name} prints version ${first}, not ${version}: build it again, or give --no-run`);
   }
   printStep("version", first !== undefined ? `${version}, printed by the program` : `${version}; ${problem}`);
-  if (first === undefined && !isRunForbidden) {
-    printStep("note", `the install check of ${name}.nix runs ${name} --version, and expects ${version}`);
-  }
+  if (first === undefined) printStep("note", `${name}.nix checks that ${name} --version prints ${version}`);
   return version;
 }
 

@@ -66,10 +66,10 @@ describe("release FILE allows", () => {
     assertStringIncludes((await release(box, "--ref", "side")).stdout, "/raw/branch/side/");
   });
 
-  it("a version that the program doesn't print, and says that the install check expects it", async () => {
+  it("a version that the program doesn't print, and says that the package checks it", async () => {
     using box = await repo("#!/bin/sh\n");
     const { stderr } = await release(box, "--version", "1.0.0");
-    assertStringIncludes(stderr, "the install check of tool.nix runs tool --version");
+    assertStringIncludes(stderr, "tool.nix checks that tool --version prints 1.0.0");
   });
 
   it("to be run in releases/", async () => {

@@ -32,7 +32,7 @@ describe("release FILE refuses", () => {
       (box) => box.write("out/tool.sh", program("v1.0")),
       [],
       1,
-      'The version "1.0" that tool prints is not semantic versioning',
+      'The version "1.0" is not semantic versioning',
     ],
     [
       "a program that prints no version, where none is given",
