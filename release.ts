@@ -611,15 +611,12 @@ function readRelease(folder: Folder, name: string): Release | undefined {
     const release: Release = Object(JSON.parse(text));
     const builds = Object.values(release.platforms ?? {});
     const texts = builds.flatMap(({ file, hash, kind, url }) => [file, hash, kind, url]);
-    if (![release.name, ...texts].every((text) => typeof text === "string")) {
-      throw new Error("a name, a hash or a URL is missing");
+    if (isVersion(release.version) && [release.name, ...texts].every((text) => typeof text === "string")) {
+      return release;
     }
-    if (!isVersion(release.version)) throw new Error(`${quote(String(release.version))} is no version`);
-    return release;
+    throw new Error("a name, a version, a hash or a URL is missing");
   } catch (error) {
-    throw new Refusal(
-      `${FOLDER}/${file} is not a valid record: ${explain(error)}. Restore it from git, or correct it`,
-    );
+    throw new Refusal(`${FOLDER}/${file} is not a valid record: ${explain(error)}. Restore it from git, or correct it`);
   }
 }
 
@@ -781,8 +778,7 @@ stdenv.mkDerivation {
 function git(root: string, ...args: string[]): string {
   // Reading must not take a lock, because another git may be running.
   const env = { LC_ALL: "C", GIT_OPTIONAL_LOCKS: "0" };
-  const done = attempt(() => new Deno.Command("git", { args, cwd: root, env, stdin: "null" }).outputSync());
-  if (done instanceof Error) throw new Refusal(`Cannot run git: ${explain(done)}`);
+  const done = new Deno.Command("git", { args, cwd: root, env, stdin: "null" }).outputSync();
   const [printed = "", reason = ""] = [done.stdout, done.stderr].map((bytes) => new TextDecoder().decode(bytes));
   if (done.success) return printed.replace(/\n$/, "");
   throw new Refusal(`git ${args[0]} failed in ${root}: ${withoutSecrets((reason || printed).trim())}`);
@@ -965,16 +961,13 @@ async function readReleased(folder: Folder, file: string, archive: Uint8Array): 
   if (recorded !== undefined && recorded !== (await sha256(bytes)).toHex()) {
     throw new Refusal(`${path} does not match its hash in ${SUMS}: restore it from git`);
   }
-  const there = await gunzip(bytes).catch((error) => {
-    throw new Refusal(`${path} cannot be read, ${explain(error)}: restore it from git`);
-  });
-  if (equals(there, archive)) return bytes;
+  const there = await gunzip(bytes).catch(() => undefined);
+  if (there !== undefined && equals(there, archive)) return bytes;
   if (recorded === undefined && !folder.committed.includes(file)) {
     throw new Refusal(`${path} exists with other content, but was never released: remove it, and run this again`);
   }
-  const isHeader = equals(there.subarray(BLOCK), archive.subarray(BLOCK));
   throw new Refusal(
-    `${path} is already released with another ${isHeader ? "name or time (SOURCE_DATE_EPOCH)" : "content"}: ` +
+    `${path} is already released with other content, or another time (SOURCE_DATE_EPOCH): ` +
       "a released version never changes, so release another version",
   );
 }
