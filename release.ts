@@ -477,13 +477,10 @@ function withoutSecrets(text: string): string {
 function folderUrl(root: string, options: Options, tag: string, file: string, before?: Release): string {
   const base = options["url-base"];
   if (base !== undefined) {
-    const url = URL.parse(base);
-    if (url && /^(https?|file):$/.test(url.protocol) && !(url.username || url.password || url.search || url.hash)) {
-      return url.href.replace(/\/*$/, "");
-    }
-    throw new UsageError(
-      `--url-base must be a URL without user, password, query and fragment, not ${quote(withoutSecrets(base))}`,
-    );
+    const url = URL.parse(base)?.href ?? "";
+    if (/^(https?|file):\/\/[^/@]*\/[^?#]*$/.test(url)) return url.replace(/\/+$/, "");
+    const given = quote(withoutSecrets(base));
+    throw new UsageError(`--url-base must be a URL without user, password, query and fragment, not ${given}`);
   }
   const address = queryGit(root, "remote", "get-url", "origin");
   const recorded = Object.values(before?.platforms ?? {})[0]?.url.replace(/\/[^/]*$/, "");
@@ -494,11 +491,8 @@ function folderUrl(root: string, options: Options, tag: string, file: string, be
   }
   const remote = parseRemote(address ?? "");
   if (remote === undefined) {
-    throw new Refusal(
-      address === undefined
-        ? `${root} has no remote "origin" to make URLs from: add it (git remote add), or give --url-base`
-        : `origin is ${quote(withoutSecrets(address))}, which determines no URL: give --url-base`,
-    );
+    const origin = address === undefined ? "missing" : quote(withoutSecrets(address));
+    throw new Refusal(`origin is ${origin}, so it determines no URL: set it (git remote), or give --url-base`);
   }
   const host = new URL(remote.site).hostname;
   const known = options.forge ?? forgeOf(host) ?? queryGit(root, "config", "release.forge");

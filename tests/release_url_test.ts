@@ -95,13 +95,13 @@ describe("the URL", () => {
     const message = await refuses(box, 1, "out/tool.sh");
     assertStringIncludes(
       message,
-      'origin is "https://git.example.org/tool.git", which determines no URL: give --url-base',
+      'origin is "https://git.example.org/tool.git", so it determines no URL: set it (git remote), or give --url-base',
     );
   });
 
   const refused: [what: string, origin: string, args: string[], status: number, message: string][] = [
-    ["no origin", "", [], 1, 'no remote "origin"'],
-    ["a folder", "/srv/tool", [], 1, 'origin is "/srv/tool", which determines no URL'],
+    ["no origin", "", [], 1, "origin is missing, so it determines no URL"],
+    ["a folder", "/srv/tool", [], 1, 'origin is "/srv/tool", so it determines no URL'],
     ["a forge that is not known", HTTPS, ["--forge", "svn"], 2, 'Unknown forge "svn": one of forgejo, gitea'],
     ["a branch that is not there", HTTPS, ["--ref", "nosuch"], 1, 'no branch or tag "nosuch"'],
     ["a base that is no URL", HTTPS, ["--url-base", "example.org"], 2, 'and fragment, not "example.org"'],
@@ -118,7 +118,7 @@ describe("the URL", () => {
       "git@work:me/tool.git",
       [],
       1,
-      'origin is "git@work:me/tool.git", which determines no URL',
+      'origin is "git@work:me/tool.git", so it determines no URL',
     ],
   ];
   it("is that of the earlier release if origin determines none, as in a clone of a clone", async () => {
