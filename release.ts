@@ -132,16 +132,10 @@ function quote(value: string): string {
   return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 }
 
-/** `text` with every character escaped, except line ends and tabs, that could mislead a reader or control a terminal. */
-function escapeControls(text: string): string {
-  return text.replace(
-    /[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu,
-    (odd) => Array.from(odd.split(""), (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""),
-  );
-}
-
+/** Prints a text. Escapes characters, except line ends and tabs, that could mislead a reader or control a terminal. */
 function printError(text: string): void {
-  console.error(escapeControls(text));
+  const escape = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  console.error(text.replace(/[^\n\t\P{C}]|[\p{Zl}\p{Zp}]/gu, (odd) => odd.split("").map(escape).join("")));
 }
 
 function printStep(step: string, text: string): void {
@@ -556,8 +550,6 @@ export interface Release {
 
 type Folder = ReturnType<typeof readFolder>;
 
-type Tarball = ReturnType<typeof parseTarball>[number];
-
 const TARBALL = new RegExp(`^(.+)_([^_]+)_(${[...new Set(Object.values(SYSTEMS).flat())].join("|")})\\.tar\\.gz$`);
 
 /** Parses a tarball's name; returns an empty list for another name. */
@@ -622,14 +614,9 @@ function newestVersion(folder: Folder, name: string): string | undefined {
   return versions.concat(recorded ?? []).sort(compareVersions).at(-1);
 }
 
-/** A value as JSON. The callers sort its keys, so that the same release gives the same bytes. */
-function toJson(value: unknown): string {
-  return `${JSON.stringify(value, undefined, 2)}\n`;
-}
-
 type Target = Awaited<ReturnType<typeof resolveTarget>>;
 
-/** Decides what to record about a tarball, and which files are new or changed. */
+/** Decides what to record about a tarball, `NAME.json`, and which files are new or changed. */
 async function plan(folder: Folder, target: Target, tarball: Bytes) {
   const { name, version, platform, kind, interpreter, file } = target;
   const digest = await sha256(tarball);
@@ -644,15 +631,16 @@ async function plan(folder: Folder, target: Target, tarball: Bytes) {
   const build: Build = { file, hash, ...interpreter !== undefined && { interpreter }, kind, size: tarball.length, url };
   const builds = Object.entries({ ...others, [platform]: build }).sort(([a], [b]) => byCode(a, b));
   const record: Release = { name, platforms: Object.fromEntries(builds), version };
+  const json = `${JSON.stringify(record, undefined, 2)}\n`; // The keys are sorted: the same release gives the same bytes.
 
   const sums = [...new Map(folder.sums).set(file, hex)].sort(([a], [b]) => byCode(a, b));
   const texts = new Map([[SUMS, sums.map(([file, hash]) => `${hash}  ${file}\n`).join("")]]);
-  if (compareVersions(version, newestVersion(folder, name) ?? version) >= 0) texts.set(`${name}.json`, toJson(record));
+  if (compareVersions(version, newestVersion(folder, name) ?? version) >= 0) texts.set(`${name}.json`, json);
   if (!folder.files.includes(`${name}.nix`)) texts.set(`${name}.nix`, nixPackage(name));
   const changed = [...texts].filter(([each, text]) => readText(folder, each) !== text);
   const files = new Map(changed.map(([each, text]) => [each, new TextEncoder().encode(text)]));
   if (!folder.files.includes(file)) files.set(file, tarball);
-  return { record, build, files };
+  return { build, json, files };
 }
 
 // ── The package ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1029,7 +1017,7 @@ async function release(path: string, options: Options): Promise<void> {
 
   const released = await readReleased(folder, file, archive);
   const tarball = released ?? await pipe(archive, new CompressionStream("gzip"));
-  const { build, record, files } = await plan(folder, target, tarball);
+  const { build, json, files } = await plan(folder, target, tarball);
   const isDone = files.size === 0;
   if (!isDone || options.commit) checkRelease(root, folder, target, paths, options);
   if (build.size > LIMITS.tarball) {
@@ -1049,7 +1037,7 @@ async function release(path: string, options: Options): Promise<void> {
   const made = options.commit && !isDry ? commit(root, paths, target) : "";
   if (made !== "") printStep("commit", made);
   if (!isDone || made !== "") printNext(target, build.url, paths, options.commit);
-  console.log(options.json ? toJson(record).trimEnd() : build.url);
+  console.log(options.json ? json.trimEnd() : build.url);
 }
 
 function printNext({ name, version, tag }: Target, url: string, paths: string[], isCommitted: boolean): void {
@@ -1171,7 +1159,7 @@ function list(options: Options): void {
       const newest = version === newestVersion(folder, name);
       return { file, name, newest, platform, size: Deno.statSync(join(folder.path, file)).size, version };
     });
-  if (options.json) return console.log(toJson(rows).trimEnd());
+  if (options.json) return console.log(JSON.stringify(rows, undefined, 2));
   if (rows.length === 0) return printError(`Nothing is released in ${folder.path}`);
   const cells = rows.map((row) => [row.name, row.version, row.platform, size(row.size), row.newest ? "newest" : ""]);
   const table = [["NAME", "VERSION", "PLATFORM", "SIZE", ""], ...cells];
