@@ -562,9 +562,7 @@ function parseTarball(file: string) {
 function readFolder(root: string) {
   const path = join(root, FOLDER);
   const info = attempt(() => Deno.lstatSync(path));
-  if (!(info instanceof Error || info.isDirectory)) {
-    throw new Refusal(`${path} must be a directory, but is ${info.isSymlink ? "a link" : "a file"}`);
-  }
+  if (!(info instanceof Error || info.isDirectory)) throw new Refusal(`${path} must be a directory, and not a link`);
   const entries = info instanceof Error ? [] : [...Deno.readDirSync(path)];
   const files = entries.flatMap(({ isFile, name }) => isFile && name !== TEMPORARY ? name : []).sort(byCode);
   const committed = queryGit(root, "ls-tree", "-z", "--name-only", `HEAD:${FOLDER}`)?.split("\0") ?? [];
@@ -782,10 +780,9 @@ function checkTree(root: string, program: string): void {
   const own = new RegExp(`^...${FOLDER}/(${SUMS}|${TEMPORARY}|[^/]+\\.(json|nix|tar\\.gz))$`, "s");
   const changes = status.split("\0").filter((line) => line !== "" && !built.includes(line) && !own.test(line));
   if (changes.length === 0) return;
-  const more = changes.length > 5 ? `\n  and ${changes.length - 5} more` : "";
+  const shown = changes.slice(0, 5).map((line) => `  ${line}\n`).join("");
   throw new Refusal(
-    `There are uncommitted changes in ${root}:\n${changes.slice(0, 5).map((line) => `  ${line}`).join("\n")}${more}\n` +
-      "Commit or stash them, or give --allow-dirty",
+    `Uncommitted changes in ${root}: ${changes.length}\n${shown}Commit or stash them, or give --allow-dirty`,
   );
 }
 

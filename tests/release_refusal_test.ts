@@ -148,7 +148,7 @@ describe("release FILE refuses", () => {
       (box) => (box.directory("out/x"), box.link("releases", "out/x")),
       ["--allow-dirty"],
       1,
-      "is a link",
+      "releases must be a directory, and not a link",
     ],
     [
       "a list of hashes with a merge conflict in it",
