@@ -31,7 +31,6 @@ const [
 
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The version of this program. */
 export const VERSION = "0.1.0";
 
 const HELP = `release ${VERSION}: packs a built program into a tarball that users and Nix can fetch
@@ -76,14 +75,10 @@ const MiB = 2 ** 20;
 const PIECE = 64 * 1024;
 
 const LIMITS = {
-  /** The size of a program, which is held in memory, in bytes. */
-  program: 1024 * MiB,
-  /** The size of a tarball in bytes. GitHub, for example, refuses larger files. Source: docs.github.com, "About large files". */
-  tarball: 100 * MiB,
-  /** The size of a tarball, in bytes, that causes a warning about the repo's size. */
-  warning: 10 * MiB,
-  /** How long a program may take to print its version, in seconds. */
-  seconds: 10,
+  program: 1024 * MiB, // the size of a program, which is held in memory
+  tarball: 100 * MiB, // GitHub, for example, refuses larger files. Source: docs.github.com, "About large files".
+  warning: 10 * MiB, // the size of a tarball that causes a warning about the repo's size
+  seconds: 10, // how long a program may take to print its version
 };
 
 /** The platforms that run on each of Nix's systems, the best first. */
@@ -193,9 +188,7 @@ const BLOCK = 512;
  * Interchange Format" in POSIX, `pax`.
  *
  * @param name The member's name, up to 100 bytes of ASCII.
- * @param content The program's file.
  * @param time The modification time, in seconds since 1970.
- * @returns The archive: a header, the content, and two empty blocks.
  *
  * @example
  * ```ts
@@ -232,7 +225,6 @@ function sum(bytes: Uint8Array): number {
 /**
  * Reads an archive of one file, made by {@linkcode tar} or by a tar program.
  *
- * @param archive The archive's bytes, unpacked.
  * @returns The file in it, with its mode as octal digits, and its time in seconds since 1970.
  * @throws {Error} If it isn't such an archive.
  */
@@ -282,7 +274,6 @@ function archiveTime(): number {
 
 // ── The program: what its file says of itself ───────────────────────────────────────────────────────────────────
 
-/** What kind of file a program is. */
 export type Kind = "elf-static" | "elf-dynamic" | "mach-o" | "script";
 
 /** What a program is for. */
@@ -297,8 +288,6 @@ export interface Identity {
 /**
  * Finds out what a program is for.
  *
- * @param bytes The file.
- * @returns What it is.
  * @throws {Error} If it is of an unknown kind, or truncated.
  *
  * @example
@@ -314,7 +303,6 @@ export function identify(bytes: Uint8Array): Identity {
   throw new Refusal("it is neither an ELF file, nor a Mach-O file, nor a script that begins with #!");
 }
 
-/** Reads a number from a file. */
 function readNumber(bytes: Uint8Array, offset: number, length: number, order: "little" | "big" = "little"): number {
   const field = bytes.slice(offset, offset + length);
   if (order === "little") field.reverse();
@@ -323,7 +311,8 @@ function readNumber(bytes: Uint8Array, offset: number, length: number, order: "l
 
 /** Source: `man 5 elf`. */
 function identifyElf(bytes: Uint8Array): Identity {
-  const [bits, order, system] = [bytes[4] === 2 ? 64 : 32, bytes[5] === 1 ? "little" : "big", bytes[7]];
+  const bits = bytes[4] === 2 ? 64 : 32;
+  const [order, system] = [bytes[5] === 1 ? "little" : "big", bytes[7]];
   const half = (offset: number) => readNumber(bytes, offset, 2);
   const address = (offset: number) => readNumber(bytes, offset, bits / 8);
   const machine = `${bits}-bit ${order}-endian machine ${half(18)}`;
@@ -467,7 +456,6 @@ function withoutSecrets(text: string): string {
   return text.replace(/\/\/\S*@/g, "//").replace(/[?#]\S+/g, "");
 }
 
-/** The URL of `releases/`. */
 function folderUrl(root: string, options: Options, tag: string, file: string, before?: Release): string {
   const base = options["url-base"];
   if (base !== undefined) {
@@ -1187,7 +1175,6 @@ function readArguments(args: string[]): { words: string[]; options: Options } {
 /**
  * The program.
  *
- * @param args The command line's words.
  * @returns The exit status: 0 done or nothing to do, 1 refused or a problem found, 2 wrong usage.
  */
 export async function main(args: string[]): Promise<number> {
