@@ -309,7 +309,7 @@ function readNumber(bytes: Uint8Array, offset: number, length: number, order: "l
   return field.reduce((number, byte) => number * 256 + byte, 0);
 }
 
-/** Source: `man 5 elf`. */
+/** Source: `man 5 elf`, which has the names of the offsets. */
 function identifyElf(bytes: Uint8Array): Identity {
   const bits = bytes[4] === 2 ? 64 : 32;
   const [order, system] = [bytes[5] === 1 ? "little" : "big", bytes[7]];
@@ -322,10 +322,11 @@ function identifyElf(bytes: Uint8Array): Identity {
   if (![2, 3].includes(half(16))) throw new Refusal("it is an ELF file, but no program"); // an object file, for example
 
   const at = bits === 64
-    ? { segments: 32, step: 54, count: 56, offset: 8, size: 32, end: 56 }
-    : { segments: 28, step: 42, count: 44, offset: 4, size: 16, end: 32 };
-  const segments = Array.from({ length: half(at.count) }, (_, i) => address(at.segments) + i * half(at.step));
-  const ends = segments.flatMap((start) => [start + at.end, address(start + at.offset) + address(start + at.size)]);
+    ? { phoff: 32, phentsize: 54, phnum: 56, offset: 8, filesz: 32, end: 56 }
+    : { phoff: 28, phentsize: 42, phnum: 44, offset: 4, filesz: 16, end: 32 };
+  const [first, step] = [address(at.phoff), half(at.phentsize)];
+  const segments = Array.from({ length: half(at.phnum) }, (_, index) => first + index * step);
+  const ends = segments.flatMap((start) => [start + at.end, address(start + at.offset) + address(start + at.filesz)]);
   const missing = ends.find((end) => end > bytes.length);
   if (missing !== undefined) throw new Refusal(`it is truncated: ${bytes.length} of at least ${missing} bytes`);
   const isDynamic = segments.some((start) => readNumber(bytes, start, 4) === 3); // PT_INTERP
@@ -581,7 +582,7 @@ function readRelease(folder: Folder, name: string): Release | undefined {
   if (text === undefined) return undefined;
   try {
     const release: Release = Object(JSON.parse(text));
-    const builds = Object.values(release.platforms ?? {});
+    const builds = Object.values(release.platforms);
     const texts = builds.flatMap(({ file, hash, kind, url }) => [file, hash, kind, url]);
     if (isVersion(release.version) && [release.name, ...texts].every((text) => typeof text === "string")) {
       return release;
@@ -975,7 +976,6 @@ function pathsOf({ tarballs, committed, sums }: Folder, { name, version, file }:
   return files.map((each) => `${FOLDER}/${each}`);
 }
 
-/** Fails if the release must not be made now. */
 function checkRelease(root: string, folder: Folder, target: Target, paths: string[], options: Options): void {
   const { name, version, file, tag } = target;
   checkComplete(folder);

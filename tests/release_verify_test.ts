@@ -111,6 +111,11 @@ describe("verify", () => {
       (box) => box.write("releases/tool.json", "null"),
       "tool.json is not a valid record",
     ],
+    [
+      "a record without platforms",
+      (box) => box.write("releases/tool.json", '{"name": "tool", "version": "1.0.0"}'),
+      "tool.json is not a valid record",
+    ],
     ["a folder in the place of a tarball", (box) => {
       box.remove(`releases/${file}`);
       box.directory(`releases/${file}`);
