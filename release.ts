@@ -312,25 +312,26 @@ function readNumber(bytes: Uint8Array, offset: number, length: number, order: "l
 /** Source: `man 5 elf`, which has the names of the offsets. */
 function identifyElf(bytes: Uint8Array): Identity {
   const bits = bytes[4] === 2 ? 64 : 32;
-  const [order, system] = [bytes[5] === 1 ? "little" : "big", bytes[7]];
   const half = (offset: number) => readNumber(bytes, offset, 2);
   const address = (offset: number) => readNumber(bytes, offset, bits / 8);
-  const machine = `${bits}-bit ${order}-endian machine ${half(18)}`;
+  const machine = `${bits}-bit ${bytes[5] === 1 ? "little" : "big"}-endian machine ${half(18)}`;
   const name = ELF_MACHINES.get(machine);
   if (name === undefined) throw new Refusal(`it is an ELF file for a ${machine}, which is not supported`);
+  const system = bytes[7];
   if (system !== 0 && system !== 3) throw new Refusal(`it is an ELF file for another system than Linux (${system})`);
   if (![2, 3].includes(half(16))) throw new Refusal("it is an ELF file, but no program"); // an object file, for example
 
   const at = bits === 64
     ? { phoff: 32, phentsize: 54, phnum: 56, offset: 8, filesz: 32, end: 56 }
     : { phoff: 28, phentsize: 42, phnum: 44, offset: 4, filesz: 16, end: 32 };
-  const [first, step] = [address(at.phoff), half(at.phentsize)];
-  const segments = Array.from({ length: half(at.phnum) }, (_, index) => first + index * step);
-  const ends = segments.flatMap((start) => [start + at.end, address(start + at.offset) + address(start + at.filesz)]);
-  const missing = ends.find((end) => end > bytes.length);
-  if (missing !== undefined) throw new Refusal(`it is truncated: ${bytes.length} of at least ${missing} bytes`);
-  const isDynamic = segments.some((start) => readNumber(bytes, start, 4) === 3); // PT_INTERP
-  return { platform: `linux_${name}`, kind: isDynamic ? "elf-dynamic" : "elf-static" };
+  let kind: Kind = "elf-static";
+  for (let index = 0; index < half(at.phnum); index++) {
+    const start = address(at.phoff) + index * half(at.phentsize);
+    const end = Math.max(start + at.end, address(start + at.offset) + address(start + at.filesz));
+    if (end > bytes.length) throw new Refusal(`it is truncated: ${bytes.length} of at least ${end} bytes`);
+    if (readNumber(bytes, start, 4) === 3) kind = "elf-dynamic"; // PT_INTERP
+  }
+  return { platform: `linux_${name}`, kind };
 }
 
 /** Source: `mach-o/loader.h`; for universal files, which list several machines, `mach-o/fat.h`. */
@@ -583,10 +584,8 @@ function readRelease(folder: Folder, name: string): Release | undefined {
   try {
     const release: Release = Object(JSON.parse(text));
     const builds = Object.values(release.platforms);
-    const texts = builds.flatMap(({ file, hash, kind, url }) => [file, hash, kind, url]);
-    if (isVersion(release.version) && [release.name, ...texts].every((text) => typeof text === "string")) {
-      return release;
-    }
+    const texts = [release.name, ...builds.flatMap(({ file, hash, kind, url }) => [file, hash, kind, url])];
+    if (isVersion(release.version) && texts.every((text) => typeof text === "string")) return release;
     throw new Error("a name, a version, a hash or a URL is missing");
   } catch (error) {
     throw new Refusal(`${FOLDER}/${file} is not a valid record: ${explain(error)}. Restore it from git, or correct it`);
@@ -940,10 +939,7 @@ async function readReleased(folder: Folder, file: string, archive: Uint8Array): 
   );
 }
 
-/**
- * Decides name, version, tarball, tag and URL of a release. `isChosen`: the command line determines the URL. The program is
- * returned only in its archive, so that its memory is free again.
- */
+/** Decides name, version, tarball, tag and URL of a release. `isChosen`: the command line determines the URL. */
 async function resolveTarget(root: string, file: string, folder: Folder, options: Options) {
   const program = readProgram(file);
   const { content, ...facts } = program;
@@ -964,6 +960,7 @@ async function resolveTarget(root: string, file: string, folder: Folder, options
   const url = `${folderUrl(root, options, tag, tarball, readRelease(folder, name))}/${encodeURIComponent(tarball)}`;
   const isChosen = (options.ref ?? options.forge ?? options["url-base"]) !== undefined;
   const archive = tar(name, content, archiveTime());
+  content.buffer.transfer(0); // The archive contains it. This frees its memory before the compression needs more.
   return { ...facts, name, version, file: tarball, url, isChosen, tag, archive };
 }
 
