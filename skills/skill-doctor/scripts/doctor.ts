@@ -986,53 +986,6 @@ function printJson(content: Record<string, unknown>, problems: readonly Problem[
   for (const line of JSON.stringify(result, undefined, 2).split("\n")) console.log(escapeControls(line));
 }
 
-/** A row of the grid: a skill, and the agents that are to see it. */
-interface Row {
-  name: string;
-  source: string;
-  line?: number; // in the manifest
-  places: string[]; // where it is deployed
-  agents: string[];
-  seen: Set<Seen>; // what agents see of it
-}
-
-/** The desired skills; without a manifest, all that an agent sees. */
-async function makeRows(views: readonly View[], { readable, targets }: Desired): Promise<Row[]> {
-  const visible = views.flatMap(({ used }) => used);
-  const rows = new Map<string, Row>();
-  for (const { path, agents, skills } of targets) {
-    const directory = realPath(path);
-    for (const { name, source, line } of skills) {
-      const key = `${name}\n${source}`;
-      const row = rows.get(key) ?? { name, source: realPath(source), line, places: [], agents: [], seen: new Set() };
-      row.places.push(`${directory}/${name}`);
-      row.agents.push(...agents);
-      rows.set(key, row);
-    }
-  }
-  for (const { name, source } of readable ? [] : visible) {
-    if (!rows.has(source)) rows.set(source, { name, source, places: [], agents: [], seen: new Set() });
-  }
-  for (const seen of visible) {
-    const place = `${realPath(dirname(seen.path))}/${basename(seen.path)}`;
-    for (const row of rows.values()) {
-      const isSame = seen.source === row.source || row.places.includes(place) ||
-        seen.name === row.name && await isSameContent(seen.source, row.source);
-      if (isSame) row.seen.add(seen);
-    }
-  }
-  return [...rows.values()].sort((a, b) => a.name < b.name ? -1 : 1);
-}
-
-/** What an agent sees of a skill. */
-function cell(row: Row, { agent, used }: View): string {
-  const names = used.filter((seen) => row.seen.has(seen)).map(({ name }) => name);
-  if (names.includes(row.name)) return "seen";
-  if (names[0] !== undefined) return `as ${names[0]}`;
-  if (used.some(({ name }) => name === row.name)) return "another";
-  return row.agents.includes(agent) ? "not seen" : "-";
-}
-
 function printColumns(rows: readonly (readonly string[])[]): void {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]!.length))) ?? [];
   for (const row of rows) {
@@ -1040,21 +993,58 @@ function printColumns(rows: readonly (readonly string[])[]): void {
   }
 }
 
-function printGrid(rows: readonly Row[], views: readonly View[], desired: Desired): void {
+/** A row of the grid: what each agent sees of a skill. */
+interface Row {
+  name: string;
+  source: string;
+  agents: Record<string, string>;
+}
+
+/** Compares what agents see with the desired skills or, without a manifest, with all that an agent sees. */
+async function compare(views: readonly View[], { readable, targets, manifest }: Desired) {
+  const others = new Set(views.flatMap(({ used }) => used));
+  const wanted: { name: string; source: string; path: string; agents: string[]; line?: number }[] = readable
+    ? targets.flatMap(({ path, agents, skills }) =>
+      skills.map((skill) => ({ ...skill, source: realPath(skill.source), path: `${path}/${skill.name}`, agents }))
+    )
+    : Array.from(others, (seen) => ({ ...seen, agents: [] }));
+  const groups = Map.groupBy(wanted, ({ name, source }) => `${readable ? name : ""}\n${source}`);
+  const rows: Row[] = [];
+  for (const same of [...groups.values()].sort(([a], [b]) => a!.name < b!.name ? -1 : 1)) {
+    const { name, source, line } = same[0]!;
+    const sources = [source, ...same.map(({ path }) => realPath(path))];
+    const row: Row = { name, source, agents: {} };
+    for (const { agent, used, problems } of views) {
+      const names: string[] = [];
+      for (const seen of used) {
+        const isSame = sources.includes(seen.source) || seen.name === name && await isSameContent(seen.source, source);
+        if (!isSame) continue;
+        names.push(seen.name);
+        others.delete(seen);
+      }
+      const isWanted = same.some(({ agents }) => agents.includes(agent));
+      if (names.includes(name)) row.agents[agent] = "seen";
+      else if (names[0] !== undefined) row.agents[agent] = `as ${names[0]}`;
+      else if (used.some((seen) => seen.name === name)) row.agents[agent] = "another";
+      else row.agents[agent] = isWanted ? "not seen" : "-";
+      if (row.agents[agent] !== "not seen" || same.some(({ path }) => exists(path))) continue;
+      problems.push({ file: manifest, line, name, message: `${quote(name)} is not seen: run use-skills.ts sync` });
+    }
+    rows.push(row);
+  }
+  return { rows, others };
+}
+
+function printGrid(rows: readonly Row[], others: Set<Seen>, views: readonly View[], desired: Desired): void {
   const header = views.map(({ agent, isAsked }) => isAsked ? `${agent} (asked)` : agent);
-  const cells = rows.map((row) => [row.name, ...views.map((view) => cell(row, view))]);
   if (rows.length === 0) console.log("No skills");
-  else printColumns([["SKILL", ...header], ...cells]);
-  const others = views.flatMap(({ agent, used }) =>
-    used.filter((seen) => !rows.some((row) => row.seen.has(seen))).map(({ name, source }) => ({ name, source, agent }))
-  );
-  if (others.length === 0) return;
+  else printColumns([["SKILL", ...header], ...rows.map(({ name, agents }) => [name, ...Object.values(agents)])]);
+  if (others.size === 0) return;
   console.log("\nOther skills:");
-  const groups = Map.groupBy(others, ({ name, source }) => `${name}\n${source}`);
-  printColumns(Array.from(groups.values(), (same) => {
+  printColumns(Array.from(Map.groupBy(others, ({ name, source }) => `${name}\n${source}`).values(), (same) => {
     const { name, source } = same[0]!;
-    const agents = same.map(({ agent }) => agent).join(", ");
-    return [` ${name}`, `${desired.origins?.[source] ?? showPath(source, desired)} (${agents})`];
+    const agents = views.filter(({ used }) => same.some((seen) => used.includes(seen))).map(({ agent }) => agent);
+    return [` ${name}`, `${desired.origins?.[source] ?? showPath(source, desired)} (${agents.join(", ")})`];
   }));
 }
 
@@ -1073,13 +1063,7 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promi
     if (!yes && !confirm(question)) throw new UsageError("Not asked");
     for (const view of installed) await askAgent(view, desired);
   }
-  const rows = await makeRows(views, desired);
-  for (const row of rows.filter(({ places }) => !places.some(exists))) {
-    const message = `${quote(row.name)} is not seen: run use-skills.ts sync`;
-    for (const { problems } of views.filter((view) => cell(row, view) === "not seen")) {
-      problems.push({ file: desired.manifest, line: row.line, name: row.name, message });
-    }
-  }
+  const { rows, others } = await compare(views, desired);
   const notes = views.flatMap(budgetNote);
   const all = [
     ...desired.problems,
@@ -1088,17 +1072,13 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promi
     ...await examineGoneProjects(directories.keys(), desired),
   ];
   if (json) {
-    const skills = rows.map((row) => {
-      const agents = Object.fromEntries(views.map((view) => [view.agent, cell(row, view)]));
-      return { name: row.name, source: row.source, agents };
-    });
     const agents = views.map(({ agent, isAsked, used }) => {
       const skills = used.map(({ name, path, source, owned }) => ({ name, path, source, owned }));
       return { agent, asked: isAsked, tested: AGENTS[agent]?.source === "test", skills };
     });
-    printJson({ skills, agents, notes }, all, desired);
+    printJson({ skills: rows, agents, notes }, all, desired);
   } else if (!quiet) {
-    printGrid(rows, views, desired);
+    printGrid(rows, others, views, desired);
     for (const note of notes) console.error(escapeControls(`Note: ${note}`));
   }
   for (const problem of all) printProblem(problem, desired);
