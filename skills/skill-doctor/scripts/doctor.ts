@@ -181,13 +181,6 @@ function shellWord(path: string, desired: Desired): string {
 
 // ── Specification ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A `SKILL.md` as agents read it. */
-interface Skill {
-  text: string;
-  fields: Record<string, unknown>; // of the front matter
-  fault?: string; // why it cannot be read
-}
-
 /** A `SKILL.md` up to the end of its front matter; the group is the YAML. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
@@ -294,7 +287,7 @@ function explainMissing(directory: string): string {
 }
 
 /** Reads a skill as agents do. They accept `description: a: b`, which strictly isn't YAML. */
-function readSkill(directory: string): Skill {
+function readSkill(directory: string): Pick<Skill, "text" | "fields" | "fault"> {
   let text = "";
   try {
     text = readText(`${directory}/SKILL.md`);
@@ -431,57 +424,39 @@ function readGoneProjects(): { manifest: string; isHome: boolean; targets: strin
 
 // ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A directory that agents read. */
-interface Directory {
-  skills: Found[];
-  problems: Problem[]; // with its entries, apart from the skills in them
-}
-
 /** A skill in a directory that agents read. */
-interface Found extends Skill {
+interface Skill {
   entry: string; // its path in that directory
   path: string;
   source: string; // the real path
   owned: boolean;
+  text: string; // of SKILL.md
+  fields: Record<string, unknown>; // of its front matter
+  fault?: string; // why it cannot be read
 }
 
-/** A skill that an agent sees. */
-interface Seen extends Pick<Found, "path" | "source" | "owned" | "fields"> {
-  name: string; // as the agent calls it
-}
-
-/** What an agent sees, and what is wrong for it. */
-interface View {
-  agent: string;
-  isAsked: boolean; // whether the agent itself said so
-  directories: string[]; // that it reads
-  seen: Seen[];
-  used: Seen[]; // without those whose name an earlier one has, unless the agent uses all
-  problems: Problem[];
-}
-
-/** A skill in an agent's answer; the path is that of its directory. */
-type Answer = Pick<Seen, "name" | "path">;
+/** A skill that an agent sees, by the agent's name for it. */
+type Seen = Pick<Skill, "path" | "source" | "owned" | "fields"> & { name: string };
 
 /** How to ask an agent which skills it sees. */
 interface Question {
   command: readonly string[];
   input?: string; // for an agent that then runs until it is ended
-  /** Reads the answer, without the skills that come with the agent. It throws if the answer is not complete. */
-  read(output: string): Answer[];
+  /** Reads the answer: names and paths of `SKILL.md` or its directory. It throws if the answer is not complete. */
+  read(output: string): { name: string; path: string }[];
 }
 
-/** What is known of an agent; see {@linkcode agentOf} for what is missing. */
+/** What is known of an agent. */
 interface Agent {
   project: string; // the directories that it reads in each directory from the working directory up to the repo's root
   home: string; // the directories that it reads in the home and elsewhere
   source?: "test" | "observed"; // a test with the real program, or an observation of it, if not its documentation
   readsParents?: false; // it reads its project directories in the working directory only
   switches?: Readonly<Record<string, RegExp>>; // variables that keep it from reading some of these directories
-  depth?: number; // how deep in a directory SKILL.md may be
+  depth?: number; // how deep in a directory SKILL.md may be, if not directly in an entry
   dots?: RegExp; // the directories in which it looks into entries that begin with a dot
-  nameOf?(found: Found): string;
-  rejects?(found: Found): string | undefined; // why it ignores a skill, if it does
+  nameOf?(found: Skill): string; // if not the name in the front matter
+  rejects?(found: Skill): string | undefined; // why it ignores a skill, if not as the specification has it
   duplicates?: "home first" | "all"; // what it uses of different skills with one name, if not any of them
   budget?: { total: number; each: number }; // how many characters of names and descriptions its model gets
   question?: Question; // Claude Code has no command for it.
@@ -489,17 +464,9 @@ interface Agent {
 
 const NO_DESCRIPTION = "SKILL.md has no description";
 
-const frontMatterName = ({ fields, path }: Found) => `${fields["name"] ?? ""}`.trim() || basename(path);
+const frontMatterName = ({ fields, path }: Skill) => `${fields["name"] ?? ""}`.trim() || basename(path);
 
-/** How an agent finds and names skills. If no test says otherwise, or it is a directory: as the specification has it. */
-function agentOf(name: string) {
-  return {
-    depth: 1,
-    nameOf: frontMatterName,
-    rejects: ({ fault, fields }: Found) => fault ?? (fields["description"] ? undefined : NO_DESCRIPTION),
-    ...AGENTS[name],
-  };
-}
+const unreadable = ({ fault, fields }: Skill) => fault ?? (fields["description"] ? undefined : NO_DESCRIPTION);
 
 const CONFIG = "${XDG_CONFIG_HOME:-~/.config}";
 
@@ -510,7 +477,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     home: "${CLAUDE_CONFIG_DIR:-~/.claude}/skills",
     source: "test",
     dots: /^/,
-    nameOf: ({ entry }) => entry,
+    nameOf: ({ path }) => basename(path),
     rejects: () => undefined,
     duplicates: "home first",
     budget: { total: 8_000, each: 1_536 },
@@ -538,11 +505,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     question: {
       command: ["opencode", "debug", "skill"],
       read: (output) =>
-        JSON.parse(output).map(({ name, location }: Record<string, string>) => ({
-          name,
-          path: dirname(location ?? ""),
-        }))
-          .filter(({ path }: Answer) => path.startsWith("/")),
+        JSON.parse(output).map(({ name, location }: Record<string, string>) => ({ name, path: location })),
     },
   },
   codex: {
@@ -555,14 +518,13 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
       return `${plugin ? `${plugin.name}:` : ""}${frontMatterName(found)}`;
     },
     rejects(found) {
-      const { path, text, fault, fields } = found;
+      const { path, text, fields } = found;
       const length = frontMatterName(found).length;
       if (attempt(() => Deno.lstatSync(`${path}/SKILL.md`))?.isSymlink) {
         return "SKILL.md is a link: replace it by the file";
       }
       if (text.startsWith("\ufeff")) return "SKILL.md has a byte order mark: remove it";
-      if (fault) return fault;
-      if (!fields["description"]) return NO_DESCRIPTION;
+      if (unreadable(found)) return unreadable(found);
       if (typeof (fields["metadata"] ?? {}) !== "object") return "The field metadata is not a mapping";
       return length > 64 ? `The name has ${length} characters, over 64` : undefined;
     },
@@ -577,8 +539,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
       ].map((message) => `${JSON.stringify(message)}\n`).join(""),
       read: (output) =>
         JSON.parse(/^\{"id":2.*/m.exec(output)?.[0] ?? "").result.data[0].skills
-          .filter(({ scope }: Record<string, string>) => scope !== "system")
-          .map(({ name, path }: Record<string, string>) => ({ name, path: dirname(path ?? "") })),
+          .filter(({ scope }: Record<string, string>) => scope !== "system"),
     },
   },
   agents: { project: ".agents/skills", home: "~/.agents/skills" },
@@ -613,9 +574,10 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     question: {
       command: ["gemini", "skills", "list"],
       read: (output) =>
-        Array.from(output.matchAll(/^(.+?) \[Enabled\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm), (match) => {
-          return { name: match[1] ?? "", path: dirname(match[2] ?? "") };
-        }),
+        Array.from(
+          output.matchAll(/^(.+?) \[Enabled\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm),
+          ([, name = "", path = ""]) => ({ name, path }),
+        ),
     },
   },
   goose: { project: ".agents/skills .goose/skills", home: `~/.agents/skills ${CONFIG}/goose/skills` },
@@ -677,21 +639,12 @@ function directoriesRead(agent: string, { targets, directory, start, global }: D
 /** The default agents, those of the manifest, and those whose own directory exists. */
 function agentsToShow(desired: Desired): string[] {
   const common = new Set(DEFAULT_AGENTS.flatMap((agent) => directoriesRead(agent, desired)));
-  const isInstalled = (paths: string) => {
-    const own = paths && expand(paths.split(" ", 1)[0] ?? "", desired.directory);
-    return own && !common.has(own) && exists(own);
-  };
-  const installed = Object.keys(AGENTS).filter((agent) =>
-    isInstalled(AGENTS[agent]!.project) || isInstalled(AGENTS[agent]!.home)
-  );
+  const isOwn = (path: string) => !common.has(path) && exists(path);
+  const installed = Object.keys(AGENTS).filter((agent) => {
+    const { project, home } = AGENTS[agent]!;
+    return [project, home].some((paths) => paths && isOwn(expand(paths.split(" ", 1)[0]!, desired.directory)));
+  });
   return [...new Set([...DEFAULT_AGENTS, ...desired.targets.flatMap(({ agents }) => agents), ...installed])];
-}
-
-/** Whether an agent finds a skill in a directory that it reads, be it to ignore it. */
-function isFoundBy(agent: string, directory: string, { entry }: Found): boolean {
-  const { depth, dots } = agentOf(agent);
-  const level = entry === "" ? 0 : entry.split("/").length;
-  return level <= depth && (level > 0 || depth > 1) && (!/(^|\/)\./.test(entry) || dots?.test(directory) === true);
 }
 
 // ── Examination ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -729,8 +682,8 @@ function entryProblem(path: string, record: StateEntry | undefined, owned: boole
     return `No agent uses this skill: ${explainMissing(path)}`;
   }
   const link = text && resolve(realPath(directory), text);
-  const isFoundByName = link && desired.searchPath.map(realPath).includes(realPath(dirname(link)));
-  if (!isFoundByName || owned || isNamed(entry, desired) !== false || !isInside(desired.directory, path)) {
+  const isSkillByName = link && desired.searchPath.map(realPath).includes(realPath(dirname(link)));
+  if (!isSkillByName || owned || isNamed(entry, desired) !== false || !isInside(desired.directory, path)) {
     return undefined;
   }
   const manifest = showPath(desired.manifest, desired);
@@ -739,7 +692,7 @@ function entryProblem(path: string, record: StateEntry | undefined, owned: boole
 
 /** Reads a directory that agents read, also its subdirectories and what links lead to. */
 async function readDirectory(path: string, desired: Desired): Promise<Directory> {
-  const skills: Found[] = [];
+  const skills: Skill[] = [];
   const problems: Problem[] = [];
   const real = realPath(path);
   const records = readState(path);
@@ -771,44 +724,58 @@ async function readDirectory(path: string, desired: Desired): Promise<Directory>
   return { skills, problems };
 }
 
-/** Examines what an agent sees, without asking it. */
-async function examine(agent: string, desired: Desired, known: Map<string, Directory>): Promise<View> {
-  const { rejects, nameOf, depth, duplicates } = agentOf(agent);
+const isDotted = (entry: string) => /(^|\/)\./.test(entry);
+
+/** The skills in a directory that agents read, and problems with its entries apart from the skills in them. */
+type Directory = { skills: Skill[]; problems: Problem[] };
+
+/** Finds out what an agent sees, by asking it or by what is known of it, and what is wrong. */
+async function examine(
+  agent: string,
+  desired: Desired,
+  known: Map<string, Directory>,
+  isAsked: boolean,
+) {
+  const row: Partial<Agent> = AGENTS[agent] ?? {};
+  const { depth = 1, dots, nameOf = frontMatterName, rejects = unreadable, duplicates, question } = row;
   const directories = directoriesRead(agent, desired);
   const bySource = new Map<string, Seen>(); // one real path is used once
   const problems: Problem[] = [];
-  const add = (path: string, message: string) => {
-    // What is in the store can't be changed there.
+  const add = (file: string, message: string, name = basename(file)) => problems.push({ file, name, message });
+  const addToSkill = (path: string, message: string) => {
     const source = realPath(path);
-    const isFetched = desired.store !== undefined && isInside(realPath(desired.store), source);
-    problems.push({ file: isFetched ? path : source, name: basename(path), message });
+    const isFetched = desired.store !== undefined && isInside(realPath(desired.store), source); // and can't be changed
+    add(isFetched ? path : source, message, basename(path));
   };
   for (const directory of directories) {
     const content = known.get(directory) ?? await readDirectory(directory, desired);
     known.set(directory, content);
     problems.push(...content.problems);
-    for (const each of content.skills.filter((each) => isFoundBy(agent, directory, each))) {
+    const found = content.skills.filter(({ entry }) => {
+      const levels = entry === "" ? 0 : entry.split("/").length;
+      return levels <= depth && (levels > 0 || depth > 1) && (!isDotted(entry) || dots?.test(directory));
+    });
+    for (const each of found) {
       const { path, source, fields } = each;
       const reason = rejects(each);
-      if (reason) add(path, `Ignored: ${reason}`);
+      if (reason) addToSkill(path, `Ignored: ${reason}`);
       else if (!bySource.has(source)) bySource.set(source, { ...each, name: nameOf(each) });
       if (!reason && agent === "opencode" && fields["description"] === undefined) {
-        add(path, `Its model is not told about this skill: ${NO_DESCRIPTION}`);
+        addToSkill(path, `Its model is not told about this skill: ${NO_DESCRIPTION}`);
       }
       const missing = metadataWords(fields, "requires").filter((name) => !isOnPath(name)).join(", ");
-      if (missing) add(path, `Programs that this skill requires are not on the PATH: ${missing}`);
+      if (missing) addToSkill(path, `Programs that this skill requires are not on the PATH: ${missing}`);
       const plugin = agent === "codex" ? pluginAbove(source)?.directory : undefined;
       if (plugin === undefined) continue;
       const isAbove = isInside(plugin, realPath(directory));
       const fix = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
-      const message = `The name of the plugin in ${showPath(plugin, desired)} is added to this skill's name: ${fix}`;
-      problems.push({ file: path, name: basename(path), message });
+      add(path, `The name of the plugin in ${showPath(plugin, desired)} is added to this skill's name: ${fix}`);
     }
-    const nested = content.skills.filter(({ entry }) => depth > 1 && entry.includes("/") && !/(^|\/)\./.test(entry));
+    const nested = content.skills.filter(({ entry }) => depth > 1 && entry.includes("/") && !isDotted(entry));
     for (const [top, inner] of Map.groupBy(nested, ({ entry }) => entry.split("/", 1)[0]!)) {
       const list = someOf(inner.map(({ entry }) => `${entry.slice(top.length + 1)}/SKILL.md`));
       const message = `Nested skills (${list}) are found by these agents only: move them out, or add entries for them`;
-      add(`${directory}/${top}`, message);
+      addToSkill(`${directory}/${top}`, message);
     }
   }
   const seen = [...bySource.values()];
@@ -818,18 +785,37 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
     for (const { path, source } of others) {
       if (await isSameContent(first!.source, source)) continue;
       const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
-      const message = `A different ${quote(name)} is in ${showPath(first!.path, desired)}: ${fix}`;
-      problems.push({ file: path, name, message });
+      add(path, `A different ${quote(name)} is in ${showPath(first!.path, desired)}: ${fix}`, name);
     }
   }
   const names = new Set(seen.flatMap(({ path, name }) => [basename(path), name]));
   for (const { path, fields } of seen) {
     for (const name of metadataWords(fields, "skills").filter((name) => !names.has(name))) {
-      add(path, `This skill requires the skill ${quote(name)}, which is not seen: add an entry for it`);
+      addToSkill(path, `This skill requires the skill ${quote(name)}, which is not seen: add an entry for it`);
     }
   }
-  return { agent, isAsked: false, directories, seen, used, problems };
+  let answer: Seen[] | undefined;
+  try {
+    answer = isAsked && question
+      ? (await ask(question, desired.start)).map(({ name, path }) => {
+        const source = realPath(path);
+        const expected = seen.find((each) => each.name === name && each.source === source);
+        return expected ?? { name, path, source, owned: false, fields: {} };
+      })
+      : undefined;
+  } catch (error) {
+    problems.push({ file: directories[0] ?? desired.directory, message: `It cannot be asked: ${explain(error)}` });
+  }
+  for (const { name, path } of answer?.filter((each) => !seen.includes(each)) ?? []) {
+    add(path, `It says that it sees ${quote(name)} here, which was not expected`, name);
+  }
+  for (const { name, path } of used.filter(({ name }) => answer?.every((each) => each.name !== name))) {
+    add(path, `It says that it does not see ${quote(name)} here, which was expected`, name);
+  }
+  return { agent, isAsked: answer !== undefined, used: answer ?? used, problems };
 }
+
+type View = Awaited<ReturnType<typeof examine>>;
 
 function isOnPath(program: string): boolean {
   return (Deno.env.get("PATH") ?? "").split(":").some((directory) => isExecutable(resolve(directory, program)));
@@ -837,7 +823,7 @@ function isOnPath(program: string): boolean {
 
 /** Says if an agent's model gets only a part of the names and descriptions, or soon will. */
 function budgetNote(view: View): string[] {
-  const { budget } = agentOf(view.agent);
+  const budget = AGENTS[view.agent]?.budget;
   if (!budget) return [];
   const lengths = view.used.map(({ name, fields }) => {
     const description = `${fields["description"] ?? ""}`;
@@ -894,8 +880,11 @@ async function examineGoneProjects(directories: Iterable<string>, desired: Desir
 const ASK_SECONDS = 20;
 
 /** Asks an agent that is started in a directory which skills it sees. */
-async function ask({ command, input, read }: Question, directory: string): Promise<Answer[]> {
+async function ask({ command, input, read }: Question, directory: string) {
   const file = Deno.makeTempFileSync({ prefix: "skill-doctor-" }); // OpenCode writes no more than 64 KiB into a pipe.
+  const readAnswer = () =>
+    read(Deno.readTextFileSync(file)).filter(({ path }) => path.startsWith("/")) // without what comes with the agent
+      .map(({ name, path }) => ({ name, path: path.replace(/\/SKILL\.md$/, "") }));
   const stop = () => {
     attempt(() => Deno.kill(-child.pid, "SIGKILL")); // with the processes that it started
     attempt(() => Deno.removeSync(file));
@@ -921,39 +910,14 @@ async function ask({ command, input, read }: Question, directory: string): Promi
     let status: unknown; // once it has ended
     while (!status && Date.now() < deadline) {
       status = await Promise.race([child.status, new Promise((done) => setTimeout(done, 20))]);
-      const answers = status || input ? attempt(() => read(Deno.readTextFileSync(file))) : undefined;
-      if (answers) return answers;
+      const answer = status || input ? attempt(readAnswer) : undefined;
+      if (answer) return answer;
     }
     throw new Error(status ? "it did not answer as expected" : `no answer within ${ASK_SECONDS} seconds`);
   } finally {
     stop();
     await child.status;
     for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
-  }
-}
-
-/** Asks an agent, and replaces what it should see by what it says. Differences are problems. */
-async function askAgent(view: View, { start, directory }: Desired): Promise<void> {
-  try {
-    const answers = await ask(AGENTS[view.agent]!.question!, start);
-    const seen = answers.map(({ name, path }): Seen => {
-      const source = realPath(path);
-      const expected = view.seen.find((each) => each.name === name && each.source === source);
-      return expected ?? { name, path, source, owned: false, fields: {} };
-    });
-    for (const { name, path } of seen.filter((each) => !view.seen.includes(each))) {
-      const message = `It says that it sees ${quote(name)} here, which was not expected`;
-      view.problems.push({ file: path, name, message });
-    }
-    for (const { name, path } of view.used.filter(({ name }) => !seen.some((each) => each.name === name))) {
-      const message = `It says that it does not see ${quote(name)} here, which was expected`;
-      view.problems.push({ file: path, name, message });
-    }
-    view.seen = view.used = seen;
-    view.isAsked = true;
-  } catch (error) {
-    const message = `It cannot be asked: ${explain(error)}`;
-    view.problems.push({ file: view.directories[0] ?? directory, message });
   }
 }
 
@@ -993,12 +957,7 @@ function printColumns(rows: readonly (readonly string[])[]): void {
   }
 }
 
-/** A row of the grid: what each agent sees of a skill. */
-interface Row {
-  name: string;
-  source: string;
-  agents: Record<string, string>;
-}
+type Grid = Awaited<ReturnType<typeof compare>>;
 
 /** Compares what agents see with the desired skills or, without a manifest, with all that an agent sees. */
 async function compare(views: readonly View[], { readable, targets, manifest }: Desired) {
@@ -1009,11 +968,11 @@ async function compare(views: readonly View[], { readable, targets, manifest }: 
     )
     : Array.from(others, (seen) => ({ ...seen, agents: [] }));
   const groups = Map.groupBy(wanted, ({ name, source }) => `${readable ? name : ""}\n${source}`);
-  const rows: Row[] = [];
+  const rows = [];
   for (const same of [...groups.values()].sort(([a], [b]) => a!.name < b!.name ? -1 : 1)) {
     const { name, source, line } = same[0]!;
     const sources = [source, ...same.map(({ path }) => realPath(path))];
-    const row: Row = { name, source, agents: {} };
+    const cells: Record<string, string> = {};
     for (const { agent, used, problems } of views) {
       const names: string[] = [];
       for (const seen of used) {
@@ -1023,19 +982,19 @@ async function compare(views: readonly View[], { readable, targets, manifest }: 
         others.delete(seen);
       }
       const isWanted = same.some(({ agents }) => agents.includes(agent));
-      if (names.includes(name)) row.agents[agent] = "seen";
-      else if (names[0] !== undefined) row.agents[agent] = `as ${names[0]}`;
-      else if (used.some((seen) => seen.name === name)) row.agents[agent] = "another";
-      else row.agents[agent] = isWanted ? "not seen" : "-";
-      if (row.agents[agent] !== "not seen" || same.some(({ path }) => exists(path))) continue;
+      if (names.includes(name)) cells[agent] = "seen";
+      else if (names[0] !== undefined) cells[agent] = `as ${names[0]}`;
+      else if (used.some((seen) => seen.name === name)) cells[agent] = "another";
+      else cells[agent] = isWanted ? "not seen" : "-";
+      if (cells[agent] !== "not seen" || same.some(({ path }) => exists(path))) continue;
       problems.push({ file: manifest, line, name, message: `${quote(name)} is not seen: run use-skills.ts sync` });
     }
-    rows.push(row);
+    rows.push({ name, source, agents: cells });
   }
   return { rows, others };
 }
 
-function printGrid(rows: readonly Row[], others: Set<Seen>, views: readonly View[], desired: Desired): void {
+function printGrid({ rows, others }: Grid, views: readonly View[], desired: Desired): void {
   const header = views.map(({ agent, isAsked }) => isAsked ? `${agent} (asked)` : agent);
   if (rows.length === 0) console.log("No skills");
   else printColumns([["SKILL", ...header], ...rows.map(({ name, agents }) => [name, ...Object.values(agents)])]);
@@ -1052,18 +1011,18 @@ type Options = Record<"quiet" | "json" | "ask" | "yes", boolean>;
 
 /** Shows what each agent sees, and all problems. */
 async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promise<number> {
-  const directories = new Map<string, Directory>();
-  const views: View[] = [];
-  for (const agent of agentsToShow(desired)) views.push(await examine(agent, desired, directories));
+  const agents = agentsToShow(desired);
+  const asked = agents.filter((agent) => ask && isOnPath(AGENTS[agent]?.question?.command[0] ?? ""));
   if (ask) {
-    const installed = views.filter(({ agent }) => isOnPath(AGENTS[agent]?.question?.command[0] ?? ""));
     const effects = "which may run plugins of this project, and OpenCode writes .opencode/.gitignore";
-    const question = `This starts ${installed.map(({ agent }) => agent).join(", ")}, ${effects}. Continue?`;
+    const question = `This starts ${asked.join(", ")}, ${effects}. Continue?`;
     if (!yes && !Deno.stdin.isTerminal()) throw new UsageError(`--ask starts agents, ${effects}: add --yes`);
     if (!yes && !confirm(question)) throw new UsageError("Not asked");
-    for (const view of installed) await askAgent(view, desired);
   }
-  const { rows, others } = await compare(views, desired);
+  const directories = new Map<string, Directory>();
+  const views: View[] = [];
+  for (const agent of agents) views.push(await examine(agent, desired, directories, asked.includes(agent)));
+  const grid = await compare(views, desired);
   const notes = views.flatMap(budgetNote);
   const all = [
     ...desired.problems,
@@ -1072,17 +1031,19 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promi
     ...await examineGoneProjects(directories.keys(), desired),
   ];
   if (json) {
-    const agents = views.map(({ agent, isAsked, used }) => {
+    const seen = views.map(({ agent, isAsked, used }) => {
       const skills = used.map(({ name, path, source, owned }) => ({ name, path, source, owned }));
       return { agent, asked: isAsked, tested: AGENTS[agent]?.source === "test", skills };
     });
-    printJson({ skills: rows, agents, notes }, all, desired);
+    printJson({ skills: grid.rows, agents: seen, notes }, all, desired);
   } else if (!quiet) {
-    printGrid(rows, others, views, desired);
+    printGrid(grid, views, desired);
     for (const note of notes) console.error(escapeControls(`Note: ${note}`));
   }
   for (const problem of all) printProblem(problem, desired);
-  if (!json && !quiet && Deno.stderr.isTerminal()) console.error(`Skills: ${rows.length}, problems: ${all.length}`);
+  if (!json && !quiet && Deno.stderr.isTerminal()) {
+    console.error(`Skills: ${grid.rows.length}, problems: ${all.length}`);
+  }
   return all.length > 0 ? 1 : 0;
 }
 
