@@ -409,19 +409,6 @@ async function objectHash(type: string, content: Blob): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-1", object)).toHex();
 }
 
-/** Reads the target indexes of projects that no longer exist. */
-function readGoneProjects(): { manifest: string; isHome: boolean; targets: string[] }[] {
-  const directory = expand("${XDG_STATE_HOME:-~/.local/state}/use-skills");
-  const home = expand("${XDG_CONFIG_HOME:-~/.config}/use-skills/skills");
-  return (attempt(() => listEntries(directory)) ?? []).flatMap(({ name }) => {
-    const { manifest, targets } = attempt(() => JSON.parse(readText(`${directory}/${name}`))) ?? {};
-    if (typeof manifest !== "string" || typeof targets !== "object" || exists(manifest)) return [];
-    const isHome = manifest === home;
-    const base = isHome ? expand("~") : dirname(manifest);
-    return { manifest, isHome, targets: Object.keys(targets ?? {}).map((path) => resolve(base, path)) };
-  });
-}
-
 // ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A skill in a directory that agents read. */
@@ -851,11 +838,21 @@ function examineCodexHome(desired: Desired): Problem[] {
   return [{ file, message: `Codex is logged in with ~/.codex, but not with this CODEX_HOME: ${fix}` }];
 }
 
-/** Finds what projects that no longer exist have deployed. */
+/** Finds what projects that no longer exist have deployed: into these directories, or as their target indexes say. */
 async function examineGoneProjects(directories: Iterable<string>, desired: Desired): Promise<Problem[]> {
-  const projects = readGoneProjects();
+  const indexes = expand("${XDG_STATE_HOME:-~/.local/state}/use-skills");
+  const home = expand("${XDG_CONFIG_HOME:-~/.config}/use-skills/skills");
+  const targets = [...directories];
+  const indexed = new Set<string>(); // the manifests of projects that `use-skills.ts clean` knows
+  for (const { name } of attempt(() => listEntries(indexes)) ?? []) {
+    const index = attempt(() => JSON.parse(readText(`${indexes}/${name}`)));
+    if (typeof index?.manifest !== "string" || exists(index.manifest)) continue;
+    const base = index.manifest === home ? expand("~") : dirname(index.manifest);
+    targets.push(...Object.keys(index.targets ?? {}).map((path) => resolve(base, path)));
+    indexed.add(index.manifest);
+  }
   const left: { manifest: string; path: string }[] = [];
-  for (const target of new Set([...directories, ...projects.flatMap(({ targets }) => targets)].map(realPath))) {
+  for (const target of new Set(targets.map(realPath))) {
     for (const [name, entry] of readState(target)) {
       const manifests = entry.for.map((manifest) => resolve(target, manifest));
       const path = `${target}/${name}`;
@@ -865,11 +862,10 @@ async function examineGoneProjects(directories: Iterable<string>, desired: Desir
     }
   }
   return Array.from(Map.groupBy(left, ({ manifest }) => manifest), ([file, entries]) => {
-    const project = projects.find(({ manifest }) => manifest === file);
-    const where = project?.isHome ? "--global" : `-C ${shellWord(dirname(file), desired)}`;
-    const remove = `rm -r ${entries.map(({ path }) => shellWord(path, desired)).join(" ")}`;
     const names = someOf([...new Set(entries.map(({ path }) => basename(path)))]);
-    const fix = project ? `use-skills.ts clean ${where}` : remove;
+    const clean = `use-skills.ts clean ${file === home ? "--global" : `-C ${shellWord(dirname(file), desired)}`}`;
+    const remove = `rm -r ${entries.map(({ path }) => shellWord(path, desired)).join(" ")}`;
+    const fix = indexed.has(file) ? clean : remove;
     return { file, message: `This manifest is gone, but not the skills that it deployed (${names}): ${fix}` };
   });
 }
