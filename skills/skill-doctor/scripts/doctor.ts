@@ -154,9 +154,7 @@ function someOf(names: readonly string[]): string {
   return names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
 }
 
-function quote(value: string): string {
-  return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
-}
+const quote = (value: string) => JSON.stringify(value);
 
 /** Replaces control characters and hidden characters, which could mislead a reader or a terminal. */
 function escapeControls(text: string): string {
@@ -229,6 +227,7 @@ function lineOf(field: string, text: string): number {
 const NAME = /^(?!.{65}|.*[\p{Lu}\p{Lt}])[\p{L}\p{N}]+(-[\p{L}\p{N}]+)*$/u;
 
 const normalizeName = (name: unknown) => typeof name === "string" ? name.trim().normalize("NFKC") : "";
+const isName = (value: unknown) => NAME.test(normalizeName(value));
 const isText = (value: unknown, maxLength = Infinity) =>
   value === null || typeof value === "string" && Array.from(value).length <= maxLength;
 const isTextMap = (value: unknown) =>
@@ -236,11 +235,7 @@ const isTextMap = (value: unknown) =>
 
 /** What the fields of front matter must be; source: the Agent Skills specification. */
 const FIELDS: readonly [field: string, rule: string, isValid: (value: unknown) => boolean][] = [
-  [
-    "name",
-    "1 to 64 lowercase letters, digits and single hyphens between them",
-    (value) => NAME.test(normalizeName(value)),
-  ],
+  ["name", "1 to 64 lowercase letters, digits and single hyphens between them", isName],
   ["description", "a string of up to 1024 characters", (value) => isText(value, 1024)],
   ["license", "a string", isText],
   ["compatibility", "a string of up to 500 characters", (value) => isText(value, 500)],
@@ -366,21 +361,16 @@ async function isOwned(path: string, entry: StateEntry | undefined): Promise<boo
   const link = attempt(() => Deno.readLinkSync(path));
   if (link !== undefined) return forms.some(({ target, copy }) => copy === undefined && target === link);
   const copies = forms.flatMap(({ copy }) => copy ?? []);
-  return copies.length > 0 && copies.includes(await contentHash(path) ?? "");
+  return copies.length > 0 && copies.includes(await contentHash(path));
 }
 
-const hashes = new Map<string, Promise<string | undefined>>();
+const hashes = new Map<string, Promise<string>>();
 
-/** The git tree hash of a directory, or `undefined` if it cannot be read. */
-function contentHash(directory: string): Promise<string | undefined> {
-  const hash = hashes.get(directory) ?? treeHash(directory).catch(() => undefined);
+/** The git tree hash of a directory, or its path if it cannot be read. */
+function contentHash(directory: string): Promise<string> {
+  const hash = hashes.get(directory) ?? treeHash(directory).catch(() => directory);
   hashes.set(directory, hash);
   return hash;
-}
-
-async function isSameContent(directory: string, other: string): Promise<boolean> {
-  const hash = await contentHash(directory);
-  return hash !== undefined && hash === await contentHash(other);
 }
 
 const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -396,7 +386,7 @@ async function treeHash(directory: string): Promise<string> {
     const hash = isDirectory
       ? await treeHash(path)
       : await objectHash("blob", new Blob([isSymlink ? Deno.readLinkSync(path) : Deno.readFileSync(path)]));
-    if (isDirectory && hash === EMPTY_TREE) continue; // git has no empty directories
+    if (hash === EMPTY_TREE) continue; // git has no empty directories
     const key = encoder.encode(isDirectory ? `${name}/` : name).toHex(); // git sorts by bytes, a directory as NAME/
     entries.push({ key, content: new Blob([`${mode} ${name}\0`, Uint8Array.fromHex(hash)]) });
   }
@@ -695,12 +685,12 @@ async function readDirectory(path: string, desired: Desired): Promise<Directory>
     const file = `${path}/${name}`;
     const record = records.get(name);
     const owned = desired.recorded?.includes(`${real}/${name}`) || await isOwned(file, record);
+    const add = (message: string) => problems.push({ file, name, message });
     const message = !name.startsWith(".") && entryProblem(file, record, owned, desired);
-    if (message) problems.push({ file, name, message });
+    if (message) add(message);
     const paths = isFile ? [file] : [...pathsBelow(file, [real]).take(MAX_FILES + 1)];
     if (paths.length > MAX_FILES) {
-      const message = `It has more than ${MAX_FILES} files, so skills in it may be missing here: move them out`;
-      problems.push({ file, name, message });
+      add(`It has more than ${MAX_FILES} files, so skills in it may be missing here: move them out`);
     }
     for (const skillFile of paths.filter((path) => basename(path) === "SKILL.md")) {
       const inner = dirname(skillFile);
@@ -717,14 +707,9 @@ const isDotted = (entry: string) => /(^|\/)\./.test(entry);
 type Directory = { skills: Skill[]; problems: Problem[] };
 
 /** Finds out what an agent sees, by asking it or by what is known of it, and what is wrong. */
-async function examine(
-  agent: string,
-  desired: Desired,
-  known: Map<string, Directory>,
-  isAsked: boolean,
-) {
+async function examine(agent: string, desired: Desired, known: Map<string, Directory>, question?: Question) {
   const row: Partial<Agent> = AGENTS[agent] ?? {};
-  const { depth = 1, dots, nameOf = frontMatterName, rejects = unreadable, duplicates, question } = row;
+  const { depth = 1, dots, nameOf = frontMatterName, rejects = unreadable, duplicates } = row;
   const directories = directoriesRead(agent, desired);
   const bySource = new Map<string, Seen>(); // one real path is used once
   const problems: Problem[] = [];
@@ -738,10 +723,9 @@ async function examine(
     const content = known.get(directory) ?? await readDirectory(directory, desired);
     known.set(directory, content);
     problems.push(...content.problems);
-    const found = content.skills.filter(({ entry }) => {
-      const levels = entry === "" ? 0 : entry.split("/").length;
-      return levels <= depth && (levels > 0 || depth > 1) && (!isDotted(entry) || dots?.test(directory));
-    });
+    const found = content.skills.filter(({ entry }) =>
+      entry.split("/").length <= depth && (entry !== "" || depth > 1) && (!isDotted(entry) || dots?.test(directory))
+    );
     for (const each of found) {
       const { path, source, fields } = each;
       const reason = rejects(each);
@@ -770,7 +754,7 @@ async function examine(
   const used = duplicates === "all" ? seen : Array.from(byName.values(), ([first]) => first!);
   for (const [name, [first, ...others]] of byName) {
     for (const { path, source } of others) {
-      if (await isSameContent(first!.source, source)) continue;
+      if (await contentHash(first!.source) === await contentHash(source)) continue;
       const fix = 'remove one, or rename it in its SKILL.md and with "as NAME"';
       add(path, `A different ${quote(name)} is in ${showPath(first!.path, desired)}: ${fix}`, name);
     }
@@ -783,13 +767,11 @@ async function examine(
   }
   let answer: Seen[] | undefined;
   try {
-    answer = isAsked && question
-      ? (await ask(question, desired.start)).map(({ name, path }) => {
-        const source = realPath(path);
-        const expected = seen.find((each) => each.name === name && each.source === source);
-        return expected ?? { name, path, source, owned: false, fields: {} };
-      })
-      : undefined;
+    answer = question && (await ask(question, desired.start)).map(({ name, path }) => {
+      const source = realPath(path);
+      const expected = seen.find((each) => each.name === name && each.source === source);
+      return expected ?? { name, path, source, owned: false, fields: {} };
+    });
   } catch (error) {
     problems.push({ file: directories[0] ?? desired.directory, message: `It cannot be asked: ${explain(error)}` });
   }
@@ -972,7 +954,8 @@ async function compare(views: readonly View[], { readable, targets, manifest }: 
     for (const { agent, used, problems } of views) {
       const names: string[] = [];
       for (const seen of used) {
-        const isSame = sources.includes(seen.source) || seen.name === name && await isSameContent(seen.source, source);
+        const isSame = sources.includes(seen.source) ||
+          seen.name === name && await contentHash(seen.source) === await contentHash(source);
         if (!isSame) continue;
         names.push(seen.name);
         others.delete(seen);
@@ -1017,7 +1000,10 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promi
   }
   const directories = new Map<string, Directory>();
   const views: View[] = [];
-  for (const agent of agents) views.push(await examine(agent, desired, directories, asked.includes(agent)));
+  for (const agent of agents) {
+    const question = asked.includes(agent) ? AGENTS[agent]?.question : undefined;
+    views.push(await examine(agent, desired, directories, question));
+  }
   const grid = await compare(views, desired);
   const notes = views.flatMap(budgetNote);
   const all = [
