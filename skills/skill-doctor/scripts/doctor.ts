@@ -342,11 +342,13 @@ function findWarnings(directory: string, text: string): Problem[] {
 
 // ── Ownership ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What use-skills creates under a name: a link, or with `copy` a copy with that git tree hash. */
-type Form = { target: string; copy?: string };
-
-/** An entry of a state file: what was created, earlier forms, and the manifests that want it (relative or absolute). */
-type StateEntry = Form & { was?: Form[]; for: string[] };
+/** An entry of a state file: a link or, with `copy`, a copy with that git tree hash. */
+interface StateEntry {
+  target: string;
+  copy?: string;
+  was?: StateEntry[]; // what it was earlier
+  for: string[]; // the manifests that want it, relative or absolute
+}
 
 /** Reads the state file of a target; a missing or damaged one has no entries. */
 function readState(target: string): Map<string, StateEntry> {
@@ -373,8 +375,6 @@ function contentHash(directory: string): Promise<string> {
   return hash;
 }
 
-const EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
-
 /** The hash that git gives the content of a directory. */
 async function treeHash(directory: string): Promise<string> {
   const encoder = new TextEncoder();
@@ -386,7 +386,7 @@ async function treeHash(directory: string): Promise<string> {
     const hash = isDirectory
       ? await treeHash(path)
       : await objectHash("blob", new Blob([isSymlink ? Deno.readLinkSync(path) : Deno.readFileSync(path)]));
-    if (hash === EMPTY_TREE) continue; // git has no empty directories
+    if (hash === "4b825dc642cb6eb9a060e54bf8d69288fbee4904") continue; // git has no empty directories
     const key = encoder.encode(isDirectory ? `${name}/` : name).toHex(); // git sorts by bytes, a directory as NAME/
     entries.push({ key, content: new Blob([`${mode} ${name}\0`, Uint8Array.fromHex(hash)]) });
   }
@@ -439,11 +439,11 @@ interface Agent {
   question?: Question; // Claude Code has no command for it.
 }
 
-const NO_DESCRIPTION = "SKILL.md has no description";
-
 const frontMatterName = ({ fields, path }: Skill) => `${fields["name"] ?? ""}`.trim() || basename(path);
 
-const unreadable = ({ fault, fields }: Skill) => fault ?? (fields["description"] ? undefined : NO_DESCRIPTION);
+/** Why most agents ignore a skill. */
+const reasonToIgnore = ({ fault, fields }: Skill) =>
+  fault ?? (fields["description"] ? undefined : "SKILL.md has no description");
 
 const CONFIG = "${XDG_CONFIG_HOME:-~/.config}";
 
@@ -497,11 +497,11 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     rejects(found) {
       const { path, text, fields } = found;
       const length = frontMatterName(found).length;
-      if (attempt(() => Deno.lstatSync(`${path}/SKILL.md`))?.isSymlink) {
-        return "SKILL.md is a link: replace it by the file";
-      }
+      const isLink = attempt(() => Deno.readLinkSync(`${path}/SKILL.md`)) !== undefined;
+      if (isLink) return "SKILL.md is a link: replace it by the file";
       if (text.startsWith("\ufeff")) return "SKILL.md has a byte order mark: remove it";
-      if (unreadable(found)) return unreadable(found);
+      const reason = reasonToIgnore(found);
+      if (reason) return reason;
       if (typeof (fields["metadata"] ?? {}) !== "object") return "The field metadata is not a mapping";
       return length > 64 ? `The name has ${length} characters, over 64` : undefined;
     },
@@ -551,10 +551,8 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     question: {
       command: ["gemini", "skills", "list"],
       read: (output) =>
-        Array.from(
-          output.matchAll(/^(.+?) \[Enabled\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm),
-          ([, name = "", path = ""]) => ({ name, path }),
-        ),
+        [...output.matchAll(/^(.+?) \[Enabled\]\n(?: {2}.*\n)*? {2}Location: +(.*)$/gm)]
+          .map(([, name = "", path = ""]) => ({ name, path })),
     },
   },
   goose: { project: ".agents/skills .goose/skills", home: `~/.agents/skills ${CONFIG}/goose/skills` },
@@ -709,7 +707,7 @@ type Directory = { skills: Skill[]; problems: Problem[] };
 /** Finds out what an agent sees, by asking it or by what is known of it, and what is wrong. */
 async function examine(agent: string, desired: Desired, known: Map<string, Directory>, question?: Question) {
   const row: Partial<Agent> = AGENTS[agent] ?? {};
-  const { depth = 1, dots, nameOf = frontMatterName, rejects = unreadable, duplicates } = row;
+  const { depth = 1, dots, nameOf = frontMatterName, rejects = reasonToIgnore, duplicates } = row;
   const directories = directoriesRead(agent, desired);
   const bySource = new Map<string, Seen>(); // one real path is used once
   const problems: Problem[] = [];
@@ -732,7 +730,7 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
       if (reason) addToSkill(path, `Ignored: ${reason}`);
       else if (!bySource.has(source)) bySource.set(source, { ...each, name: nameOf(each) });
       if (!reason && agent === "opencode" && fields["description"] === undefined) {
-        addToSkill(path, `Its model is not told about this skill: ${NO_DESCRIPTION}`);
+        addToSkill(path, "Its model is not told about this skill: SKILL.md has no description");
       }
       const missing = metadataWords(fields, "requires").filter((name) => !isOnPath(name)).join(", ");
       if (missing) addToSkill(path, `Programs that this skill requires are not on the PATH: ${missing}`);
@@ -854,9 +852,6 @@ async function examineGoneProjects(directories: Iterable<string>, desired: Desir
 
 // ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How long an agent may take to answer, in seconds. */
-const ASK_SECONDS = 20;
-
 /** Asks an agent that is started in a directory which skills it sees. */
 async function ask({ command, input, read }: Question, directory: string) {
   const file = Deno.makeTempFileSync({ prefix: "skill-doctor-" }); // OpenCode writes no more than 64 KiB into a pipe.
@@ -884,14 +879,15 @@ async function ask({ command, input, read }: Question, directory: string) {
   try {
     // If this fails, the agent has ended, and does not answer.
     if (input) child.stdin.getWriter().write(new TextEncoder().encode(input)).catch(() => {});
-    const deadline = Date.now() + ASK_SECONDS * 1000;
+    const seconds = 20;
+    const deadline = Date.now() + seconds * 1000;
     let status: unknown; // once it has ended
     while (!status && Date.now() < deadline) {
       status = await Promise.race([child.status, new Promise((done) => setTimeout(done, 20))]);
       const answer = status || input ? attempt(readAnswer) : undefined;
       if (answer) return answer;
     }
-    throw new Error(status ? "it did not answer as expected" : `no answer within ${ASK_SECONDS} seconds`);
+    throw new Error(status ? "it did not answer as expected" : `no answer within ${seconds} seconds`);
   } finally {
     stop();
     await child.status;
@@ -1032,15 +1028,13 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promi
 /** Validates the skills in some directories, or without any those of the manifest. */
 function validate(words: readonly string[], desired: Desired, { json, quiet }: Options): number {
   const from = desired.global ? Deno.cwd() : desired.start;
-  const named = words.map((word) => {
-    const source = resolve(from, word).replace(/\/SKILL\.md$/, "");
-    return { source, name: basename(source) };
-  });
-  const wanted = words.length > 0 ? named : desired.targets.flatMap(({ skills }) => skills);
+  const wanted: [path: string, name: string][] = words.length > 0
+    ? words.map((word) => resolve(from, word).replace(/\/SKILL\.md$/, "")).map((path) => [path, basename(path)])
+    : desired.targets.flatMap(({ skills }) => skills).map(({ source, name }) => [source, name]);
   const problems = words.length > 0 ? [] : [...desired.problems];
   const warnings: Problem[] = [];
   const skills = [];
-  for (const [path, name] of new Map(wanted.map(({ source, name }) => [source, name]))) {
+  for (const [path, name] of new Map(wanted)) {
     const violations = findViolations(path, name);
     const { text, fields, fault } = readSkill(path);
     problems.push(...violations);
