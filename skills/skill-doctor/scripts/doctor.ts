@@ -314,12 +314,11 @@ function findWarnings(directory: string, text: string): Problem[] {
   const front = text.match(FRONT_MATTER)?.[0] ?? "";
   const firstLine = front.split("\n").length;
   const body = text.slice(front.length).trimEnd();
-  const found: Problem[] = [];
+  const warnings: Problem[] = [];
+  const add = (file: string, line: number, message: string) => warnings.push({ file, line, message });
   const lines = body.replace(BLOCKS, (block) => block.replace(/[^\n]/g, "")).split("\n");
-  if (lines.length > 500) {
-    const message = `The text has ${lines.length} lines, over 500, and agents read it all: move parts into other files`;
-    found.push({ file, line: firstLine, message });
-  }
+  const tooLong = `The text has ${lines.length} lines, over 500, and agents read it all: move parts into other files`;
+  if (lines.length > 500) add(file, firstLine, tooLong);
   for (const [index, line] of lines.entries()) {
     const plain = /^( {4}|\t)/.test(line) ? "" : line.replace(/(`+).*?\1|\\[[\]]/g, "");
     for (const [, inline, definition = ""] of plain.matchAll(LINKS)) {
@@ -329,15 +328,15 @@ function findWarnings(directory: string, text: string): Problem[] {
       const wrong = isInside(directory, path)
         ? "does not exist"
         : 'is outside the skill and not there: "mode copy" deploys skills next to each other';
-      found.push({ file, line: firstLine + index, message: `The link target ${quote(target)} ${wrong}` });
+      add(file, firstLine + index, `The link target ${quote(target)} ${wrong}`);
     }
   }
   for (const path of pathsBelow(`${directory}/scripts`).take(MAX_FILES)) {
     if (!isInside(realPath(directory), realPath(path))) continue; // A link can lead to endless files in /proc.
     if (isExecutable(path) || !attempt(() => readText(path))?.startsWith("#!")) continue;
-    found.push({ file: path, line: 1, message: "The script is not executable: chmod +x" });
+    add(path, 1, "The script is not executable: chmod +x");
   }
-  return found;
+  return warnings;
 }
 
 // ── Ownership ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -587,11 +586,11 @@ function directoriesUp(directory: string): string[] {
   return isLast ? [directory] : [directory, ...directoriesUp(parent)];
 }
 
-/** The main checkout of a linked worktree, which Claude Code reads if the worktree has no skills of its own. */
-function mainCheckout(worktree: string): string | undefined {
+/** The skills of a linked worktree's main checkout, which Claude Code reads if the worktree has none of its own. */
+function skillsOfMainCheckout(worktree: string): string[] {
   const [, gitDirectory] = /^gitdir: (.*)/.exec(attempt(() => readText(`${worktree}/.git`)) ?? "") ?? [];
   const common = gitDirectory && attempt(() => readText(`${resolve(worktree, gitDirectory)}/commondir`));
-  return gitDirectory && common ? dirname(resolve(worktree, gitDirectory, common.trim())) : undefined;
+  return common ? [`${dirname(resolve(worktree, gitDirectory, common.trim()))}/.claude/skills`] : [];
 }
 
 /** The directories that an agent reads, in the agent's order. */
@@ -604,10 +603,7 @@ function directoriesRead(agent: string, { targets, directory, start, global }: D
   const parents = global ? [] : row.readsParents === false ? [start] : directoriesUp(start);
   const inProject = parents.flatMap((parent) => list(row.project).map((path) => resolve(parent, path)));
   const inHome = list(row.home).map((path) => expand(path, directory));
-  if (agent === "claude" && !inProject.some(exists)) {
-    const main = mainCheckout(parents.at(-1) ?? "/");
-    if (main) inProject.push(`${main}/.claude/skills`);
-  }
+  if (agent === "claude" && !inProject.some(exists)) inProject.push(...skillsOfMainCheckout(parents.at(-1) ?? "/"));
   return [...new Set(row.duplicates === "home first" ? [...inHome, ...inProject] : [...inProject, ...inHome])];
 }
 
@@ -1060,13 +1056,7 @@ function withoutManifest(): Desired {
   return { directory, manifest: `${directory}/.skills`, global: false, start, store, ...nothing };
 }
 
-/**
- * Runs the program.
- *
- * @param args The arguments: `show` or `validate DIR...`, and options.
- * @param desired What a manifest asks for. Without it, only the file system is examined.
- * @returns The exit status: 0 no problems, 1 problems, 2 wrong usage.
- */
+/** Runs the program, and returns its exit status. Without `desired`, only the file system is examined. */
 export async function main(args: string[], desired?: Desired): Promise<number> {
   try {
     const { _: [command = "show", ...words], help: isHelp, version, ...options } = parseArgs(args, {
