@@ -432,7 +432,7 @@ interface Agent {
   depth?: number; // how deep in a directory SKILL.md may be, if not directly in an entry
   dots?: RegExp; // the directories in which it looks into entries that begin with a dot
   nameOf?(found: Skill): string; // if not the name in the front matter
-  rejects?(found: Skill): string | undefined; // why it ignores a skill, if not as the specification has it
+  rejects?: readonly (keyof typeof FLAWS)[]; // for which flaws it ignores a skill, if not as most agents do
   duplicates?: "home first" | "all"; // what it uses of different skills with one name, if not any of them
   budget?: { total: number; each: number }; // how many characters of names and descriptions its model gets
   question?: Question; // Claude Code has no command for it.
@@ -440,9 +440,20 @@ interface Agent {
 
 const frontMatterName = ({ fields, path }: Skill) => `${fields["name"] ?? ""}`.trim() || basename(path);
 
-/** Why most agents ignore a skill. */
-const reasonToIgnore = ({ fault, fields }: Skill) =>
-  fault ?? (fields["description"] ? undefined : "SKILL.md has no description");
+/** For what agents ignore skills. */
+const FLAWS = {
+  link: ({ path }) =>
+    attempt(() => Deno.readLinkSync(`${path}/SKILL.md`)) && "SKILL.md is a link: replace it by the file",
+  mark: ({ text }) => text.startsWith("\ufeff") && "SKILL.md has a byte order mark: remove it",
+  fault: ({ fault }) => fault,
+  nameless: ({ fields }) => fields["name"] === undefined && "SKILL.md has no name",
+  type: ({ fields }) =>
+    ["name", "description"].filter((field) => !["string", "undefined"].includes(typeof fields[field]))
+      .map((field) => `The ${field} is not a text: write it in quotes`)[0],
+  undescribed: ({ fields }) => !fields["description"] && "SKILL.md has no description",
+  metadata: ({ fields }) => typeof (fields["metadata"] ?? {}) !== "object" && "The field metadata is not a mapping",
+  length: (skill) => frontMatterName(skill).length > 64 && "The name has over 64 characters",
+} satisfies Record<string, (skill: Skill) => string | false | undefined>;
 
 const CONFIG = "${XDG_CONFIG_HOME:-~/.config}";
 
@@ -454,7 +465,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     source: "test",
     dots: /^/,
     nameOf: ({ path }) => basename(path),
-    rejects: () => undefined,
+    rejects: [],
     duplicates: "home first",
     budget: { total: 8_000, each: 1_536 },
   },
@@ -472,12 +483,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     depth: Infinity,
     dots: /\/\.(claude|agents)\/skills$/,
     nameOf: ({ fields }) => `${fields["name"]}`,
-    rejects({ fault, fields }) {
-      const wrong = ["name", "description"].find((field) => !["string", "undefined"].includes(typeof fields[field]));
-      if (fault) return fault;
-      if (fields["name"] === undefined) return "SKILL.md has no name";
-      return wrong && `The ${wrong} is not a text: write it in quotes`;
-    },
+    rejects: ["fault", "nameless", "type"],
     question: {
       command: ["opencode", "debug", "skill"],
       read: (output) =>
@@ -493,17 +499,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
       const plugin = pluginAbove(found.source);
       return `${plugin ? `${plugin.name}:` : ""}${frontMatterName(found)}`;
     },
-    rejects(found) {
-      const { path, text, fields } = found;
-      const length = frontMatterName(found).length;
-      const isLink = attempt(() => Deno.readLinkSync(`${path}/SKILL.md`)) !== undefined;
-      if (isLink) return "SKILL.md is a link: replace it by the file";
-      if (text.startsWith("\ufeff")) return "SKILL.md has a byte order mark: remove it";
-      const reason = reasonToIgnore(found);
-      if (reason) return reason;
-      if (typeof (fields["metadata"] ?? {}) !== "object") return "The field metadata is not a mapping";
-      return length > 64 ? `The name has ${length} characters, over 64` : undefined;
-    },
+    rejects: ["link", "mark", "fault", "undescribed", "metadata", "length"],
     duplicates: "all",
     budget: { total: 8_000, each: Infinity },
     question: {
@@ -703,7 +699,7 @@ type Directory = { skills: Skill[]; problems: Problem[] };
 /** Finds out what an agent sees, by asking it or by what is known of it, and what is wrong. */
 async function examine(agent: string, desired: Desired, known: Map<string, Directory>, question?: Question) {
   const row: Partial<Agent> = AGENTS[agent] ?? {};
-  const { depth = 1, dots, nameOf = frontMatterName, rejects = reasonToIgnore, duplicates } = row;
+  const { depth = 1, dots, nameOf = frontMatterName, rejects = ["fault", "undescribed"], duplicates } = row;
   const directories = directoriesRead(agent, desired);
   const bySource = new Map<string, Seen>(); // one real path is used once
   const problems: Problem[] = [];
@@ -722,7 +718,7 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
     );
     for (const each of found) {
       const { path, source, fields } = each;
-      const reason = rejects(each);
+      const [reason] = rejects.flatMap((flaw) => FLAWS[flaw](each) || []);
       if (reason) addToSkill(path, `Ignored: ${reason}`);
       else if (!bySource.has(source)) bySource.set(source, { ...each, name: nameOf(each) });
       if (!reason && agent === "opencode" && fields["description"] === undefined) {
