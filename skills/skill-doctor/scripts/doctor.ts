@@ -40,9 +40,6 @@ async function load<T>(specifier: string): Promise<T> {
 /** The version of this program. */
 export const VERSION = "0.2.0";
 
-/** The agents that are always shown. */
-const DEFAULT_AGENTS = ["claude", "opencode", "codex"];
-
 /** The number of files in a skill after which the search for nested skills ends. */
 const MAX_FILES = 5_000;
 
@@ -427,11 +424,12 @@ interface Agent {
   project: string; // the directories that it reads in each directory from the working directory up to the repo's root
   home: string; // the directories that it reads in the home and elsewhere
   source?: "test" | "observed"; // a test with the real program, or an observation of it, if not its documentation
-  readsParents?: false; // it reads its project directories in the working directory only
+  isLocal?: true; // it reads its project directories in the working directory only
   switches?: Readonly<Record<string, RegExp>>; // variables that keep it from reading some of these directories
   depth?: number; // how deep in a directory SKILL.md may be, if not directly in an entry
   dots?: RegExp; // the directories in which it looks into entries that begin with a dot
-  nameOf?(found: Skill): string; // if not the name in the front matter
+  nameOf?(skill: Skill): string; // if not the name in the front matter
+  addsPlugin?: true; // before the name of a skill, if a plugin is above its real path
   rejects?: readonly (keyof typeof FLAWS)[]; // for which flaws it ignores a skill, if not as most agents do
   duplicates?: "home first" | "all"; // what it uses of different skills with one name, if not any of them
   budget?: { total: number; each: number }; // how many characters of names and descriptions its model gets
@@ -495,10 +493,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     home: "${CODEX_HOME:-~/.codex}/skills ~/.agents/skills /etc/codex/skills",
     source: "test",
     depth: 6,
-    nameOf(found) {
-      const plugin = pluginAbove(found.source);
-      return `${plugin ? `${plugin.name}:` : ""}${frontMatterName(found)}`;
-    },
+    addsPlugin: true,
     rejects: ["link", "mark", "fault", "undescribed", "metadata", "length"],
     duplicates: "all",
     budget: { total: 8_000, each: Infinity },
@@ -542,7 +537,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     project: ".gemini/skills .agents/skills",
     home: "~/.gemini/skills ~/.agents/skills",
     source: "test",
-    readsParents: false,
+    isLocal: true,
     question: {
       command: ["gemini", "skills", "list"],
       read: (output) =>
@@ -596,7 +591,7 @@ function directoriesRead(agent: string, { targets, directory, start, global }: D
   const off = Object.entries(row.switches ?? {})
     .filter(([variable]) => !/^(|0|false|no)$/i.test(Deno.env.get(variable) ?? "")).map(([, paths]) => paths);
   const list = (paths: string) => paths.split(" ").filter((path) => path && !off.some((paths) => paths.test(path)));
-  const parents = global ? [] : row.readsParents === false ? [start] : directoriesUp(start);
+  const parents = global ? [] : row.isLocal ? [start] : directoriesUp(start);
   const inProject = parents.flatMap((parent) => list(row.project).map((path) => resolve(parent, path)));
   const inHome = list(row.home).map((path) => expand(path, directory));
   if (agent === "claude" && !inProject.some(exists)) inProject.push(...skillsOfMainCheckout(parents.at(-1) ?? "/"));
@@ -605,13 +600,14 @@ function directoriesRead(agent: string, { targets, directory, start, global }: D
 
 /** The default agents, those of the manifest, and those whose own directory exists. */
 function agentsToShow(desired: Desired): string[] {
-  const common = new Set(DEFAULT_AGENTS.flatMap((agent) => directoriesRead(agent, desired)));
+  const defaults = ["claude", "opencode", "codex"];
+  const common = new Set(defaults.flatMap((agent) => directoriesRead(agent, desired)));
   const isOwn = (path: string) => !common.has(path) && exists(path);
   const installed = Object.keys(AGENTS).filter((agent) => {
     const { project, home } = AGENTS[agent]!;
     return [project, home].some((paths) => paths && isOwn(expand(paths.split(" ", 1)[0]!, desired.directory)));
   });
-  return [...new Set([...DEFAULT_AGENTS, ...desired.targets.flatMap(({ agents }) => agents), ...installed])];
+  return [...new Set([...defaults, ...desired.targets.flatMap(({ agents }) => agents), ...installed])];
 }
 
 // ── Examination ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -697,7 +693,7 @@ const isDotted = (entry: string) => /(^|\/)\./.test(entry);
 type Directory = { skills: Skill[]; problems: Problem[] };
 
 /** Finds out what an agent sees, by asking it or by what is known of it, and what is wrong. */
-async function examine(agent: string, desired: Desired, known: Map<string, Directory>, question?: Question) {
+async function examine(agent: string, desired: Desired, known: Map<string, Directory>, isAsked: boolean) {
   const row: Partial<Agent> = AGENTS[agent] ?? {};
   const { depth = 1, dots, nameOf = frontMatterName, rejects = ["fault", "undescribed"], duplicates } = row;
   const directories = directoriesRead(agent, desired);
@@ -718,19 +714,21 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
     );
     for (const each of found) {
       const { path, source, fields } = each;
+      const plugin = row.addsPlugin && pluginAbove(source);
+      const name = `${plugin ? `${plugin.name}:` : ""}${nameOf(each)}`;
       const [reason] = rejects.flatMap((flaw) => FLAWS[flaw](each) || []);
       if (reason) addToSkill(path, `Ignored: ${reason}`);
-      else if (!bySource.has(source)) bySource.set(source, { ...each, name: nameOf(each) });
+      else if (!bySource.has(source)) bySource.set(source, { ...each, name });
       if (!reason && agent === "opencode" && fields["description"] === undefined) {
         addToSkill(path, "Its model is not told about this skill: SKILL.md has no description");
       }
       const missing = metadataWords(fields, "requires").filter((name) => !isOnPath(name)).join(", ");
       if (missing) addToSkill(path, `Programs that this skill requires are not on the PATH: ${missing}`);
-      const plugin = agent === "codex" ? pluginAbove(source)?.directory : undefined;
-      if (plugin === undefined) continue;
-      const isAbove = isInside(plugin, realPath(directory));
+      if (!plugin) continue;
+      const isAbove = isInside(plugin.directory, realPath(directory));
       const fix = isAbove ? "move the plugin elsewhere" : 'deploy with "mode copy" or by a git reference';
-      add(path, `The name of the plugin in ${showPath(plugin, desired)} is added to this skill's name: ${fix}`);
+      const above = showPath(plugin.directory, desired);
+      add(path, `The name of the plugin in ${above} is added to this skill's name: ${fix}`);
     }
     const nested = content.skills.filter(({ entry }) => depth > 1 && entry.includes("/") && !isDotted(entry));
     for (const [top, inner] of Map.groupBy(nested, ({ entry }) => entry.split("/", 1)[0]!)) {
@@ -757,7 +755,8 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
   }
   let answer: Seen[] | undefined;
   try {
-    answer = question && (await ask(question, desired.start)).map(({ name, path }) => {
+    const told = isAsked && row.question ? await ask(row.question, desired.start) : undefined;
+    answer = told?.map(({ name, path }) => {
       const source = realPath(path);
       const expected = seen.find((each) => each.name === name && each.source === source);
       return expected ?? { name, path, source, owned: false, fields: {} };
@@ -988,10 +987,7 @@ async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promi
   }
   const directories = new Map<string, Directory>();
   const views: View[] = [];
-  for (const agent of agents) {
-    const question = asked.includes(agent) ? AGENTS[agent]?.question : undefined;
-    views.push(await examine(agent, desired, directories, question));
-  }
+  for (const agent of agents) views.push(await examine(agent, desired, directories, asked.includes(agent)));
   const grid = await compare(views, desired);
   const notes = views.flatMap(budgetNote);
   const all = [
