@@ -179,37 +179,31 @@ function shellWord(path: string, desired: Desired): string {
 /** A `SKILL.md` up to the end of its front matter; the group is the YAML. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
-/**
- * Reads a text file; the cause of a `SyntaxError` is the number of the line. Everything is read through this: a repo can
- * contain a link to a device, which has no end.
- */
+/** Reads a text file. Everything is read through this: a repo can contain a link to a device, which has no end. */
 function readText(path: string): string {
   const { isFile, size } = Deno.statSync(path);
   if (!isFile) throw new Error(`${basename(path)} is not a file`);
   if (size > 8 * 2 ** 20) throw new Error(`${basename(path)} has more than 8 MiB`);
   const bytes = Deno.readFileSync(path);
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    const line = new TextDecoder().decode(bytes).split("\ufffd", 1)[0]?.split("\n").length;
-    throw new SyntaxError("This line is not UTF-8", { cause: line });
-  }
+  const text = attempt(() => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+  if (text === undefined) throw new Error(`${basename(path)} is not UTF-8`);
+  return text;
 }
 
-/** Reads front matter, with every scalar as a string or as YAML sees it; a `SyntaxError` as that of {@linkcode readText}. */
+/** Reads front matter, with every scalar as a string or as YAML sees it. The cause of an error is the number of the line. */
 function parseFrontMatter(text: string, schema: "failsafe" | "default"): Record<string, unknown> {
   const [, yaml] = text.match(FRONT_MATTER) ?? [];
   const isOpen = /^\ufeff?---/.test(text);
-  if (yaml === undefined) throw new SyntaxError(`SKILL.md has ${isOpen ? "unclosed" : "no"} front matter`);
+  if (yaml === undefined) throw new Error(`SKILL.md has ${isOpen ? "unclosed" : "no"} front matter`);
   let fields: unknown;
   try {
     fields = parse(yaml, { schema });
   } catch (error) {
     const [, reason, line = 0] = /^(.*?)(?: at line (\d+).*)?$/m.exec(explain(error)) ?? [];
-    throw new SyntaxError(`The front matter is not YAML: ${reason}`, { cause: Number(line) + 1 });
+    throw new Error(`The front matter is not YAML: ${reason}`, { cause: Number(line) + 1 });
   }
   const isMapping = typeof fields === "object" && fields !== null && !Array.isArray(fields);
-  if (!isMapping) throw new SyntaxError("The front matter is not a mapping", { cause: 2 });
+  if (!isMapping) throw new Error("The front matter is not a mapping", { cause: 2 });
   return fields as Record<string, unknown>;
 }
 
@@ -262,8 +256,8 @@ function findViolations(directory: string, directoryName: string): Problem[] {
       add("name", `The name is ${quote(name)}, but the directory is ${quote(directoryName)}`);
     }
   } catch (error) {
-    const line = error instanceof SyntaxError && Number(error.cause) || 1;
-    violations.push({ file, line, message: explain(error) });
+    const { cause = 1 } = error as Error;
+    violations.push({ file, line: Number(cause), message: explain(error) });
   }
   return violations;
 }
