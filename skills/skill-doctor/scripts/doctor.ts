@@ -336,7 +336,7 @@ function findWarnings(directory: string, text: string): Problem[] {
 interface StateEntry {
   target: string;
   copy?: string;
-  was?: StateEntry[]; // what it was earlier
+  was?: Pick<StateEntry, "target" | "copy">[]; // what it was earlier
   for: string[]; // the manifests that want it, relative or absolute
 }
 
@@ -623,28 +623,24 @@ function repairLink(name: string, manifests: string[], desired: Desired): string
 
 /** Finds what is wrong with an entry of a directory that agents read, apart from the skill in it. */
 function entryProblem(path: string, record: StateEntry | undefined, owned: boolean, desired: Desired) {
-  const [directory, entry] = [dirname(path), basename(path)];
-  const text = attempt(() => Deno.readLinkSync(path));
-  let names: string[];
+  const [parent, name] = [realPath(dirname(path)), basename(path)];
+  const link = attempt(() => Deno.readLinkSync(path));
+  const remove = `rm ${shellWord(path, desired)}`;
   try {
-    names = listEntries(path).map(({ name }) => name);
+    const names = listEntries(path).map(({ name }) => name);
+    const isMisspelt = !names.includes("SKILL.md") && names.some((name) => /^skill\.md$/i.test(name));
+    if (isMisspelt) return `No agent uses this skill: ${explainMissing(path)}`;
   } catch (error) {
     if (attempt(() => Deno.statSync(path))?.isDirectory === false) return undefined;
     if (error instanceof Deno.errors.PermissionDenied) return "Cannot read it: Permission denied";
-    const manifests = record?.for.map((manifest) => resolve(realPath(directory), manifest)) ?? [];
-    const fix = owned ? repairLink(entry, manifests, desired) : `rm ${shellWord(path, desired)}`;
-    return fix && `The link to ${quote(text ?? "")} is broken: ${fix}`;
+    const manifests = record?.for.map((manifest) => resolve(parent, manifest)) ?? [];
+    const fix = owned ? repairLink(name, manifests, desired) : remove;
+    return fix && `The link to ${quote(link ?? "")} is broken: ${fix}`;
   }
-  if (!names.includes("SKILL.md") && names.some((name) => /^skill\.md$/i.test(name))) {
-    return `No agent uses this skill: ${explainMissing(path)}`;
-  }
-  const link = text && resolve(realPath(directory), text);
-  const isSkillByName = link && desired.searchPath.map(realPath).includes(realPath(dirname(link)));
-  if (!isSkillByName || owned || isNamed(entry, desired) !== false || !isInside(desired.directory, path)) {
-    return undefined;
-  }
-  const manifest = showPath(desired.manifest, desired);
-  return `This link was not made by use-skills, and ${manifest} does not name it: rm ${shellWord(path, desired)}`;
+  const isFoundByName = link && desired.searchPath.map(realPath).includes(realPath(dirname(resolve(parent, link))));
+  const isUnnamed = isNamed(name, desired) === false && isInside(desired.directory, path);
+  if (!isFoundByName || owned || !isUnnamed) return undefined;
+  return `This link was not made by use-skills, and ${showPath(desired.manifest, desired)} does not name it: ${remove}`;
 }
 
 /** Reads a directory that agents read, also its subdirectories and what links lead to. */
