@@ -176,6 +176,17 @@ function shellWord(path: string, desired: Desired): string {
 
 // ── Specification ───────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** A skill in a directory that agents read. */
+interface Skill {
+  entry: string; // its path in that directory
+  path: string;
+  source: string; // the real path
+  owned: boolean;
+  text: string; // of SKILL.md
+  fields: Record<string, unknown>; // of its front matter
+  fault?: string; // why it cannot be read
+}
+
 /** A `SKILL.md` up to the end of its front matter; the group is the YAML. */
 const FRONT_MATTER = /^\ufeff?---[ \t]*\r?\n([^]*?)(?<=\n)---[ \t]*(?:\r?\n|$)/;
 
@@ -390,17 +401,6 @@ async function objectHash(type: string, content: Blob): Promise<string> {
 }
 
 // ── Agents ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** A skill in a directory that agents read. */
-interface Skill {
-  entry: string; // its path in that directory
-  path: string;
-  source: string; // the real path
-  owned: boolean;
-  text: string; // of SKILL.md
-  fields: Record<string, unknown>; // of its front matter
-  fault?: string; // why it cannot be read
-}
 
 /** A skill that an agent sees, by the agent's name for it. */
 type Seen = Pick<Skill, "path" | "source" | "owned" | "fields"> & { name: string };
@@ -643,6 +643,9 @@ function entryProblem(path: string, record: StateEntry | undefined, owned: boole
   return `This link was not made by use-skills, and ${showPath(desired.manifest, desired)} does not name it: ${remove}`;
 }
 
+/** The skills in a directory that agents read, and problems with its entries apart from the skills in them. */
+type Directory = { skills: Skill[]; problems: Problem[] };
+
 /** Reads a directory that agents read, also its subdirectories and what links lead to. */
 async function readDirectory(path: string, desired: Desired): Promise<Directory> {
   const skills: Skill[] = [];
@@ -678,9 +681,6 @@ async function readDirectory(path: string, desired: Desired): Promise<Directory>
 }
 
 const isDotted = (entry: string) => /(^|\/)\./.test(entry);
-
-/** The skills in a directory that agents read, and problems with its entries apart from the skills in them. */
-type Directory = { skills: Skill[]; problems: Problem[] };
 
 /** Finds out what an agent sees, by asking it or by what is known of it, and what is wrong. */
 async function examine(agent: string, desired: Desired, known: Map<string, Directory>, isAsked: boolean) {
