@@ -360,11 +360,10 @@ function readState(target: string): Map<string, StateEntry> {
 
 /** Whether a path still has the content that the state file records. */
 async function isOwned(path: string, entry: StateEntry | undefined): Promise<boolean> {
-  const forms = entry ? [entry, ...entry.was ?? []] : [];
+  if (entry === undefined) return false;
   const link = attempt(() => Deno.readLinkSync(path));
-  if (link !== undefined) return forms.some(({ target, copy }) => copy === undefined && target === link);
-  const copies = forms.flatMap(({ copy }) => copy ?? []);
-  return copies.length > 0 && copies.includes(await contentHash(path));
+  const actual = link === undefined ? await contentHash(path) : `-> ${link}`;
+  return [entry, ...entry.was ?? []].some(({ target, copy }) => actual === (copy ?? `-> ${target}`));
 }
 
 const hashes = new Map<string, Promise<string>>();
@@ -378,7 +377,6 @@ function contentHash(directory: string): Promise<string> {
 
 /** The hash that git gives the content of a directory. */
 async function treeHash(directory: string): Promise<string> {
-  const encoder = new TextEncoder();
   const entries: { key: string; content: Blob }[] = [];
   for (const { name, isDirectory, isSymlink, isFile } of Deno.readDirSync(directory)) {
     const path = `${directory}/${name}`;
@@ -388,7 +386,7 @@ async function treeHash(directory: string): Promise<string> {
       ? await treeHash(path)
       : await objectHash("blob", new Blob([isSymlink ? Deno.readLinkSync(path) : Deno.readFileSync(path)]));
     if (hash === "4b825dc642cb6eb9a060e54bf8d69288fbee4904") continue; // git has no empty directories
-    const key = encoder.encode(isDirectory ? `${name}/` : name).toHex(); // git sorts by bytes, a directory as NAME/
+    const key = new TextEncoder().encode(isDirectory ? `${name}/` : name).toHex(); // git sorts by bytes
     entries.push({ key, content: new Blob([`${mode} ${name}\0`, Uint8Array.fromHex(hash)]) });
   }
   entries.sort((a, b) => a.key < b.key ? -1 : 1);
@@ -432,7 +430,7 @@ interface Agent {
 
 const frontMatterName = ({ fields, path }: Skill) => `${fields["name"] ?? ""}`.trim() || basename(path);
 
-/** For what agents ignore skills. */
+/** What makes agents ignore a skill. */
 const FLAWS = {
   link: ({ path }) =>
     attempt(() => Deno.readLinkSync(`${path}/SKILL.md`)) && "SKILL.md is a link: replace it by the file",
@@ -597,10 +595,9 @@ function agentsToShow(desired: Desired): string[] {
   const defaults = ["claude", "opencode", "codex"];
   const common = new Set(defaults.flatMap((agent) => directoriesRead(agent, desired)));
   const isOwn = (path: string) => !common.has(path) && exists(path);
-  const installed = Object.keys(AGENTS).filter((agent) => {
-    const { project, home } = AGENTS[agent]!;
-    return [project, home].some((paths) => paths && isOwn(expand(paths.split(" ", 1)[0]!, desired.directory)));
-  });
+  const installed = Object.entries(AGENTS).filter(([, { project, home }]) =>
+    [project, home].some((paths) => paths && isOwn(expand(paths.split(" ", 1)[0]!, desired.directory)))
+  ).map(([agent]) => agent);
   return [...new Set([...defaults, ...desired.targets.flatMap(({ agents }) => agents), ...installed])];
 }
 
@@ -687,7 +684,7 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
   const row: Partial<Agent> = AGENTS[agent] ?? {};
   const { depth = 1, dots, nameOf = frontMatterName, rejects = ["fault", "undescribed"], duplicates } = row;
   const directories = directoriesRead(agent, desired);
-  const bySource = new Map<string, Seen>(); // one real path is used once
+  const seen: Seen[] = []; // each real path once
   const problems: Problem[] = [];
   const add = (file: string, message: string, name = basename(file)) => problems.push({ file, name, message });
   const addToSkill = (path: string, message: string) => {
@@ -708,7 +705,7 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
       const name = `${plugin ? `${plugin.name}:` : ""}${nameOf(each)}`;
       const [reason] = rejects.flatMap((flaw) => FLAWS[flaw](each) || []);
       if (reason) addToSkill(path, `Ignored: ${reason}`);
-      else if (!bySource.has(source)) bySource.set(source, { ...each, name });
+      else if (!seen.some((other) => other.source === source)) seen.push({ ...each, name });
       if (!reason && agent === "opencode" && fields["description"] === undefined) {
         addToSkill(path, "Its model is not told about this skill: SKILL.md has no description");
       }
@@ -727,7 +724,6 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
       addToSkill(`${directory}/${top}`, message);
     }
   }
-  const seen = [...bySource.values()];
   const byName = Map.groupBy(seen, ({ name }) => name);
   const used = duplicates === "all" ? seen : Array.from(byName.values(), ([first]) => first!);
   for (const [name, [first, ...others]] of byName) {
@@ -926,7 +922,7 @@ async function compare(views: readonly View[], { readable, targets, manifest }: 
   const rows = [];
   for (const same of [...groups.values()].sort(([a], [b]) => a!.name < b!.name ? -1 : 1)) {
     const { name, source, line } = same[0]!;
-    const sources = [source, ...same.map(({ path }) => realPath(path))];
+    const sources = [source, ...same.map(({ path }) => realPath(path))]; // with those of copies
     const cells: Record<string, string> = {};
     for (const { agent, used, problems } of views) {
       const names: string[] = [];
@@ -942,8 +938,9 @@ async function compare(views: readonly View[], { readable, targets, manifest }: 
       else if (names[0] !== undefined) cells[agent] = `as ${names[0]}`;
       else if (used.some((seen) => seen.name === name)) cells[agent] = "another";
       else cells[agent] = isWanted ? "not seen" : "-";
-      if (cells[agent] !== "not seen" || same.some(({ path }) => exists(path))) continue;
-      problems.push({ file: manifest, line, name, message: `${quote(name)} is not seen: run use-skills.ts sync` });
+      const isDeployed = same.some(({ path }) => exists(path));
+      const message = `${quote(name)} is not seen: run use-skills.ts sync`;
+      if (cells[agent] === "not seen" && !isDeployed) problems.push({ file: manifest, line, name, message });
     }
     rows.push({ name, source, agents: cells });
   }
@@ -969,11 +966,10 @@ type Options = Record<"quiet" | "json" | "ask" | "yes", boolean>;
 async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promise<number> {
   const agents = agentsToShow(desired);
   const asked = agents.filter((agent) => ask && isOnPath(AGENTS[agent]?.question?.command[0] ?? ""));
-  if (ask) {
+  if (ask && !yes) {
     const effects = "which may run plugins of this project, and OpenCode writes .opencode/.gitignore";
-    const question = `This starts ${asked.join(", ")}, ${effects}. Continue?`;
-    if (!yes && !Deno.stdin.isTerminal()) throw new UsageError(`--ask starts agents, ${effects}: add --yes`);
-    if (!yes && !confirm(question)) throw new UsageError("Not asked");
+    if (!Deno.stdin.isTerminal()) throw new UsageError(`--ask starts agents, ${effects}: add --yes`);
+    if (!confirm(`This starts ${asked.join(", ")}, ${effects}. Continue?`)) throw new UsageError("Not asked");
   }
   const directories = new Map<string, Directory>();
   const views: View[] = [];
