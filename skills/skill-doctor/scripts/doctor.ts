@@ -418,8 +418,7 @@ interface Agent {
   source?: "test" | "observed"; // a test with the real program, or an observation of it, if not its documentation
   isLocal?: true; // it reads its project directories in the working directory only
   switches?: Readonly<Record<string, RegExp>>; // variables that keep it from reading some of these directories
-  depth?: number; // how deep in a directory SKILL.md may be, if not directly in an entry
-  dots?: RegExp; // the directories in which it looks into entries that begin with a dot
+  finds?(entry: string, directory: string): boolean; // whether it finds a skill, if not only those directly in a directory
   nameOf?(skill: Skill): string; // if not the name in the front matter
   addsPlugin?: true; // before the name of a skill, if a plugin is above its real path
   rejects?: readonly (keyof typeof FLAWS)[]; // for which flaws it ignores a skill, if not as most agents do
@@ -445,6 +444,11 @@ const FLAWS = {
   length: (skill) => frontMatterName(skill).length > 64 && "The name has over 64 characters",
 } satisfies Record<string, (skill: Skill) => string | false | undefined>;
 
+const isDotted = (entry: string) => /(^|\/)\./.test(entry);
+
+/** Whether most agents find a skill: directly in a directory that they read. */
+const isDirect = (entry: string) => /^[^./][^/]*$/.test(entry);
+
 const CONFIG = "${XDG_CONFIG_HOME:-~/.config}";
 
 /** The agents. Directories are separated by spaces; `${VARIABLE:-default}` and `~` are expanded as in a shell. */
@@ -453,7 +457,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     project: ".claude/skills",
     home: "${CLAUDE_CONFIG_DIR:-~/.claude}/skills",
     source: "test",
-    dots: /^/,
+    finds: (entry) => entry !== "" && !entry.includes("/"),
     nameOf: ({ path }) => basename(path),
     rejects: [],
     duplicates: "home first",
@@ -470,8 +474,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
       OPENCODE_DISABLE_EXTERNAL_SKILLS: /\.(claude|agents)\/skills$/,
       OPENCODE_DISABLE_PROJECT_CONFIG: /^\.opencode\/skills?$/,
     },
-    depth: Infinity,
-    dots: /\/\.(claude|agents)\/skills$/,
+    finds: (entry, directory) => !isDotted(entry) || /\/\.(claude|agents)\/skills$/.test(directory),
     nameOf: ({ fields }) => `${fields["name"]}`,
     rejects: ["fault", "nameless", "type"],
     question: {
@@ -484,7 +487,7 @@ export const AGENTS: Readonly<Record<string, Agent>> = {
     project: ".agents/skills .codex/skills",
     home: "${CODEX_HOME:-~/.codex}/skills ~/.agents/skills /etc/codex/skills",
     source: "test",
-    depth: 6,
+    finds: (entry) => !isDotted(entry) && entry.split("/").length <= 6,
     addsPlugin: true,
     rejects: ["link", "mark", "fault", "undescribed", "metadata", "length"],
     duplicates: "all",
@@ -677,12 +680,10 @@ async function readDirectory(path: string, desired: Desired): Promise<Directory>
   return { skills, problems };
 }
 
-const isDotted = (entry: string) => /(^|\/)\./.test(entry);
-
 /** Finds out what an agent sees, by asking it or by what is known of it, and what is wrong. */
 async function examine(agent: string, desired: Desired, known: Map<string, Directory>, isAsked: boolean) {
   const row: Partial<Agent> = AGENTS[agent] ?? {};
-  const { depth = 1, dots, nameOf = frontMatterName, rejects = ["fault", "undescribed"], duplicates } = row;
+  const { finds = isDirect, nameOf = frontMatterName, rejects = ["fault", "undescribed"], duplicates } = row;
   const directories = directoriesRead(agent, desired);
   const seen: Seen[] = []; // each real path once
   const problems: Problem[] = [];
@@ -696,9 +697,7 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
     const content = known.get(directory) ?? await readDirectory(directory, desired);
     known.set(directory, content);
     problems.push(...content.problems);
-    const found = content.skills.filter(({ entry }) =>
-      entry.split("/").length <= depth && (entry !== "" || depth > 1) && (!isDotted(entry) || dots?.test(directory))
-    );
+    const found = content.skills.filter(({ entry }) => finds(entry, directory));
     for (const each of found) {
       const { path, source, fields } = each;
       const plugin = row.addsPlugin && pluginAbove(source);
@@ -717,7 +716,7 @@ async function examine(agent: string, desired: Desired, known: Map<string, Direc
       const above = showPath(plugin.directory, desired);
       add(path, `The name of the plugin in ${above} is added to this skill's name: ${fix}`);
     }
-    const nested = content.skills.filter(({ entry }) => depth > 1 && entry.includes("/") && !isDotted(entry));
+    const nested = found.filter(({ entry }) => entry.includes("/") && !isDotted(entry));
     for (const [top, inner] of Map.groupBy(nested, ({ entry }) => entry.split("/", 1)[0]!)) {
       const list = someOf(inner.map(({ entry }) => `${entry.slice(top.length + 1)}/SKILL.md`));
       const message = `Nested skills (${list}) are found by these agents only: move them out, or add entries for them`;
