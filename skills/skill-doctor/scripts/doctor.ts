@@ -201,7 +201,7 @@ function readText(path: string): string {
   return text;
 }
 
-/** Reads front matter, with every scalar as a string or as YAML sees it. The cause of an error is the number of the line. */
+/** Reads front matter, every scalar as a string or as YAML sees it. The cause of an error is the number of its line. */
 function parseFrontMatter(text: string, schema: "failsafe" | "default"): Record<string, unknown> {
   const [, yaml] = text.match(FRONT_MATTER) ?? [];
   const isOpen = /^\ufeff?---/.test(text);
@@ -245,7 +245,7 @@ const FIELDS: readonly [field: string, rule: string, isValid: (value: unknown) =
   ["allowed-tools", "a string", isText],
 ];
 
-/** Finds violations of the specification. `directoryName` is the name of the directory in which agents find the skill. */
+/** Finds violations of the specification. `directoryName` is that of the directory in which agents find the skill. */
 function findViolations(directory: string, directoryName: string): Problem[] {
   const file = `${directory}/SKILL.md`;
   if (!exists(file)) return [{ file: directory, message: explainMissing(directory) }];
@@ -418,10 +418,10 @@ interface Agent {
   source?: "test" | "observed"; // a test with the real program, or an observation of it, if not its documentation
   isLocal?: true; // it reads its project directories in the working directory only
   switches?: Readonly<Record<string, RegExp>>; // variables that keep it from reading some of these directories
-  finds?(entry: string, directory: string): boolean; // whether it finds a skill, if not only those directly in a directory
-  nameOf?(skill: Skill): string; // if not the name in the front matter
+  finds?(entry: string, directory: string): boolean; // whether it finds a skill; default: isDirect
+  nameOf?(skill: Skill): string; // default: frontMatterName
   addsPlugin?: true; // before the name of a skill, if a plugin is above its real path
-  rejects?: readonly (keyof typeof FLAWS)[]; // for which flaws it ignores a skill, if not as most agents do
+  rejects?: readonly (keyof typeof FLAWS)[]; // the flaws for which it ignores a skill; default: fault, undescribed
   duplicates?: "home first" | "all"; // what it uses of different skills with one name, if not any of them
   budget?: { total: number; each: number }; // how many characters of names and descriptions its model gets
   question?: Question; // Claude Code has no command for it.
@@ -445,9 +445,7 @@ const FLAWS = {
 } satisfies Record<string, (skill: Skill) => string | false | undefined>;
 
 const isDotted = (entry: string) => /(^|\/)\./.test(entry);
-
-/** Whether most agents find a skill: directly in a directory that they read. */
-const isDirect = (entry: string) => /^[^./][^/]*$/.test(entry);
+const isDirect = (entry: string) => entry !== "" && !entry.includes("/") && !isDotted(entry);
 
 const CONFIG = "${XDG_CONFIG_HOME:-~/.config}";
 
