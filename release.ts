@@ -182,11 +182,10 @@ async function sha256(bytes: Bytes): Promise<Uint8Array> {
 const BLOCK = 512;
 
 /**
- * Packs a program into a tar archive. The parameters determine every byte.
+ * Packs a program into a tar archive, as GNU tar does with `--format=ustar --owner=0 --group=0 --numeric-owner --mode=755
+ * -b1`. The parameters determine every byte. Source: "ustar Interchange Format" in POSIX, `pax`.
  *
- * The bytes are those of GNU tar with `--format=ustar --owner=0 --group=0 --numeric-owner --mode=755 -b1`. Source: "ustar
- * Interchange Format" in POSIX, `pax`.
- *
+ * @param content The program's file.
  * @param name The member's name, up to 100 bytes of ASCII.
  * @param time The modification time, in seconds since 1970.
  *
@@ -288,6 +287,7 @@ export interface Identity {
 /**
  * Finds out what a program is for.
  *
+ * @param bytes The program's file.
  * @throws {Error} If it is of an unknown kind, or truncated.
  *
  * @example
@@ -998,10 +998,12 @@ async function release(path: string, options: Options): Promise<void> {
   const paths = pathsOf(folder, target);
 
   const released = await readReleased(folder, file, archive);
+  const check = () => checkRelease(root, folder, target, paths, options);
+  if (!released) check(); // before the compression, which takes time
   const tarball = released ?? await pipe(archive, new CompressionStream("gzip"));
   const { build, json, files } = await plan(folder, target, tarball);
   const isDone = files.size === 0;
-  if (!isDone || options.commit) checkRelease(root, folder, target, paths, options);
+  if (released && (!isDone || options.commit)) check();
   if (build.size > LIMITS.tarball) {
     throw new Refusal(`${file} has ${size(build.size)}, and forges refuse more than ${size(LIMITS.tarball)}`);
   }
