@@ -2351,7 +2351,8 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
     const cloned = hasAttributes ? await hashInClone(repo, convertible) : actual;
     for (const [index, path] of convertible.entries()) {
       if (committed[index] === actual[index] && cloned[index] === actual[index]) continue;
-      messages.push(`A clone has other content in ${shown(path)}, because git attributes change it`);
+      const command = `git check-attr -a ${shellWord(showHere(project, resolve(repo, path)))}`;
+      messages.push(`A clone has other content in ${shown(path)}, because git attributes change it (see: ${command})`);
     }
     const staged = (await askGit(repo, ["ls-files", "--stage", "-z"])).split("\0");
     const stagedAs = (mode: string) =>

@@ -6,6 +6,9 @@ import { execute, isThere, requires } from "./helpers.ts";
 
 const it = requires("git", "openssl");
 
+const otherContent = (path: string) =>
+  `A clone has other content in ${path}, because git attributes change it (see: git check-attr -a ${path})`;
+
 describe("what git would not keep", () => {
   it("is reported: ignored files of copies, and links whose skill git ignores", async () => {
     await using setting = await start();
@@ -43,8 +46,7 @@ describe("what git would not keep", () => {
     const { box, forge } = setting;
     await forge.commit("team/skills", { "skills/pdf/.gitattributes": "crlf text\n" });
     const message = await box.fails(1, "update", "-q");
-    const changed = (target: string) =>
-      `.skills: A clone has other content in ${target}/pdf/crlf, because git attributes change it\n`;
+    const changed = (target: string) => `.skills: ${otherContent(`${target}/pdf/crlf`)}\n`;
     assertEquals(message, TARGETS.map(changed).join(""));
   });
 
@@ -88,9 +90,7 @@ describe("what git would not keep", () => {
     const clone = cloneElsewhere(setting);
     const changed = Object.entries(files).filter(([name, text]) => clone.read(`.claude/skills/pdf/${name}`) !== text);
     assertEquals(changed.map(([name]) => name), ["run.bat", "text.auto", "mixed.auto", "a.id", "new.crlf"]);
-    const lines = changed.map(([name]) =>
-      `.skills: A clone has other content in .claude/skills/pdf/${name}, because git attributes change it`
-    );
+    const lines = changed.map(([name]) => `.skills: ${otherContent(`.claude/skills/pdf/${name}`)}`);
     assertEquals(message.trimEnd().split("\n").toSorted(), lines.toSorted());
   });
 
