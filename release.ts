@@ -583,10 +583,10 @@ function readRelease(folder: Folder, name: string): Release | undefined {
   if (text === undefined) return undefined;
   try {
     const release: Release = Object(JSON.parse(text));
-    const builds = Object.values(release.platforms);
+    const builds = Object.values(release.platforms ?? [{}]);
     const texts = [release.name, ...builds.flatMap(({ file, hash, kind, url }) => [file, hash, kind, url])];
     if (isVersion(release.version) && texts.every((text) => typeof text === "string")) return release;
-    throw new Error("a name, a version, a hash or a URL is missing");
+    throw new Error("a name, a version, a hash or a URL is missing or wrong");
   } catch (error) {
     throw new Refusal(`${FOLDER}/${file} is not a valid record: ${explain(error)}. Restore it from git, or correct it`);
   }
@@ -1046,10 +1046,10 @@ async function examine(folder: Folder, file: string): Promise<string[]> {
   if (recorded === undefined) return [`it is not in ${SUMS}, so it was not released: release it again, or remove it`];
   const bytes = Deno.readFileSync(join(folder.path, file));
   const hash = await sha256(bytes);
+  if (recorded !== hash.toHex()) return [`its hash is ${hash.toHex()}, not that in ${SUMS}: restore it from git`];
   const member = untar(await gunzip(bytes));
   const { platform, kind, interpreter } = identify(member.content);
   const wrong: string[] = [];
-  if (recorded !== hash.toHex()) wrong.push(`its hash is ${hash.toHex()}, and ${SUMS} has ${recorded}`);
   if (member.name !== tarball.name) wrong.push(`the file in it is ${quote(member.name)}, not ${quote(tarball.name)}`);
   if (member.mode !== "0755") wrong.push(`the file in it has mode ${member.mode}, not 0755`);
   if (platform !== tarball.platform) wrong.push(`the program in it is for ${platform}`);

@@ -45,6 +45,35 @@ describe("doctor", () => {
     );
   });
 
+  it("says when something else is where the skill should be", async () => {
+    using box = withManifest();
+    box.skills("hq", "pdf");
+    box.write(".claude/skills/hq/SKILL.md", skillText("hq") + "Differently.\n");
+    box.manifest("mode copy", "hq for claude", "pdf for claude");
+    await box.fails(1);
+    box.write(".claude/skills/pdf/SKILL.md", skillText("pdf") + "Edited.\n");
+    const { stdout } = await box.run("doctor");
+    assertEquals(
+      stdout,
+      "SKILL  claude   opencode  codex\n" +
+        "hq     another  another   -\n" +
+        "pdf    another  another   -\n" +
+        "\nOther skills:\n hq   .claude/skills/hq (claude, opencode)\n pdf  .claude/skills/pdf (claude, opencode)\n",
+    );
+  });
+
+  it("ignores a damaged state file", async () => {
+    using box = withManifest();
+    box.skills("hq");
+    box.manifest("hq for claude");
+    await box.done();
+    for (const damage of ['"was":[null]', '"was":5', '"for":[1]', '"for":null']) {
+      box.write(".claude/skills/.use-skills.json", `{"version":1,"entries":{"hq":{"target":"x","for":[],${damage}}}}`);
+      const { stdout, stderr } = await box.run("doctor");
+      assertEquals([stdout, stderr], ["SKILL  claude  opencode  codex\nhq     seen    seen      -\n", ""], damage);
+    }
+  });
+
   it("counts the same content elsewhere as the skill", async () => {
     using box = withManifest();
     box.skills("hq", `${box.home}/.claude/skills/hq`);

@@ -203,7 +203,7 @@ describe("validate", () => {
         "nosuch: There is no such directory\n" +
         'lower: SKILL.md is missing: rename "skill.md" to SKILL.md\n' +
         "folder/SKILL.md:1: SKILL.md is not a file\n" +
-        "latin/SKILL.md:1: SKILL.md is not UTF-8\n" +
+        "latin/SKILL.md:3: SKILL.md is not UTF-8\n" +
         "0 of 5 skills are valid\n",
     );
   });

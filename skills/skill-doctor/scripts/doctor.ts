@@ -27,7 +27,7 @@ async function load<T>(specifier: string): Promise<T> {
   } catch (error) {
     const [reason] = explain(error).split("\n");
     const message = `Cannot load ${specifier}: ${reason}
-  In a checkout of use-skills, run "npx -y deno task dependencies" once, and leave out --no-config
+  In a checkout of use-skills, run "npx -y deno task dependencies" once, and start the script with "deno run -A"
   Elsewhere, run this once with access to JSR`;
     if (!import.meta.main) throw new Error(message);
     console.error(`skill-doctor: ${message}`);
@@ -151,7 +151,7 @@ function someOf(names: readonly string[]): string {
   return names.length > 8 ? `${names.slice(0, 6).join(", ")} and ${names.length - 6} more` : names.join(", ");
 }
 
-const quote = (value: string) => JSON.stringify(value);
+const quote = (value: string) => JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}...` : value);
 
 /** Replaces control characters and hidden characters, which could mislead a reader or a terminal. */
 function escapeControls(text: string): string {
@@ -197,8 +197,9 @@ function readText(path: string): string {
   if (size > 8 * 2 ** 20) throw new Error(`${basename(path)} has more than 8 MiB`);
   const bytes = Deno.readFileSync(path);
   const text = attempt(() => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
-  if (text === undefined) throw new Error(`${basename(path)} is not UTF-8`);
-  return text;
+  if (text !== undefined) return text;
+  const line = new TextDecoder().decode(bytes).split("\ufffd", 1)[0]!.split("\n").length;
+  throw new Error(`${basename(path)} is not UTF-8`, { cause: line });
 }
 
 /** Reads front matter, every scalar as a string or as YAML sees it. The cause of an error is the number of its line. */
@@ -355,7 +356,9 @@ interface StateEntry {
 function readState(target: string): Map<string, StateEntry> {
   const { version, entries } = attempt(() => JSON.parse(readText(`${target}/.use-skills.json`))) ?? {};
   const known = version === 1 ? Object.entries<StateEntry>(entries ?? {}) : [];
-  return new Map(known.filter(([, entry]) => typeof entry?.target === "string" && Array.isArray(entry.for)));
+  const isEntry = ({ target, for: owners, was = [] }: StateEntry) =>
+    [target, ...owners, ...was.map(({ target }) => target)].every((text) => typeof text === "string");
+  return new Map(known.filter(([, entry]) => attempt(() => isEntry(entry))));
 }
 
 /** Whether a path still has the content that the state file records. */
@@ -924,7 +927,7 @@ async function compare(views: readonly View[], { readable, targets, manifest }: 
     for (const { agent, used, problems } of views) {
       const names: string[] = [];
       for (const seen of used) {
-        const isSame = sources.includes(seen.source) ||
+        const isSame = seen.source === source || seen.owned && sources.includes(seen.source) ||
           seen.name === name && await contentHash(seen.source) === await contentHash(source);
         if (!isSame) continue;
         names.push(seen.name);
@@ -963,7 +966,7 @@ type Options = Record<"quiet" | "json" | "ask" | "yes", boolean>;
 async function show(desired: Desired, { json, quiet, ask, yes }: Options): Promise<number> {
   const agents = agentsToShow(desired);
   const asked = agents.filter((agent) => ask && isOnPath(AGENTS[agent]?.question?.command[0] ?? ""));
-  if (ask && !yes) {
+  if (asked.length > 0 && !yes) {
     const effects = "which may run plugins of this project, and OpenCode writes .opencode/.gitignore";
     if (!Deno.stdin.isTerminal()) throw new UsageError(`--ask starts agents, ${effects}: add --yes`);
     if (!confirm(`This starts ${asked.join(", ")}, ${effects}. Continue?`)) throw new UsageError("Not asked");
