@@ -62,7 +62,7 @@ describe("worker", () => {
       assertEquals((await box.ask(3, "status nothing")).error?.code, "no_task");
       assertEquals((await box.ask(10, "list", box.home)).error?.code, "git");
       await box.git("config", "worker.wip", "9");
-      assertStringIncludes((await box.ask(2, "list")).error?.message ?? "", "3 to 7");
+      assertStringIncludes((await box.ask(2, "overlaps")).error?.message ?? "", "3 to 7");
     }),
   );
 

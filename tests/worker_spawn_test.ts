@@ -149,7 +149,7 @@ describe("worker spawn", () => {
     inBox(async (box) => {
       box.write(`${box.home}/.gitconfig`, "[commit]\ngpgSign = true\n[gpg]\nprogram = false\n");
       await box.git("config", "worker.dir", box.at("inside"));
-      assertStringIncludes((await box.ask(2, "list")).error?.message ?? "", "outside the repo");
+      assertStringIncludes((await box.ask(2, "overlaps")).error?.message ?? "", "outside the repo");
       await box.git("config", "worker.dir", "~/trees");
       await box.spawnTask("x");
       const tree = `${box.home}/trees/x`;

@@ -344,16 +344,20 @@ export function globsMeet(a: string, b: string): boolean {
 
 // ── git ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface Repo {
+/** What `worker list` needs of a repo. */
+interface Clone {
   /** The git directory that all worktrees share. */
   common: string;
   /** The branch that is checked out in the working directory, as a full ref. */
   head?: string;
+  /** The refs of tasks and of their branches when the command began. */
+  refs: Refs;
+}
+
+interface Repo extends Clone {
   /** The folder for worktrees of tasks. */
   worktrees: string;
   config: Config;
-  /** The refs of tasks and of their branches when the command began. */
-  refs: Refs;
   /** The running command, as shown to one that waits for it, and how long it waits for others, in seconds. */
   caller: { text: string; timeout: number };
 }
@@ -428,7 +432,7 @@ function startDetached(args: string[], cwd: string, env: Record<string, string>)
 }
 
 /** Runs git; it may fail. */
-async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: RunOptions = {}): Promise<Output> {
+async function tryGit(repo: Clone, args: readonly string[], { cwd, input, env }: RunOptions = {}): Promise<Output> {
   const environment = { ...ENVIRONMENT, ...GIT_ENVIRONMENT, ...env };
   const where = cwd === undefined ? ["--git-dir", repo.common] : []; // `safe.bareRepository` wants it said
   const mayLinger = ["worktree", "merge", "update-ref", "fast-import"].some((name) => args.includes(name));
@@ -436,7 +440,7 @@ async function tryGit(repo: Repo, args: readonly string[], { cwd, input, env }: 
 }
 
 /** Runs git, which must succeed; returns its output. */
-async function git(repo: Repo, args: readonly string[], how: RunOptions = {}): Promise<string> {
+async function git(repo: Clone, args: readonly string[], how: RunOptions = {}): Promise<string> {
   const output = await tryGit(repo, args, how);
   if (output.code !== 0) throw gitFailure(args, output);
   return output.out;
@@ -448,30 +452,36 @@ function gitFailure(args: readonly string[], { code, out, error }: Output): Fail
   return new Failure("git", `git ${what} failed with status ${code}: ${(error || out).trim()}`);
 }
 
-/** Finds the repo of the working directory, and reads its settings and refs. */
-async function openRepo(): Promise<Repo> {
-  const env = { ...Deno.env.toObject(), ...GIT_ENVIRONMENT };
-  const where = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"];
-  const [refs, config, place] = await Promise.all([ // first what takes longest
-    run("git", ["for-each-ref", REF_FORMAT, TASKS, BRANCHES.slice(0, -1)], { env }),
-    run("git", ["config", "-z", "--get-regexp", "^worker\\."], { env }),
-    run("git", where, { env }),
+/** Runs git in the working directory, where a git hook's variables say which repo it is. */
+function gitHere(...args: string[]): Promise<Output> {
+  return run("git", args, { env: { ...Deno.env.toObject(), ...GIT_ENVIRONMENT } });
+}
+
+/** Finds the repo of the working directory, and reads its refs. */
+async function openClone(): Promise<Clone> {
+  const [refs, place] = await Promise.all([ // first what takes longest
+    gitHere("for-each-ref", REF_FORMAT, TASKS, BRANCHES.slice(0, -1)),
+    gitHere("rev-parse", "--path-format=absolute", "--git-common-dir", "--symbolic-full-name", "HEAD"),
   ]);
   // In a repo without a commit, it prints the directory, and fails because of HEAD.
   const [common = "", head = "", ...more] = place.out.replace(/\n$/, "").split("\n");
   if (common === "") throw new Failure("git", `${Deno.cwd()} is in no git repo: ${place.error.trim()}`);
   if (more.length > 0) throw new Failure("usage", `The path of the repo has a line end: ${quote(place.out)}`);
-  if (config.code > 1) throw gitFailure(["config"], config);
   if (refs.code !== 0) throw gitFailure(["for-each-ref"], refs);
+  return { common, head: head.startsWith("refs/heads/") ? head : undefined, refs: parseRefs(refs.out) };
+}
+
+/** Finds the repo of the working directory, and reads its settings and refs. */
+async function openRepo(): Promise<Repo> {
+  const [clone, config] = await Promise.all([openClone(), gitHere("config", "-z", "--get-regexp", "^worker\\.")]);
+  if (config.code > 1) throw gitFailure(["config"], config);
   const set = new Map<string, string[]>();
   for (const entry of config.out.split("\0").filter(Boolean)) {
     const [key = "", ...value] = entry.split("\n");
     set.set(key, [...set.get(key) ?? [], value.join("\n")]);
   }
-  const worktrees = worktreesFolder(common, set.get("worker.dir")?.at(-1));
-  const branch = head.startsWith("refs/heads/") ? head : undefined;
-  const caller = { text: "", timeout: Infinity };
-  return { common, head: branch, worktrees, config: readConfig(set), refs: parseRefs(refs.out), caller };
+  const worktrees = worktreesFolder(clone.common, set.get("worker.dir")?.at(-1));
+  return { ...clone, worktrees, config: readConfig(set), caller: { text: "", timeout: Infinity } };
 }
 
 function readConfig(set: ReadonlyMap<string, readonly string[]>) {
@@ -541,7 +551,7 @@ async function readRef(repo: Repo, ref: string): Promise<string | undefined> {
 }
 
 /** The texts of objects, in the given order; `undefined` if one doesn't exist. */
-async function readObjects(repo: Repo, names: readonly string[]): Promise<(string | undefined)[]> {
+async function readObjects(repo: Clone, names: readonly string[]): Promise<(string | undefined)[]> {
   if (names.length === 0) return [];
   const args = ["cat-file", "--batch", "--buffer"];
   const output = await tryGit(repo, args, { input: names.map((name) => `${name}\n`).join("") });
@@ -712,7 +722,7 @@ async function readTasks(repo: Repo): Promise<TaskSnapshot[]> {
   return await tasksAt(repo, await readRefs(repo, TASKS, BRANCHES));
 }
 
-async function tasksAt(repo: Repo, refs: Refs): Promise<TaskSnapshot[]> {
+async function tasksAt(repo: Clone, refs: Refs): Promise<TaskSnapshot[]> {
   const tips = [...refs].filter(([ref]) => ref.startsWith(TASKS));
   const texts = await readObjects(repo, tips.map(([, { commit }]) => `${commit}:task.json`));
   return tips.flatMap(([ref, { commit }], index) => {
@@ -1291,7 +1301,7 @@ function birthOf(pid: number): string | undefined {
 }
 
 /** The agent's process on this machine, and whether it is running. In a copied repo, there is none. */
-function processOf(repo: Repo, id: string): { pid: number; isAlive: boolean; isOfThisBoot: boolean } | undefined {
+function processOf(repo: Clone, id: string): { pid: number; isAlive: boolean; isOfThisBoot: boolean } | undefined {
   const folder = `${repo.common}/worker/${id}`;
   const [pid = "", ...birth] = readOptional(`${folder}/process`)?.trim().split("\n") ?? [];
   if (!/^\d+$/.test(pid) || birth.pop() !== folder) return undefined;
@@ -1367,7 +1377,7 @@ function callerOf(): { pid: number; birth: string } | undefined {
 }
 
 /** Whether the program that reviews a task has ended; `undefined` if that is not known here. */
-function isReviewerGone(repo: Repo, { id, reviewer }: Task): boolean | undefined {
+function isReviewerGone(repo: Clone, { id, reviewer }: Task): boolean | undefined {
   const [pid = "", birth, name] = readOptional(`${repo.common}/worker/${id}/reviewer`)?.split("\n") ?? [];
   return name === reviewer && Number(pid) > 0 ? birthOf(Number(pid)) !== birth : undefined;
 }
@@ -2379,7 +2389,7 @@ async function finishCancel(repo: Repo, seen: TaskSnapshot): Promise<Answer> {
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What is observed about a task, and not stored. What isn't known is missing, or `null`. */
-function observe(repo: Repo, seen: TaskSnapshot) {
+function observe(repo: Clone, seen: TaskSnapshot) {
   const { id, state, head, since } = seen.task;
   if (!isLive(seen)) return { stalled: false, moved: false };
   // Whether the agent is running, if the task has one.
@@ -2400,7 +2410,7 @@ function observe(repo: Repo, seen: TaskSnapshot) {
 }
 
 /** The tasks that have committed changes of the same files as a live task. Tasks without a branch here are left out. */
-async function committedOverlaps(repo: Repo): Promise<Map<string, string[]>> {
+async function committedOverlaps(repo: Clone): Promise<Map<string, string[]>> {
   const known = [...repo.refs].flatMap(([ref, { to, base }]) => {
     const [id, isTask] = [ref.slice(TASKS.length), ref.startsWith(TASKS)];
     const branch = repo.refs.get(BRANCHES + id)?.commit;
@@ -2422,7 +2432,7 @@ async function committedOverlaps(repo: Repo): Promise<Map<string, string[]>> {
   }));
 }
 
-async function list({ repo, options }: Call): Promise<Answer> {
+async function list({ repo, options }: { repo: Clone; options: Options }): Promise<Answer> {
   // Most tasks are merged or cancelled sooner or later. They are not read.
   const refs = new Map([...repo.refs].filter(([, { to }]) => options.all || !["merged", "cancelled"].includes(to)));
   const [tasks, committed] = await Promise.all([tasksAt(repo, refs), committedOverlaps(repo)]);
@@ -2459,7 +2469,7 @@ async function list({ repo, options }: Call): Promise<Answer> {
   });
   const live = tasks.filter(isLive).length;
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
-  printError(`${live} of ${repo.config.wip} tasks are live, ${waiting} of ${repo.config.reviewQueue} wait for review`);
+  printError(`${live} tasks are live, ${waiting} wait for review`);
   const all = [["ID", "STATE", "SINCE", "ROUND", "AGENT", "NOTE", "TITLE"], ...rows];
   const text = table(all, Deno.stdout.isTerminal() ? 80 : Infinity);
   return { changed: false, data: { tasks: data, live, waiting }, ...rows.length > 0 && { text } };
@@ -3066,6 +3076,8 @@ async function findOperation({ repo, id, operation: { id: opId, command } }: Cal
 
 /** Carries out a command, or returns its earlier result. */
 async function perform(known: Command, command: string, options: Options): Promise<Answer> {
+  // It is called often, and needs no settings, so it starts no process for them.
+  if (known.run === list) return await list({ repo: await openClone(), options });
   const repo = await openRepo();
   if (known.task === "here") options.taskId ??= taskHere(repo);
   const id = options.taskId ?? "";
