@@ -202,6 +202,17 @@ describe("worker log", () => {
       assertEquals(stdout.split("\n").slice(-3), ["one", "two", ""]);
     }),
   );
+
+  it(
+    "prints each line once with -f, also of an agent that prints without a pause",
+    inBox(async (box) => {
+      const agent = box.agent("i=0\nwhile [ $i -lt 300000 ]; do i=$((i + 1)); echo $i; done\n");
+      await box.do(["spawn", "x", "--brief", "../brief.md", "--", agent]);
+      const lines = (await box.worker(["log", "x", "-f"])).stdout.split("\n").filter((line) => /^\d{4,}$/.test(line));
+      assertEquals(lines.at(-1), "300000");
+      assertEquals(new Set(lines).size, lines.length);
+    }),
+  );
 });
 
 describe("worker list", () => {

@@ -2506,8 +2506,8 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const path = `${repo.common}/worker/${id}/log`;
   if (options.all && options.json) throw new Failure("usage", "--all has no --json", `Read ${path}`);
   const size = lstat(path)?.size ?? 0;
-  const isShort = exists(path) && !options.all; // All of it may be larger than a string can be.
-  const text = isShort ? (await Array.fromAsync(readFrom(path, size - LOG_BYTES))).join("") : "";
+  // All of it may be larger than a string can be.
+  const text = options.all ? "" : (await Array.fromAsync(readPart(path, size - LOG_BYTES, size))).join("");
   const output = lastLines(text);
   const isCut = !options.all && (output.length < text.length || size > LOG_BYTES);
   const note = isCut ? [`(the end of ${path}, which has ${size} bytes; --all for everything)`] : [];
@@ -2517,37 +2517,30 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const result = { changed: false, taskId: id, state: task.state, head: task.head, data };
   if (!options.all && !options.follow) return { ...result, text: shown };
   console.log(options.all ? `${shown}\n` : shown);
-  if (options.all) await printFrom(path, 0);
-  if (options.follow) await follow(repo, id, path, size);
-  return result;
+  for (let position = options.all ? 0 : size, isLast = !options.follow;; await pause(200)) {
+    const end = lstat(path)?.size ?? 0;
+    for await (const piece of readPart(path, position, end)) {
+      writeAll(Deno.stdout, new TextEncoder().encode(escapeControls(piece)));
+    }
+    if (isLast) return result;
+    position = end;
+    isLast = !processOf(repo, id)?.isAlive && !isPending(repo, id);
+  }
 }
 
-/** The text of a file from a position, in bytes, in pieces. A negative position means the start. */
-async function* readFrom(path: string, position: number): AsyncGenerator<string> {
+/** The text between two positions of a file, in bytes, in pieces. A negative one means the start. */
+async function* readPart(path: string, start: number, end: number): AsyncGenerator<string> {
+  let position = Math.max(0, start);
+  if (position >= end) return; // perhaps there is no file
   using file = await Deno.open(path);
-  await file.seek(Math.max(0, position), Deno.SeekMode.Start);
+  await file.seek(position, Deno.SeekMode.Start);
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(2 ** 16);
-  for (let read; (read = await file.read(buffer)) !== null;) {
-    yield decoder.decode(buffer.subarray(0, read), { stream: true });
-  }
-}
-
-async function printFrom(path: string, position: number): Promise<void> {
-  if (!exists(path)) return;
-  for await (const piece of readFrom(path, position)) {
-    writeAll(Deno.stdout, new TextEncoder().encode(escapeControls(piece)));
-  }
-}
-
-/** Prints what is appended to a log, until the agent has ended. */
-async function follow(repo: Repo, id: string, path: string, from: number): Promise<void> {
-  for (let position = from, isLast = false;; await pause(200)) {
-    const size = lstat(path)?.size ?? 0;
-    if (size > position) await printFrom(path, position);
-    position = size;
-    if (isLast) return;
-    isLast = !processOf(repo, id)?.isAlive && !isPending(repo, id);
+  while (position < end) {
+    const count = await file.read(buffer.subarray(0, end - position));
+    if (count === null) return;
+    position += count;
+    yield decoder.decode(buffer.subarray(0, count), { stream: true });
   }
 }
 
