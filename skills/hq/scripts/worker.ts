@@ -1588,7 +1588,8 @@ function checkAdmission(config: Config, tasks: readonly TaskSnapshot[], task: Ta
   const waiting = live.filter(({ state }) => STATES[state].waiting);
   if (waiting.length >= config.reviewQueue) {
     const names = waiting.map(({ id }) => id).join(", ");
-    throw new Failure("limit", `${waiting.length} tasks wait for review: ${names}`, "Review the oldest first");
+    const message = `${waiting.length} of ${config.reviewQueue} tasks wait for review: ${names}`;
+    throw new Failure("limit", message, "Review the oldest first");
   }
   if (mayOverlap) return;
   const meetings = live.filter((other) => !dependsOn.includes(other.id)).flatMap((other) =>
