@@ -418,7 +418,8 @@ async function run(program: string, args: readonly string[], { cwd, input, env, 
     // Concurrently with reading, because pipes fill up. If it ends without reading its input, its output says why.
     const writer = input === undefined ? undefined : child.stdin.getWriter();
     const bytes = typeof input === "string" ? new TextEncoder().encode(input) : input;
-    const written = writer?.write(bytes ?? new Uint8Array()).then(() => writer.close()).catch(() => {});
+    writer?.write(bytes ?? new Uint8Array()).catch(() => {});
+    const written = writer?.close().catch(() => {});
     const [output] = await Promise.all([mayLinger ? collectOutput(child) : child.output(), written]);
     const { code, stdout, stderr } = output;
     return { code, bytes: stdout, out: new TextDecoder().decode(stdout), error: new TextDecoder().decode(stderr) };
