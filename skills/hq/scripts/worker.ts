@@ -15,7 +15,7 @@
 // ── Tables ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The version of this program. */
-export const VERSION = "0.2.3";
+export const VERSION = "0.2.4";
 
 /** Reasons for a failure, and their exit statuses. */
 const EXIT = {
