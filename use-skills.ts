@@ -401,12 +401,12 @@ function bySimilarity(word: string, words: readonly string[]): { distance: numbe
     .sort((a, b) => a.distance - b.distance);
 }
 
-let suggestions = 0;
+const misspelt = new Set<string>();
 
 /** `, did you mean "X"?` with the most similar known word, or nothing if none is similar. */
 function suggestion(word: string, words: readonly string[]): string {
-  const isWorthwhile = word !== "" && suggestions++ < MAX_SUGGESTIONS;
-  const [nearest] = isWorthwhile ? bySimilarity(word, words) : [];
+  if (misspelt.size < MAX_SUGGESTIONS) misspelt.add(word);
+  const [nearest] = word !== "" && misspelt.has(word) ? bySimilarity(word, words) : [];
   const isSimilar = nearest !== undefined && nearest.distance <= Math.ceil(word.length / 3);
   return isSimilar ? `, did you mean ${quote(nearest.name)}?` : "";
 }
@@ -1380,11 +1380,7 @@ function findDesired(
         problems.push({ file, line, name: skillName, message: problem + wayOut });
         continue;
       }
-      for (const target of entryTargets) {
-        // What isn't on this machine can't be copied elsewhere, so then it stays where it is, too.
-        if (located.absence && mode === "commit" && !exists(`${target.path}/${skillName}`)) kept.add(text);
-        add(target, { ...located, name: skillName, file, line, reference: text });
-      }
+      for (const target of entryTargets) add(target, { ...located, name: skillName, file, line, reference: text });
     }
   }
   return { targets, kept, problems };
@@ -1856,7 +1852,10 @@ async function planTarget(
   target: Target,
   project: Project,
   { mode, lockfile }: Pick<Files, "mode" | "lockfile">,
-  { isFrozen, isThorough, write, hashOf }: Deployment & { hashOf: (source: string) => Promise<string> },
+  { isFrozen, isThorough, write, hashOf, isIrreplaceable }: Deployment & {
+    hashOf: (source: string) => Promise<string>;
+    isIrreplaceable: (reference: string) => Promise<boolean>;
+  },
   kept: ReadonlySet<string>,
   problems: Problem[],
 ): Promise<TargetPlan> {
@@ -1891,7 +1890,13 @@ async function planTarget(
   const desiredForm = async ({ name, source, tree, reference }: Desired): Promise<Form> => {
     const real = attempt(() => Deno.realPathSync(source));
     const isInside = real !== undefined && below(project.directory, real) !== undefined;
-    if (mode === "link" || mode === "commit" && isInside) return { target: linkTo(source) };
+    if (mode === "link") return { target: linkTo(source) };
+    // A path of this machine can lead into the project by a link. The skill, or the directory of many, must be there.
+    const parent = attempt(() => Deno.realPathSync(resolve(source, "..")));
+    const place = below(project.directory, source) === undefined ? `${parent}/${lastSegment(source)}` : source;
+    if (mode === "commit" && isInside && below(project.directory, place) !== undefined) {
+      return { target: linkTo(place) };
+    }
     if (tree === undefined && real !== undefined && !exists(`${real}/SKILL.md`)) throw new Error("it has no SKILL.md");
     if (real !== undefined && below(real, `${path}/${name}`) !== undefined) throw new Error("it contains the target");
     if (mode === "copy") return { target: linkTo(source), copy: tree ?? await hashOf(source) };
@@ -1910,7 +1915,8 @@ async function planTarget(
     const actual = await examine(at, entries.get(name), { owned, desired, form });
     const isKept = kept.has(name) || target.desired.has(name) || isFrozen && old !== undefined ||
       kept.size > 0 && owned !== undefined &&
-        (kept.has(owned.target) || kept.has(old?.target ?? "") || kept.has(resolve(path, owned.target, "..")));
+        (kept.has(owned.target) || kept.has(old?.target ?? "") || kept.has(resolve(path, owned.target, ".."))) ||
+      !desired && old !== undefined && await isIrreplaceable(old.target);
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
     const isRecorded = old?.target === form?.target && old?.copy === form?.copy;
     if (isFrozen && recordedFor && !isRecorded) {
@@ -1993,6 +1999,15 @@ async function planProject(project: Project, before: Files, after: Files, deploy
   // A pull request can change what the lockfile names, so that is not known yet.
   const isKnown = (path: string) => (index.targets.get(path)?.parents ?? -1) >= 0;
   const state = findDesired(after, project, deployment.failures, isKnown);
+  // A skill that isn't on this machine can't be copied to a target that lacks it, so it must stay in the others.
+  const isIrreplaceable = memoize(async (reference) => {
+    for (const { path, desired } of state.targets.values()) {
+      for (const { name, tree, absence, ...each } of desired.values()) {
+        if (each.reference === reference && absence && await copyHash(`${path}/${name}`, [tree]) !== tree) return true;
+      }
+    }
+    return false;
+  });
   const next = new Map(deployment.clean ? [] : index.elsewhere); // the index afterwards: where something is owned
   const plans: TargetPlan[] = [];
   const problems: Problem[] = [];
@@ -2020,7 +2035,7 @@ async function planProject(project: Project, before: Files, after: Files, deploy
     }
     let isUsed = known !== undefined;
     try {
-      const plan = await planTarget(target, project, files, { ...deployment, hashOf }, kept, problems);
+      const plan = await planTarget(target, project, files, { ...deployment, hashOf, isIrreplaceable }, kept, problems);
       plans.push(plan);
       if (plan.actions.some(({ kind, actual }) => kind === "conflict" && actual.kind === "directory")) {
         isCertain = false;
@@ -2255,27 +2270,36 @@ async function askGit(cwd: string, args: string[], input = "", settings: Record<
 }
 
 /** Git's hashes of files. */
-async function hashFiles(repo: string, paths: readonly string[], ...options: string[]): Promise<string[]> {
-  return (await askGit(repo, ["hash-object", "--stdin-paths", ...options], paths.join("\n"))).split("\n");
+async function hashFiles(repo: string, paths: readonly string[], options: string[], settings = {}): Promise<string[]> {
+  const output = await askGit(repo, ["hash-object", "--stdin-paths", ...options], paths.join("\n"), settings);
+  return output.split("\n");
 }
 
-/** Git's hashes of the content that files have in a clone on another machine, which lacks the settings of this one. */
+/** Git's hashes of the content that files have in a clone on another machine: committed here, and checked out there. */
 async function hashInClone(repo: string, paths: readonly string[]): Promise<string[]> {
-  const clone = attempt(() => Deno.makeTempDirSync());
-  if (clone === undefined) throw new Error("cannot create a temporary directory");
+  const clone = attempt(() => Deno.makeTempDirSync({ prefix: "use-skills-" }));
+  if (clone === undefined) throw new Error("cannot create a temporary directory (see TMPDIR)");
   try {
-    const settings = {
+    const objects = `${clone}/.git/objects`;
+    Deno.mkdirSync(objects, { recursive: true });
+    const committed = await hashFiles(repo, paths, ["-w"], { GIT_OBJECT_DIRECTORY: objects });
+    const settings = { // nothing of this machine
       GIT_CONFIG_GLOBAL: "/dev/null",
       GIT_CONFIG_NOSYSTEM: "1",
+      GIT_CONFIG_COUNT: "0",
+      GIT_CONFIG_PARAMETERS: "",
+      GIT_TEMPLATE_DIR: "",
       GIT_ATTR_NOSYSTEM: "1",
       XDG_CONFIG_HOME: clone, // where the user's attributes would be
+      GIT_DEFAULT_HASH: committed[0]?.length === 64 ? "sha256" : "sha1",
     };
-    const git = (...args: string[]) =>
-      askGit(repo, [`--git-dir=${clone}/.git`, `--work-tree=${repo}`, ...args], paths.join("\0"), settings);
-    await git("init", "--quiet");
-    await git("update-index", "--add", "-z", "--stdin");
-    await git("checkout-index", "--all", `--prefix=${clone}/`);
-    return await hashFiles(repo, paths.map((path) => `${clone}/${path}`), "--no-filters");
+    const git = (args: string[], input = "") =>
+      askGit(repo, [`--git-dir=${clone}/.git`, `--work-tree=${repo}`, ...args], input, settings);
+    await git(["init", "--quiet"]);
+    const entries = paths.map((path, index) => `${MODE.file} ${committed[index]}\t${path}\0`);
+    await git(["update-index", "-z", "--index-info"], entries.join(""));
+    await git(["checkout-index", "--all", `--prefix=${clone}/`]);
+    return await hashFiles(repo, paths.map((path) => `${clone}/${path}`), ["--no-filters"]);
   } finally {
     removeAll(clone);
   }
@@ -2288,6 +2312,9 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
   const copied = new Map<string, boolean>(); // the files of copies, and whether each is executable
   const others = new Set<string>(); // which git may convert, or does not
   const repos = new Set<string>();
+  const places: string[] = []; // the copies
+  const isHome = attempt(() => Deno.realPathSync(environment("HOME") ?? "")) === project.directory; // ~/x is in any clone
+  let hasAttributes = false; // other ones than those that use-skills writes
   const messages: string[] = [];
   const shown = (path = "") => show(resolve(repo, path), project);
   try {
@@ -2304,13 +2331,19 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
           // Which other files of its own skill git has is the project's choice.
           if (owner === repo) others.add(below(repo, `${skill}/SKILL.md`)!);
           else if (owner) repos.add(below(repo, owner) ?? owner);
+          if (attempt(() => Deno.readLinkSync(`${path}/${name}`))?.startsWith("/")) {
+            messages.push(
+              `A clone elsewhere has a broken link ${shown(place)}, because it is absolute: rm it, then sync`,
+            );
+          }
           const written = plan.target.desired.get(name)?.reference;
-          if (written && /^[~/]/.test(written)) {
+          if (written && (isHome ? /^\// : /^[~/]/).test(written)) {
             messages.push(`A clone elsewhere doesn't find ${quote(written)}: write a path that starts with ./`);
           }
           continue;
         }
         if (!isRealDirectory(`${path}/${name}`)) continue;
+        places.push(`${place}/`);
         // What other programs left in a copy doesn't count, unless the skill has such files itself.
         const [all, own] = [[], LEFT_BEHIND].map((ignored) => [...walk(`${path}/${name}`, ignored)]);
         const isMore = all!.length > own!.length && await contentHash(`${path}/${name}`) !== copy;
@@ -2323,6 +2356,7 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
       const attributes = `${path}/.gitattributes`;
       if (exists(attributes)) others.add(`${target}/.gitattributes`);
       const text = attributesAfter(plan) && (attempt(() => readOwnFile(attributes, project)) ?? "");
+      hasAttributes ||= text !== undefined && text !== ATTRIBUTES;
       if (text !== undefined && !text.split("\n").includes(ATTRIBUTES_LINE)) {
         messages.push(
           `A clone may have other content in ${shown(target)}: add this line to its .gitattributes: ${ATTRIBUTES_LINE}`,
@@ -2344,19 +2378,26 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
       messages.push(`A clone lacks ${shown(path)}${also}, because git ignores ${them} (${place}): ${wayOut}`);
     }
     const convertible = [...copied.keys()].filter((path) => !/[\n\r]/.test(path));
-    const actual = await hashFiles(repo, convertible, "--no-filters");
-    const committed = await hashFiles(repo, convertible);
-    // Those of the skill itself override what is in the target's .gitattributes.
-    const hasAttributes = convertible.some((path) => lastSegment(path) === ".gitattributes");
-    const cloned = hasAttributes ? await hashInClone(repo, convertible) : actual;
+    const actual = await hashFiles(repo, convertible, ["--no-filters"]);
+    const committed = await hashFiles(repo, convertible, []);
+    // Attributes of a skill itself override those of the target.
+    hasAttributes ||= convertible.some((path) => lastSegment(path) === ".gitattributes");
+    const isConverted = hasAttributes || committed.some((hash, index) => hash !== actual[index]);
+    const cloned = isConverted ? await hashInClone(repo, convertible) : actual;
     for (const [index, path] of convertible.entries()) {
-      if (committed[index] === actual[index] && cloned[index] === actual[index]) continue;
+      if (cloned[index] === actual[index]) continue;
       const command = `git check-attr -a ${shellWord(showHere(project, resolve(repo, path)))}`;
       messages.push(`A clone has other content in ${shown(path)}, because git attributes change it (see: ${command})`);
     }
     const staged = (await askGit(repo, ["ls-files", "--stage", "-z"])).split("\0");
     const stagedAs = (mode: string) =>
       new Set(staged.filter((line) => line.startsWith(mode)).map((line) => line.slice(line.indexOf("\t") + 1)));
+    const isLeft = (path: string) =>
+      path.split("/").some((name) => LEFT_BEHIND.includes(name)) && places.some((place) => path.startsWith(place)) &&
+      !copied.has(path) && !others.has(path);
+    for (const path of [...stagedAs("")].filter(isLeft)) { // Python may run what is in it instead of the skill.
+      messages.push(`A clone has ${shown(path)}, which is not part of the skill: git rm --cached it`);
+    }
     for (const path of repos.difference(stagedAs(MODE.submodule))) {
       messages.push(
         `A clone lacks ${shown(path)}, because it is another repo: make it a submodule, or remove its .git`,

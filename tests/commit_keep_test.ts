@@ -38,6 +38,21 @@ describe("mode commit keeps", () => {
     assertEquals(await box.done("--frozen"), "");
   });
 
+  it("the last copy of a skill that is not on this machine, if something else is where it should go now", async () => {
+    await using setting = await start();
+    const box = cloneElsewhere(setting);
+    box.write(".cursor/skills/style/SKILL.md", "mine");
+    const [manifest, lockfile] = [box.read(".skills"), box.read(".skills.lock")];
+    box.write(".skills", manifest.replace("~/notes/style", "~/notes/style for cursor"));
+    assertEquals(
+      await box.fails(1),
+      '.skills:4: Cannot deploy "style" to .cursor/skills: a directory that use-skills did not create is there; move it ' +
+        'away, or write "as NAME" after the entry\n',
+    );
+    assertEquals(box.read(".skills.lock"), lockfile);
+    assertEquals(await box.git("status", "--porcelain"), " M .skills\n?? .cursor/\n");
+  });
+
   it("what DIRECTORY/* deployed when another mode follows and the directory is not on this machine", async () => {
     await using setting = await start("~/notes/* for cursor");
     const box = cloneElsewhere(setting);

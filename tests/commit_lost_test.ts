@@ -94,6 +94,64 @@ describe("what git would not keep", () => {
     assertEquals(message.trimEnd().split("\n").toSorted(), lines.toSorted());
   });
 
+  it("is nothing that git converts on commit, and back on checkout", async () => {
+    await using setting = await start();
+    const { box, forge } = setting;
+    await forge.commit("team/skills", { "skills/pdf/.gitattributes": "crlf text eol=crlf\n" });
+    await box.done("update", "-q");
+    await commit(box, "crlf");
+    assertEquals(await box.done("check"), "");
+    assertEquals(await cloneElsewhere(setting).done("check"), "");
+  });
+
+  it("is reported: lines after ours in the project's own .gitattributes", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.manifest("mode commit", "team/skills/skills/pdf for claude");
+    await box.done();
+    box.write(".claude/skills/.gitattributes", `${ATTRIBUTES}SKILL.md text eol=crlf\n`);
+    assertEquals(await box.fails(1, "check"), `.skills: ${otherContent(".claude/skills/pdf/SKILL.md")}\n`);
+  });
+
+  it("is reported: what Python has left in a copy, if it is committed", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    const cache = ".claude/skills/pdf/scripts/__pycache__/util.pyc";
+    box.write(cache, "other code");
+    assertEquals(await box.done("check"), "");
+    await box.git("add", "--force", cache);
+    const message = `.skills: A clone has ${cache}, which is not part of the skill: git rm --cached it\n`;
+    assertEquals(await box.fails(1, "check"), message);
+  });
+
+  it("is reported: an absolute link that is there already", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.remove(".claude/skills/hq");
+    box.link(".claude/skills/hq", `${box.repo}/skills/hq`);
+    const message =
+      ".skills: A clone elsewhere has a broken link .claude/skills/hq, because it is absolute: rm it, then sync\n";
+    assertEquals((await box.fails(1, "check")).split("\n").at(-2), message.trimEnd());
+    box.remove(".claude/skills/hq");
+    await box.done();
+    assertEquals(await box.done("check"), "");
+  });
+
+  it("is nothing for a link that leads into the project from elsewhere, or for ~ if the project is the home", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.link(`${box.home}/n/hq`, `${box.repo}/skills/hq`);
+    box.manifest("mode commit", "~/n/hq for claude");
+    await box.done("-q");
+    assertEquals(Deno.lstatSync(box.at(".claude/skills/hq")).isDirectory, true);
+    assertEquals([await box.done(), await box.done("check"), await box.done("--frozen")], ["", "", ""]);
+    box.environment = { HOME: box.repo };
+    box.manifest("mode commit", "~/skills/hq for claude");
+    await box.done("-q");
+    assertEquals(Deno.readLinkSync(box.at(".claude/skills/hq")), "../../skills/hq");
+    assertEquals(await box.done("check"), "");
+  });
+
   it("is reported: a path of this machine that names a skill in the project", async () => {
     await using setting = await start();
     const { box } = setting;
