@@ -1274,10 +1274,13 @@ function locateRecorded({ reference, text }: Entry, project: Project, { recorded
 }
 
 /** What stays if an entry fails: the name it deploys; of many, the directory they are in, or their names. */
-function namesOf(entry: Entry, project: Project, { locked }: Lockfile): string[] {
+function namesOf(entry: Entry, project: Project, { locked, recorded }: Lockfile): string[] {
   const { reference, text } = entry;
   if (!reference.all) return [deployedName(entry, project)];
-  if (reference.kind === "path") return attempt(() => [expand(reference.path, project)]) ?? [];
+  if (reference.kind === "path") {
+    const names = [...recorded.get(text)?.targets.values() ?? []].flat(); // of links, which don't say the directory
+    return [...attempt(() => [expand(reference.path, project)]) ?? [], ...names];
+  }
   const known = locked.get(text);
   return known ? attempt(() => storedSkills(known).map(({ name }) => name)) ?? [] : [];
 }
@@ -1348,6 +1351,7 @@ function findDesired(
     target.desired.set(name, earlier);
     if (earlier.source === source || earlier.file !== file) return; // The manifest overrides `.skills.local`.
     if (attempt(() => Deno.realPathSync(earlier.source) === Deno.realPathSync(source))) return;
+    if (desired.absence) kept.add(desired.reference); // It could not be deployed again.
     const areMany = [desired, earlier].every(({ reference }) => isMany(reference));
     const wayOut = areMany
       ? "replace one of the entries by entries for single skills"
@@ -2277,7 +2281,7 @@ async function hashFiles(repo: string, paths: readonly string[], options: string
 
 /** Git's hashes of the content that files have in a clone on another machine: committed here, and checked out there. */
 async function hashInClone(repo: string, paths: readonly string[]): Promise<string[]> {
-  const clone = attempt(() => Deno.makeTempDirSync({ prefix: "use-skills-" }));
+  const clone = attempt(() => Deno.realPathSync(Deno.makeTempDirSync({ prefix: "use-skills-" })));
   if (clone === undefined) throw new Error("cannot create a temporary directory (see TMPDIR)");
   try {
     const objects = `${clone}/.git/objects`;
@@ -4081,6 +4085,10 @@ async function runDoctor(project: Project, { command, args, directory }: Request
   }
   const { targets = new Map<string, Target>(), kept = [] } = state ?? {};
   const { lockfile } = attempt(() => readLockfile(project)) ?? { lockfile: NO_LOCKFILE };
+  const paths = new Set(lockfile.recorded.values().flatMap(({ targets }) => targets.keys()));
+  const recorded = [...paths].map((path) => resolve(project.directory, path)).flatMap((path) =>
+    Array.from(recordedForms(path, project, lockfile), ([name, form]) => [`${path}/${name}`, form] as const)
+  );
   return await main([command === "doctor" ? "show" : command, ...args], {
     directory: project.directory,
     manifest: project.manifest,
@@ -4092,9 +4100,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
     problems,
     searchPath: [...new Set(searchPath(project))],
     store: attempt(storeDirectory),
-    recorded: [...lockfile.recorded.values()].flatMap(({ targets }) =>
-      [...targets].flatMap(([path, names]) => names.map((name) => resolve(project.directory, path, name)))
-    ),
+    recorded: Object.fromEntries(recorded),
     origins: Object.fromEntries([...originsOf(lockfile)].map(([directory, { source }]) => [directory, source])),
   });
 }

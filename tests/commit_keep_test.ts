@@ -53,6 +53,32 @@ describe("mode commit keeps", () => {
     assertEquals(await box.git("status", "--porcelain"), " M .skills\n?? .cursor/\n");
   });
 
+  it("the last copy of a skill that is not on this machine, if its entry has the name of another one", async () => {
+    await using setting = await start();
+    const box = cloneElsewhere(setting);
+    const [manifest, lockfile] = [box.read(".skills"), box.read(".skills.lock")];
+    box.write(
+      ".skills",
+      manifest.replace("~/notes/style", "./skills/hq as style for cursor\n~/notes/style for cursor"),
+    );
+    await box.fails(1);
+    const line = lockfile.split("\n").find((line) => line.startsWith('"~/notes/style"'))!;
+    assertEquals(box.read(".skills.lock").includes(line), true);
+    assertEquals(isThere(box.at(".claude/skills/style/SKILL.md")), true);
+  });
+
+  it("links into the project that a path of another machine names", async () => {
+    await using setting = await start();
+    const { box } = setting;
+    box.link(`${box.home}/all`, `${box.repo}/skills`);
+    box.manifest("mode commit", "~/all/* for claude");
+    await box.run();
+    await commit(box, "all");
+    cloneElsewhere(setting);
+    assertEquals(await box.fails(1), '.skills:2: The directory of "~/all/*" does not exist\n');
+    assertEquals(await box.git("status", "--porcelain"), "");
+  });
+
   it("what DIRECTORY/* deployed when another mode follows and the directory is not on this machine", async () => {
     await using setting = await start("~/notes/* for cursor");
     const box = cloneElsewhere(setting);

@@ -62,12 +62,33 @@ describe("doctor", () => {
     );
   });
 
+  it("says when a copy was edited in mode commit, and ignores what Python leaves in one", async () => {
+    using box = withManifest();
+    box.skills(`${box.home}/notes/hq`, `${box.home}/notes/pdf`);
+    for (const mode of ["copy", "commit"]) {
+      box.manifest(`mode ${mode}`, "~/notes/hq for claude codex", "~/notes/pdf for claude");
+      await box.done();
+      box.write(".claude/skills/hq/__pycache__/x.pyc", mode);
+      box.write(".claude/skills/pdf/SKILL.md", skillText("pdf") + "Edited.\n");
+      const { stdout, stderr } = await box.run("doctor");
+      assertEquals(
+        stdout,
+        "SKILL  claude   opencode  codex\n" +
+          "hq     seen     seen      seen\n" +
+          "pdf    another  another   -\n" +
+          "\nOther skills:\n pdf  .claude/skills/pdf (claude, opencode)\n",
+      );
+      assertEquals(stderr, "");
+      box.write(".claude/skills/pdf/SKILL.md", skillText("pdf"));
+    }
+  });
+
   it("ignores a damaged state file", async () => {
     using box = withManifest();
     box.skills("hq");
     box.manifest("hq for claude");
     await box.done();
-    for (const damage of ['"was":[null]', '"was":5', '"for":[1]', '"for":null']) {
+    for (const damage of ['"was":[null]', '"was":5', '"for":[1]', '"for":null', '"for":"ab"']) {
       box.write(".claude/skills/.use-skills.json", `{"version":1,"entries":{"hq":{"target":"x","for":[],${damage}}}}`);
       const { stdout, stderr } = await box.run("doctor");
       assertEquals([stdout, stderr], ["SKILL  claude  opencode  codex\nhq     seen    seen      -\n", ""], damage);

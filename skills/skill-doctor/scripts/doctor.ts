@@ -79,7 +79,7 @@ export interface Desired {
   problems: Problem[]; // what sync would report about entries
   searchPath: string[]; // the directories in which skills are found by name
   store?: string; // the directory of fetched skills
-  recorded?: string[]; // the paths of deployed skills that the lockfile records
+  recorded?: Record<string, Form>; // what the lockfile records as deployed, by path
   origins?: Readonly<Record<string, string>>; // what was fetched, as REPO@COMMIT, by its directory in the store
 }
 
@@ -344,11 +344,15 @@ function findWarnings(directory: string, text: string): Problem[] {
 
 // ── Ownership ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** An entry of a state file: a link or, with `copy`, a copy with that git tree hash. */
-interface StateEntry {
+/** What use-skills has deployed: a link with this text or, with `copy`, a copy with that git tree hash. */
+interface Form {
   target: string;
   copy?: string;
-  was?: Pick<StateEntry, "target" | "copy">[]; // what it was earlier
+}
+
+/** An entry of a state file. */
+interface StateEntry extends Form {
+  was?: Form[]; // what it was earlier
   for: string[]; // the manifests that want it, relative or absolute
 }
 
@@ -357,36 +361,41 @@ function readState(target: string): Map<string, StateEntry> {
   const { version, entries } = attempt(() => JSON.parse(readText(`${target}/.use-skills.json`))) ?? {};
   const known = version === 1 ? Object.entries<StateEntry>(entries ?? {}) : [];
   const isEntry = ({ target, for: owners, was = [] }: StateEntry) =>
+    Array.isArray(owners) &&
     [target, ...owners, ...was.map(({ target }) => target)].every((text) => typeof text === "string");
   return new Map(known.filter(([, entry]) => attempt(() => isEntry(entry))));
 }
 
-/** Whether a path still has the content that the state file records. */
-async function isOwned(path: string, entry: StateEntry | undefined): Promise<boolean> {
-  if (entry === undefined) return false;
+/** Whether a path still is as a state file or `form` says that it was deployed. */
+async function isOwned(path: string, entry: StateEntry | undefined, form?: Form): Promise<boolean> {
+  const forms = [entry, ...entry?.was ?? [], form].filter((each) => each !== undefined);
+  if (forms.length === 0) return false;
   const link = attempt(() => Deno.readLinkSync(path));
-  const actual = link === undefined ? await contentHash(path) : `-> ${link}`;
-  return [entry, ...entry.was ?? []].some(({ target, copy }) => actual === (copy ?? `-> ${target}`));
+  const actual = link === undefined
+    ? [await contentHash(path), await treeHash(path).catch(() => path)]
+    : [`-> ${link}`];
+  return forms.some(({ target, copy }) => actual.includes(copy ?? `-> ${target}`));
 }
 
 const hashes = new Map<string, Promise<string>>();
 
-/** The git tree hash of a directory, or its path if it cannot be read. */
+/** The git tree hash of a directory without what other programs leave there, or its path if it cannot be read. */
 function contentHash(directory: string): Promise<string> {
-  const hash = hashes.get(directory) ?? treeHash(directory).catch(() => directory);
+  const hash = hashes.get(directory) ?? treeHash(directory, ["__pycache__", ".DS_Store"]).catch(() => directory);
   hashes.set(directory, hash);
   return hash;
 }
 
 /** The hash that git gives the content of a directory. */
-async function treeHash(directory: string): Promise<string> {
+async function treeHash(directory: string, ignored: readonly string[] = []): Promise<string> {
   const entries: { key: string; content: Blob }[] = [];
   for (const { name, isDirectory, isSymlink, isFile } of Deno.readDirSync(directory)) {
+    if (ignored.includes(name)) continue;
     const path = `${directory}/${name}`;
     if (!isDirectory && !isSymlink && !isFile) throw new Error(`${quote(path)} is a special file`);
     const mode = isDirectory ? "40000" : isSymlink ? "120000" : isExecutable(path) ? "100755" : "100644";
     const hash = isDirectory
-      ? await treeHash(path)
+      ? await treeHash(path, ignored)
       : await objectHash("blob", new Blob([isSymlink ? Deno.readLinkSync(path) : Deno.readFileSync(path)]));
     if (hash === "4b825dc642cb6eb9a060e54bf8d69288fbee4904") continue; // git has no empty directories
     const key = new TextEncoder().encode(isDirectory ? `${name}/` : name).toHex(); // git sorts by bytes
@@ -664,7 +673,7 @@ async function readDirectory(path: string, desired: Desired): Promise<Directory>
   for (const { name, isFile } of entries) {
     const file = `${path}/${name}`;
     const record = records.get(name);
-    const owned = desired.recorded?.includes(`${real}/${name}`) || await isOwned(file, record);
+    const owned = await isOwned(file, record, desired.recorded?.[`${real}/${name}`]);
     const add = (message: string) => problems.push({ file, name, message });
     const message = !name.startsWith(".") && entryProblem(file, record, owned, desired);
     if (message) add(message);
