@@ -144,7 +144,7 @@ describe("worker", () => {
       const words = /^#!\/usr\/bin\/env -S (.*)\n/.exec(Deno.readTextFileSync(script))![1]!.split(" ");
       const start = await box.start({ cwd: box.repo });
       const { status, stderr } = await execute([Deno.execPath(), ...words.slice(1), script, "list"], start);
-      assertEquals({ status, stderr }, { status: 0, stderr: "0 tasks are live, 0 wait for review\n" });
+      assertEquals({ status, stderr }, { status: 0, stderr: "0 live, 0 waiting for review\n" });
     }),
   );
 

@@ -213,6 +213,15 @@ describe("worker log", () => {
       assertEquals(new Set(lines).size, lines.length);
     }),
   );
+  it(
+    "prints characters whole with -f, also of an agent that prints them in two pieces",
+    inBox(async (box) => {
+      const agent = box.agent("for i in 1 2 3 4 5; do printf '\\360\\237'; sleep 0.3; printf '\\230\\200\\n'; done\n");
+      await box.do(["spawn", "x", "--brief", "../brief.md", "--", agent]);
+      const { stdout } = await box.worker(["log", "x", "-f"]);
+      assertEquals([stdout.match(/😀/gu)?.length, stdout.includes("\ufffd")], [5, false]);
+    }),
+  );
 });
 
 describe("worker list", () => {

@@ -2475,7 +2475,7 @@ async function list({ repo, options }: { repo: Clone; options: Options }): Promi
   });
   const live = tasks.filter(isLive).length;
   const waiting = tasks.filter(({ task }) => STATES[task.state].waiting).length;
-  printError(`${live} tasks are live, ${waiting} wait for review`);
+  printError(`${live} live, ${waiting} waiting for review`);
   const all = [["ID", "STATE", "SINCE", "ROUND", "AGENT", "NOTE", "TITLE"], ...rows];
   const text = table(all, Deno.stdout.isTerminal() ? 80 : Infinity);
   return { changed: false, data: { tasks: data, live, waiting }, ...rows.length > 0 && { text } };
@@ -2508,8 +2508,9 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   const path = `${repo.common}/worker/${id}/log`;
   if (options.all && options.json) throw new Failure("usage", "--all has no --json", `Read ${path}`);
   const size = lstat(path)?.size ?? 0;
+  const decoder = new TextDecoder(); // one, because a piece can end in a character
   // All of it may be larger than a string can be.
-  const text = options.all ? "" : (await Array.fromAsync(readPart(path, size - LOG_BYTES, size))).join("");
+  const text = options.all ? "" : (await Array.fromAsync(readPart(path, size - LOG_BYTES, size, decoder))).join("");
   const output = lastLines(text);
   const isCut = !options.all && (output.length < text.length || size > LOG_BYTES);
   const note = isCut ? [`(the end of ${path}, which has ${size} bytes; --all for everything)`] : [];
@@ -2521,7 +2522,7 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
   console.log(options.all ? `${shown}\n` : shown);
   for (let position = options.all ? 0 : size, isLast = !options.follow;; await pause(200)) {
     const end = lstat(path)?.size ?? 0;
-    for await (const piece of readPart(path, position, end)) {
+    for await (const piece of readPart(path, position, end, decoder)) {
       writeAll(Deno.stdout, new TextEncoder().encode(escapeControls(piece)));
     }
     if (isLast) return result;
@@ -2531,12 +2532,11 @@ async function log({ repo, id, options }: Call): Promise<Answer> {
 }
 
 /** The text between two positions of a file, in bytes, in pieces. A negative one means the start. */
-async function* readPart(path: string, start: number, end: number): AsyncGenerator<string> {
+async function* readPart(path: string, start: number, end: number, decoder: TextDecoder): AsyncGenerator<string> {
   let position = Math.max(0, start);
   if (position >= end) return; // perhaps there is no file
   using file = await Deno.open(path);
   await file.seek(position, Deno.SeekMode.Start);
-  const decoder = new TextDecoder();
   const buffer = new Uint8Array(2 ** 16);
   while (position < end) {
     const count = await file.read(buffer.subarray(0, end - position));
