@@ -3584,9 +3584,9 @@ function formatSize(bytes: number): string {
 }
 
 /** Says on a terminal, in one line, what a command came to. */
-function printSummary(text: string, problems: readonly Problem[], { flags }: Request): void {
+function printSummary(summarize: () => string, problems: readonly Problem[], { flags }: Request): void {
   const isWanted = Deno.stderr.isTerminal() && !environment("DIRENV_IN_ENVRC") && !flags.quiet && !flags.json;
-  if (isWanted) warn(problems.length > 0 ? `${text}; ${count(problems.length, "problem")}` : text);
+  if (isWanted) warn(problems.length > 0 ? `${summarize()}; ${count(problems.length, "problem")}` : summarize());
 }
 
 function summarize({ command, flags }: Request, outcome: Outcome, updates: number): string {
@@ -3858,7 +3858,7 @@ function init(project: Project, request: Request): number {
     }
   }
   const files = `${count(written, "file")} ${isDry ? "to write" : "written"}`;
-  printSummary(written === 0 ? "Nothing to write" : files, [], request);
+  printSummary(() => written === 0 ? "Nothing to write" : files, [], request);
   return status;
 }
 
@@ -3975,7 +3975,7 @@ async function inspect(project: Project, request: Request): Promise<number> {
     for (const line of lines) console.log(escapeControls(line.replaceAll("\n", "\\n")));
   }
   printProblems(problems.map(({ name, message }) => ({ name, message })), project);
-  printSummary(`${count(skills.size, "skill")} shown, nothing added`, problems, request);
+  printSummary(() => `${count(skills.size, "skill")} shown, nothing added`, problems, request);
   return problems.length > 0 ? 1 : 0;
 }
 
@@ -4107,6 +4107,7 @@ async function runDoctor(project: Project, { command, args, directory }: Request
 
 /** Prints the lines that one text has and another one lacks. */
 function printLines(what: string, text: string, other: string): void {
+  if (text === other) return;
   const lines = new Set(other.split(/\r?\n/));
   for (const line of text.split(/\r?\n/)) if (!lines.has(line)) warn(`use-skills: ${what}: ${line}`);
 }
@@ -4170,7 +4171,7 @@ async function runDeployment(project: Project, request: Request): Promise<number
     const words = [thisCommand(), "update", ...place, ...options, ...args.map(shellWord)];
     warn(`use-skills: to apply this: ${words.join(" ")}`);
   }
-  printSummary(summarize(request, outcome, fetching.updates), problems, request);
+  printSummary(() => summarize(request, outcome, fetching.updates), problems, request);
   return rows === undefined && problems.length > 0 || command === "check" && changes.length > 0 ? 1 : 0;
 }
 
