@@ -1922,6 +1922,9 @@ async function planTarget(
         (kept.has(owned.target) || kept.has(old?.target ?? "") || kept.has(resolve(path, owned.target, ".."))) ||
       !desired && old !== undefined && await isIrreplaceable(old.target);
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
+    if (desired && isChange(action) && old?.copy && old.target !== desired.reference && kept.has(old.target)) {
+      throw new Error(`a copy of ${quote(old.target)} is there, which could not be deployed again`);
+    }
     const isRecorded = old?.target === form?.target && old?.copy === form?.copy;
     if (isFrozen && recordedFor && !isRecorded) {
       if (action.next && desired) throw new Error(`it is not recorded in .skills.lock: ${frozenWayOut()}`);
@@ -2505,8 +2508,9 @@ function recordPlan({ targets }: Plan, project: Project, before: Lockfile["recor
     recorded.set(reference, { ...old, targets: new Map(unread) });
   }
   for (const plan of targets) {
-    const { target: { path, desired }, actions, next } = plan;
+    const { target: { path }, actions, next } = plan;
     const target = below(project.directory, path)!;
+    const desired = new Map(actions.map((action) => [action.name, action.desired])); // without entries that failed
     const conflicts = new Set(actions.flatMap(({ kind, name }) => kind === "conflict" ? name : []));
     for (const [name, { target: text, copy }] of toCommit(plan)) {
       const reference = desired.get(name)?.reference ??

@@ -67,6 +67,20 @@ describe("mode commit keeps", () => {
     assertEquals(isThere(box.at(".claude/skills/style/SKILL.md")), true);
   });
 
+  it("every copy of a skill that is not on this machine, if another entry takes its name", async () => {
+    await using setting = await start();
+    const box = cloneElsewhere(setting);
+    const [manifest, lockfile] = [box.read(".skills"), box.read(".skills.lock")];
+    box.write(".skills", manifest.replace("~/notes/style", "./skills/hq as style\n~/notes/style"));
+    const taken =
+      'Cannot deploy "style" from skills/hq: a copy of "~/notes/style" is there, which could not be deployed again';
+    const twice =
+      '"style" names two skills, ~/notes/style here and skills/hq in line 4: write "as NAME" after one of them';
+    assertEquals(await box.fails(1), `.skills:4: ${taken}\n.skills:5: ${twice}\n`);
+    assertEquals(box.read(".skills.lock"), lockfile);
+    assertEquals(await box.git("status", "--porcelain"), " M .skills\n");
+  });
+
   it("links into the project that a path of another machine names", async () => {
     await using setting = await start();
     const { box } = setting;
