@@ -1922,7 +1922,8 @@ async function planTarget(
         (kept.has(owned.target) || kept.has(old?.target ?? "") || kept.has(resolve(path, owned.target, ".."))) ||
       !desired && old !== undefined && await isIrreplaceable(old.target);
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
-    if (desired && isChange(action) && old?.copy && old.target !== desired.reference && kept.has(old.target)) {
+    const isReplaced = desired && isChange(action) && old?.copy && old.target !== desired.reference;
+    if (isReplaced && (kept.has(old.target) || await isIrreplaceable(old.target))) {
       throw new Error(`a copy of ${quote(old.target)} is there, which could not be deployed again`);
     }
     const isRecorded = old?.target === form?.target && old?.copy === form?.copy;
