@@ -1600,7 +1600,7 @@ function readIndexFile(path: string): TargetIndex & { manifest: string } {
   const text = attempt(() => Deno.readTextFileSync(path));
   const { manifest, targets } = attempt(() => JSON.parse(text ?? "{}")) ?? {};
   const valid = Object.entries<IndexedTarget>(targets ?? {})
-    .filter(([target, each]) => target.startsWith("/") && each?.parents >= 0);
+    .filter(([target, each]) => target.startsWith("/") && Number.isInteger(each?.parents) && each.parents >= 0);
   return { manifest: `${manifest}`, targets: new Map(valid), elsewhere: new Map(), text };
 }
 
@@ -1895,11 +1895,11 @@ async function planTarget(
     const real = attempt(() => Deno.realPathSync(source));
     const isInside = real !== undefined && below(project.directory, real) !== undefined;
     if (mode === "link") return { target: linkTo(source) };
-    // A path of this machine can lead into the project by a link. The skill, or the directory of many, must be there.
-    const parent = attempt(() => Deno.realPathSync(resolve(source, "..")));
-    const place = below(project.directory, source) === undefined ? `${parent}/${lastSegment(source)}` : source;
-    if (mode === "commit" && isInside && below(project.directory, place) !== undefined) {
-      return { target: linkTo(place) };
+    if (mode === "commit" && isInside) {
+      // A path of this machine can lead into the project by a link. The skill, or the directory of many, must be there.
+      const isWritten = below(project.directory, source) !== undefined;
+      const place = isWritten ? source : `${Deno.realPathSync(resolve(source, ".."))}/${lastSegment(source)}`;
+      if (below(project.directory, place) !== undefined) return { target: linkTo(place) };
     }
     if (tree === undefined && real !== undefined && !exists(`${real}/SKILL.md`)) throw new Error("it has no SKILL.md");
     if (real !== undefined && below(real, `${path}/${name}`) !== undefined) throw new Error("it contains the target");
@@ -2322,7 +2322,7 @@ async function findLost(targets: readonly TargetPlan[], project: Project): Promi
   const repos = new Set<string>();
   const places: string[] = []; // the copies
   const isHome = attempt(() => Deno.realPathSync(environment("HOME") ?? "")) === project.directory; // ~/x is in any clone
-  let hasAttributes = false; // other ones than those that use-skills writes
+  let hasAttributes = false; // whether somebody else wrote attributes for copies
   const messages: string[] = [];
   const shown = (path = "") => show(resolve(repo, path), project);
   try {
@@ -2577,7 +2577,7 @@ async function deploy(project: Project, files: Files, reread: () => Files, deplo
     const mustBeWhole = deployment.isThorough && edited.mode === "commit";
     const lost = mustBeWhole ? await findLost(plan.targets, project) : [];
     if (mustBeWhole && isEdited && plan.problems.length === 0 && !actions.some(isChange)) {
-      lost.push({ message: ".skills.lock is not as sync writes it for what is deployed: run sync" });
+      lost.push({ message: ".skills.lock is not as sync would write it: run sync" });
     }
     return { actions, problems: sortProblems([...plan.problems, ...lost]), notes: [], targets: plan.targets };
   }
@@ -3117,9 +3117,9 @@ function findHiddenIn(text: string, mayBeBinary = false): HiddenCharacter[] {
 /**
  * Finds the characters in a file that people don't see and that can tell an agent what nobody has read.
  *
- * Those that emoji and scripts need are accepted, and so is a byte order mark. A file that isn't text has none. Neither a
- * NUL nor a few invalid bytes make a file binary: its first 8,000 bytes must look like data. What looks like UTF-16 can be
- * UTF-8, too, so neither reading may have any. Read as UTF-8, UTF-16 in other than Latin letters mostly has some.
+ * Characters that emoji and scripts need are accepted, and so is a byte order mark. A file that isn't text has none.
+ * Neither a NUL nor a few invalid bytes make a file binary: its first 8,000 bytes must look like data. What looks like
+ * UTF-16 can be UTF-8, too, so neither reading may have any. UTF-16 that isn't mostly Latin letters has some as UTF-8.
  *
  * @param bytes The content of the file: UTF-8 or UTF-16.
  * @param isText Whether it is text whatever it looks like, because an agent reads it as text.
@@ -3235,7 +3235,7 @@ async function lookUp(repo: Repo, entry: GitEntry, { commit, path }: Place, list
   );
 }
 
-/** Lists the skills of a repo for a message. Of many, it names those that are most similar to what the user wrote. */
+/** Lists the skills of a repo for a message. If there are many, the most similar to what the user wrote come first. */
 function someSkills(paths: readonly string[], written: string): string {
   const places = paths.map((path) => path || "its root");
   return someOf(places.length > 8 ? bySimilarity(written, places).map(({ name }) => name) : places);
@@ -3589,9 +3589,9 @@ function formatSize(bytes: number): string {
 }
 
 /** Says on a terminal, in one line, what a command came to. */
-function printSummary(summarize: () => string, problems: readonly Problem[], { flags }: Request): void {
+function printSummary(text: () => string, problems: readonly Problem[], { flags }: Request): void {
   const isWanted = Deno.stderr.isTerminal() && !environment("DIRENV_IN_ENVRC") && !flags.quiet && !flags.json;
-  if (isWanted) warn(problems.length > 0 ? `${summarize()}; ${count(problems.length, "problem")}` : summarize());
+  if (isWanted) warn(problems.length > 0 ? `${text()}; ${count(problems.length, "problem")}` : text());
 }
 
 function summarize({ command, flags }: Request, outcome: Outcome, updates: number): string {

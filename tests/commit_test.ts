@@ -194,7 +194,7 @@ describe("mode commit", () => {
     }
     assertEquals(
       await box.fails(1, "check"),
-      ".skills: .skills.lock is not as sync writes it for what is deployed: run sync\n",
+      ".skills: .skills.lock is not as sync would write it: run sync\n",
     );
     assertEquals(await box.done(), "");
     assertEquals(await box.done("check"), "");
