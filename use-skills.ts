@@ -1922,9 +1922,13 @@ async function planTarget(
         (kept.has(owned.target) || kept.has(old?.target ?? "") || kept.has(resolve(path, owned.target, ".."))) ||
       !desired && old !== undefined && await isIrreplaceable(old.target);
     const action = decide({ name, desired, form, owned, actual, isKept, owner, isAlive });
-    const isReplaced = desired && isChange(action) && old?.copy && old.target !== desired.reference;
-    if (isReplaced && (kept.has(old.target) || await isIrreplaceable(old.target))) {
-      throw new Error(`a copy of ${quote(old.target)} is there, which could not be deployed again`);
+    const isReplaced = ["recopy", "relink"].includes(action.kind) && action.owned?.copy !== undefined;
+    if (
+      recordedFor && isReplaced && old && old.target !== desired?.reference &&
+      (kept.has(old.target) || await isIrreplaceable(old.target))
+    ) {
+      const wayOut = `write "as NAME" after the entry, or delete the one of ${quote(old.target)}`;
+      throw new Error(`a copy of ${quote(old.target)} is there, which could not be deployed again: ${wayOut}`);
     }
     const isRecorded = old?.target === form?.target && old?.copy === form?.copy;
     if (isFrozen && recordedFor && !isRecorded) {
@@ -2514,8 +2518,9 @@ function recordPlan({ targets }: Plan, project: Project, before: Lockfile["recor
     const desired = new Map(actions.map((action) => [action.name, action.desired])); // without entries that failed
     const conflicts = new Set(actions.flatMap(({ kind, name }) => kind === "conflict" ? name : []));
     for (const [name, { target: text, copy }] of toCommit(plan)) {
-      const reference = desired.get(name)?.reference ??
-        before.keys().find((each) => before.get(each)?.targets.get(target)?.includes(name));
+      const earlier = before.keys().find((each) => before.get(each)?.targets.get(target)?.includes(name));
+      const wanted = desired.get(name)?.reference;
+      const reference = conflicts.has(name) ? earlier ?? wanted : wanted ?? earlier;
       if (reference === undefined) continue;
       const record: Recorded = recorded.get(reference) ?? { targets: new Map() };
       recorded.set(reference, record);

@@ -73,12 +73,27 @@ describe("mode commit keeps", () => {
     const [manifest, lockfile] = [box.read(".skills"), box.read(".skills.lock")];
     box.write(".skills", manifest.replace("~/notes/style", "./skills/hq as style\n~/notes/style"));
     const taken =
-      'Cannot deploy "style" from skills/hq: a copy of "~/notes/style" is there, which could not be deployed again';
+      'Cannot deploy "style" from skills/hq: a copy of "~/notes/style" is there, which could not be deployed ' +
+      'again: write "as NAME" after the entry, or delete the one of "~/notes/style"';
     const twice =
       '"style" names two skills, ~/notes/style here and skills/hq in line 4: write "as NAME" after one of them';
     assertEquals(await box.fails(1), `.skills:4: ${taken}\n.skills:5: ${twice}\n`);
     assertEquals(box.read(".skills.lock"), lockfile);
     assertEquals(await box.git("status", "--porcelain"), " M .skills\n");
+    // Also if one of them was edited for a while; but what is gone need not be kept.
+    box.write(
+      ".skills",
+      manifest.replace("~/notes/style", "./skills/hq as style for claude\n~/notes/style for cursor"),
+    );
+    box.write(".claude/skills/style/SKILL.md", "edited");
+    await box.fails(1);
+    assertEquals(box.read(".skills.lock"), lockfile);
+    await box.git("restore", ".claude");
+    await box.fails(1);
+    assertEquals(await box.git("status", "--porcelain"), " M .skills\n");
+    box.remove(".claude/skills/style");
+    await box.fails(1);
+    assertEquals(Deno.readLinkSync(box.at(".claude/skills/style")), "../../skills/hq");
   });
 
   it("links into the project that a path of another machine names", async () => {
